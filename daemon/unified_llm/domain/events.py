@@ -1,0 +1,46 @@
+"""Facts that rise from the rooms to whoever listens; values, never calls upward."""
+
+from dataclasses import dataclass
+
+from unified_llm.domain.lifecycle import ModelState
+from unified_llm.domain.models import ModelId
+from unified_llm.domain.units import Bytes, Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """A model as it is now; the only thing surfaces know of residency.
+
+    progress: 0 to 1 while loading, else None.
+    memory_bytes: what it holds; None while it holds nothing or it is not known.
+    context_tokens: context of one conversation as loaded; None while not loaded.
+    leases: requests being served now. waiting: requests queued for it.
+    last_error: code and message of the last failure to load or serve; None if there is none.
+    """
+
+    id: ModelId
+    state: ModelState
+    progress: float | None = None
+    memory_bytes: Bytes | None = None
+    context_tokens: Tokens | None = None
+    leases: int = 0
+    waiting: int = 0
+    last_error: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChanged:
+    """A model's status is now this."""
+
+    status: ModelStatus
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueChanged:
+    """Models appeared or vanished."""
+
+    added: frozenset[ModelId]
+    removed: frozenset[ModelId]
+
+
+Event = ModelChanged | CatalogueChanged

@@ -1,0 +1,78 @@
+"""What a model is called and what is known of it before it is loaded."""
+
+import re
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import NewType
+
+from unified_llm.domain.errors import InvalidRequest
+from unified_llm.domain.units import Bytes, Seconds, Tokens
+
+ModelId = NewType("ModelId", str)
+"""A public model name; never a path. Models, aliases and routes share one namespace."""
+
+MODEL_ID_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}"
+_MODEL_ID = re.compile(MODEL_ID_PATTERN)
+
+
+def is_model_id(text: str) -> bool:
+    """Whether `text` may name a model: 1 to 128 characters of letters, digits and `._:/-`."""
+    return _MODEL_ID.fullmatch(text) is not None
+
+
+def parse_model_id(text: str, *, parameter: str = "model") -> ModelId:
+    """The id in untrusted `text`. Raises InvalidRequest, naming `parameter`."""
+    if not is_model_id(text):
+        shown = text[:40] + ("…" if len(text) > 40 else "")
+        raise InvalidRequest(
+            f"{shown!r} is not a model id.",
+            hint="An id has 1 to 128 characters of A-Z a-z 0-9 . _ : / - and starts with a letter "
+            "or digit.",
+            parameter=parameter,
+        )
+    return ModelId(text)
+
+
+@dataclass(frozen=True, slots=True)
+class FileIdentity:
+    """Tells whether a file is still the one that was checked.
+
+    device, inode: as fstat gives them. modified_ns: nanoseconds since the epoch.
+    """
+
+    device: int
+    inode: int
+    size_bytes: Bytes
+    modified_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A model as the catalogue knows it: where it is, how large, and how it shall be run.
+
+    path: the GGUF file. It never leaves the daemon: callers know ids only.
+    identity: the file whose header was checked; None if there is no such file, or it is not a
+        model, and then `defect` says why and the model can not be loaded.
+    architecture: `general.architecture` of the header; None if the header was not readable.
+    context_tokens: size of the context of one conversation.
+    slots: how many conversations are decoded at the same time.
+    threads: CPU threads of the worker; None lets the worker take one per physical core it may use.
+    keep_alive: idle time after which the model is unloaded; None keeps it until asked.
+    pinned: never evicted to make room for another.
+    memory_bytes: what the planner expects the loaded model to take.
+    source: `settings` or `scan`.
+    """
+
+    id: ModelId
+    path: PurePath
+    identity: FileIdentity | None
+    defect: str | None
+    size_bytes: Bytes
+    architecture: str | None
+    context_tokens: Tokens
+    slots: int
+    threads: int | None
+    keep_alive: Seconds | None
+    pinned: bool
+    memory_bytes: Bytes
+    source: str

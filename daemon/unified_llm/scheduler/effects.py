@@ -1,0 +1,85 @@
+"""The scheduler's seams: what it can make happen, and what is reported back to it."""
+
+from dataclasses import dataclass
+from typing import NewType, Protocol
+
+from unified_llm.domain.errors import UnifiedLlmError
+from unified_llm.domain.events import ModelStatus
+from unified_llm.domain.models import ModelId, ModelSpec
+from unified_llm.domain.placement import Placement
+from unified_llm.domain.units import Bytes, Instant, Seconds, Tokens
+
+Ticket = NewType("Ticket", int)
+"""A request's place in the scheduler; never used twice."""
+
+Generation = NewType("Generation", int)
+"""Which worker of a model: one more with every load, so reports of past workers are told apart."""
+
+
+class Effects(Protocol):
+    """Everything the scheduler's core can make happen. Each call returns at once."""
+
+    def begin_load(self, spec: ModelSpec, generation: Generation, placement: Placement) -> None:
+        """Start a worker; `load_finished` or `worker_died` reports its fate."""
+
+    def begin_stop(self, model: ModelId, generation: Generation, *, grace: Seconds) -> None:
+        """Ask the worker to go, and kill it after `grace`; `stop_finished` reports it gone."""
+
+    def grant(self, ticket: Ticket, model: ModelId, generation: Generation) -> bool:
+        """Hand the caller a lease, or tell it that its unload is done. False if it has gone."""
+
+    def refuse(self, ticket: Ticket, error: UnifiedLlmError) -> None:
+        """End the wait of a caller."""
+
+    def wake_at(self, moment: Instant | None) -> None:
+        """Call `woke` at `moment`, instead of at any moment asked for before; None for never."""
+
+    def announce(self, status: ModelStatus) -> None:
+        """A model's status has changed to this."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """What a worker reports when its model serves. memory_bytes: None if it does not say."""
+
+    context_tokens: Tokens
+    slots: int
+    memory_bytes: Bytes | None
+
+
+LoadOutcome = LoadedModel | UnifiedLlmError
+
+
+class Workers(Protocol):
+    """What the scheduler's loop needs of the fleet. Each call returns at once."""
+
+    def begin_load(self, spec: ModelSpec, generation: Generation, placement: Placement) -> None:
+        """As in Effects."""
+
+    def begin_stop(self, model: ModelId, generation: Generation, *, grace: Seconds) -> None:
+        """As in Effects. A generation that is not running any more is reported stopped at once."""
+
+
+class Reports(Protocol):
+    """What the fleet reports to the scheduler's loop. Each call returns at once.
+
+    For a generation there comes: any load_progressed, then one load_finished; then, however the
+    worker ends, exactly one stop_finished (asked to) or worker_died (not asked to), after its
+    process has been reaped; then one memory_returned. A load that fails is load_finished with an
+    error followed by stop_finished.
+    """
+
+    def load_progressed(self, model: ModelId, generation: Generation, fraction: float) -> None: ...
+
+    def load_finished(
+        self, model: ModelId, generation: Generation, outcome: LoadOutcome
+    ) -> None: ...
+
+    def worker_died(
+        self, model: ModelId, generation: Generation, error: UnifiedLlmError
+    ) -> None: ...
+
+    def stop_finished(self, model: ModelId, generation: Generation) -> None: ...
+
+    def memory_returned(self, model: ModelId, generation: Generation) -> None:
+        """A reading shows that nothing is held for this worker any more."""

@@ -1,0 +1,209 @@
+"""What daemon and worker say to each other.
+
+Both ends run on one machine but may be of two versions for a moment during an upgrade, and a
+worker that has read a hostile model file counts as hostile. So frames are bounded, typed and
+checked on both sides, and the worker's first word is its protocol version.
+
+A frame is a 4-byte big-endian length, then that many bytes of one msgpack map whose key `type`
+names the message. Order: the worker sends Hello; the daemon sends Load once; the worker sends any
+Progress, then Loaded or LoadFailed; from then on Generate and Cancel go down, and for each Generate
+there comes up: Started, any Delta, then exactly one Done or Failed. Heartbeat may come at any time.
+Stop, or the end of the socket, ends the worker.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from unified_llm.domain.chat import FinishReason, Message, Sampling
+
+PROTOCOL_VERSION: Final = 1
+MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
+_LENGTH_BYTES: Final = 4
+
+
+class ProtocolError(Exception):
+    """The other end broke the rules above; the connection is of no more use."""
+
+
+class _Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class Load(_Struct, frozen=True, tag="load"):
+    """Load this model. Sent once, first.
+
+    path: the model file, as the worker sees it (an inherited descriptor under /proc/self/fd).
+    context_tokens: context of each slot. threads: None for one per physical core it may use.
+    """
+
+    model: str
+    path: str
+    context_tokens: int
+    slots: int
+    threads: int | None
+
+
+class Generate(_Struct, frozen=True, tag="generate"):
+    """Continue this conversation.
+
+    id: chosen by the daemon, never used twice on a connection.
+    principal: whose request it is; state kept from it serves nobody else.
+    """
+
+    id: int
+    principal: str
+    messages: tuple[Message, ...]
+    max_tokens: int | None
+    stop: tuple[str, ...]
+    sampling: Sampling
+
+
+class Cancel(_Struct, frozen=True, tag="cancel"):
+    """Stop this generation. Answered by its Done or Failed; too late is no error."""
+
+    id: int
+
+
+class Stop(_Struct, frozen=True, tag="stop"):
+    """End now, whatever is running."""
+
+
+ToWorker = Load | Generate | Cancel | Stop
+
+
+class Hello(_Struct, frozen=True, tag="hello"):
+    """engine: `llama` or `fake`. build: the engine's version, for measurements and bug reports."""
+
+    version: int
+    pid: int
+    engine: str
+    build: str
+
+
+class Progress(_Struct, frozen=True, tag="progress"):
+    """fraction: 0 to 1 of the model file read."""
+
+    fraction: float
+
+
+class Loaded(_Struct, frozen=True, tag="loaded"):
+    """The model serves.
+
+    context_tokens: per slot, as it really is. memory_bytes: what the engine says it took; None if
+    it does not say. description: architecture, size and quantisation in the engine's words.
+    """
+
+    context_tokens: int
+    slots: int
+    memory_bytes: int | None
+    description: str
+
+
+class LoadFailed(_Struct, frozen=True, tag="load-failed"):
+    """The model does not serve, and this worker is about to end. message: fit for the caller."""
+
+    message: str
+
+
+class Started(_Struct, frozen=True, tag="started"):
+    """The request is in a slot. cached_tokens: prompt tokens that need no computing."""
+
+    id: int
+    prompt_tokens: int
+    cached_tokens: int
+
+
+class Delta(_Struct, frozen=True, tag="delta"):
+    """The next piece of text; whole characters, not empty."""
+
+    id: int
+    text: str
+
+
+class Done(_Struct, frozen=True, tag="done"):
+    """The generation ended well."""
+
+    id: int
+    reason: FinishReason
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+
+
+class Failed(_Struct, frozen=True, tag="failed"):
+    """The generation ended badly. code: of a class in domain.errors, such as `too-large`."""
+
+    id: int
+    code: str
+    message: str
+
+
+class Heartbeat(_Struct, frozen=True, tag="heartbeat"):
+    """Sent by the decode loop itself, about once a second and only while it is busy.
+
+    steps_done: decode steps since start. busy_seconds: how long the present step has run so far.
+    """
+
+    steps_done: int
+    busy_seconds: float
+    active: int
+    waiting: int
+
+
+FromWorker = Hello | Progress | Loaded | LoadFailed | Started | Delta | Done | Failed | Heartbeat
+
+_encoder = msgspec.msgpack.Encoder()
+_to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
+_from_worker: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
+
+
+def encode(message: ToWorker | FromWorker) -> bytes:
+    """One whole frame. Raises ProtocolError if it would be larger than MAX_FRAME_BYTES."""
+    body = _encoder.encode(message)
+    if len(body) > MAX_FRAME_BYTES:
+        raise ProtocolError(f"frame of {len(body)} bytes; the limit is {MAX_FRAME_BYTES}")
+    return len(body).to_bytes(_LENGTH_BYTES, "big") + body
+
+
+def decode_to_worker(body: bytes) -> ToWorker:
+    """The message in a frame's body. Raises ProtocolError."""
+    try:
+        return _to_worker.decode(body)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"unreadable frame: {error}") from error
+
+
+def decode_from_worker(body: bytes) -> FromWorker:
+    """The message in a frame's body. Raises ProtocolError."""
+    try:
+        return _from_worker.decode(body)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"unreadable frame: {error}") from error
+
+
+class FrameBuffer:
+    """Cuts a byte stream into frame bodies, however the stream is chopped up."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The bodies completed by `data`. Raises ProtocolError at an oversized length."""
+        self._buffer += data
+        while len(self._buffer) >= _LENGTH_BYTES:
+            length = int.from_bytes(self._buffer[:_LENGTH_BYTES], "big")
+            if length > MAX_FRAME_BYTES:
+                raise ProtocolError(f"frame of {length} bytes; the limit is {MAX_FRAME_BYTES}")
+            end = _LENGTH_BYTES + length
+            if len(self._buffer) < end:
+                return
+            body = bytes(self._buffer[_LENGTH_BYTES:end])
+            del self._buffer[:end]
+            yield body
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the stream may end here without having cut a frame in two."""
+        return not self._buffer
