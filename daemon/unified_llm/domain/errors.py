@@ -6,6 +6,7 @@ UnifiedLlmError
     Quarantined  Cancelled
   UnavailableError             time or the operator can fix it
     NoRoom  QueueFull  ModelFailedToLoad  WorkerDied  RequestTimedOut  Draining  Closing
+    AuditUnavailable
   ConfigurationError           the operator's file is wrong; carries every problem at once
   InternalError                a bug; shows an id, the log holds the cause
 
@@ -145,6 +146,12 @@ class Closing(UnavailableError):
     """The daemon is stopping and takes no new work."""
 
     code = "closing"
+
+
+class AuditUnavailable(UnavailableError):
+    """The audit log takes no records, and what can not be recorded is not done."""
+
+    code = "audit-unavailable"
 
 
 @dataclass(frozen=True, slots=True)

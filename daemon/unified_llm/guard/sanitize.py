@@ -1,0 +1,117 @@
+"""Limits on what a request may carry, the same on every door.
+
+The doors check types; here are ranges and sizes, before anything reaches a worker. Each limit
+exists because an engine without it was crashed or starved by its like
+(CVE-2026-21869, CVE-2026-34756, CVE-2025-52566).
+"""
+
+import math
+from dataclasses import fields
+
+from unified_llm.domain.chat import ChatRequest, Sampling
+from unified_llm.domain.errors import InvalidRequest, TooLarge
+from unified_llm.domain.units import Tokens
+
+MAX_MESSAGES = 2048
+MAX_STOPS = 4
+MAX_STOP_CHARACTERS = 64
+# No tokenizer in use needs less than one token for 16 bytes of ordinary text; beyond that the
+# prompt can not fit the context and is not worth tokenising.
+MAX_BYTES_PER_CONTEXT_TOKEN = 16
+
+# name: (least, most, whether the least itself is excluded)
+SAMPLING_RANGES: dict[str, tuple[float, float, bool]] = {
+    "temperature": (0, 2, False),
+    "top_p": (0, 1, True),
+    "top_k": (0, 1000, False),
+    "min_p": (0, 1, False),
+    "repeat_penalty": (0, 2, True),
+    "frequency_penalty": (-2, 2, False),
+    "presence_penalty": (-2, 2, False),
+    "seed": (0, 2**32 - 2, False),
+}
+
+
+def ensure_sane(request: ChatRequest, context_tokens: Tokens) -> None:
+    """Raise InvalidRequest or TooLarge, with the number and the limit, unless `request` is sane.
+
+    context_tokens: the context of one conversation with the model that will answer.
+    """
+    _check_messages(request)
+    _check_size(request, context_tokens)
+    _check_stops(request.stop)
+    _check_sampling(request.sampling)
+    if request.max_tokens is not None and request.max_tokens < 1:
+        raise InvalidRequest(
+            f"max_tokens is {request.max_tokens}; the least is 1.", parameter="max_tokens"
+        )
+
+
+def _check_messages(request: ChatRequest) -> None:
+    count = len(request.messages)
+    if count == 0:
+        raise InvalidRequest(
+            "There are no messages.",
+            hint="Send at least one message with role `user`.",
+            parameter="messages",
+        )
+    if count > MAX_MESSAGES:
+        raise TooLarge(f"There are {count} messages; the most is {MAX_MESSAGES}.")
+    if not any(message.content.strip() for message in request.messages):
+        raise InvalidRequest("Every message is empty.", parameter="messages")
+    for index, message in enumerate(request.messages):
+        _check_text(message.content, f"messages[{index}].content")
+
+
+def _check_text(text: str, parameter: str) -> None:
+    if "\0" in text:
+        raise InvalidRequest("The text holds a NUL character.", parameter=parameter)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(
+            f"The text holds half a character (a lone surrogate) at position {error.start}.",
+            hint="Send valid Unicode.",
+            parameter=parameter,
+        ) from error
+
+
+def _check_size(request: ChatRequest, context_tokens: Tokens) -> None:
+    size = sum(len(message.content.encode()) for message in request.messages)
+    limit = context_tokens * MAX_BYTES_PER_CONTEXT_TOKEN
+    if size > limit:
+        raise TooLarge(
+            f"The messages have {size} bytes; {limit} is the most for a context of "
+            f"{context_tokens} tokens.",
+            hint="Shorten the conversation or give the model a larger context.",
+        )
+
+
+def _check_stops(stops: tuple[str, ...]) -> None:
+    if len(stops) > MAX_STOPS:
+        raise InvalidRequest(
+            f"There are {len(stops)} stop texts; the most is {MAX_STOPS}.", parameter="stop"
+        )
+    for index, stop in enumerate(stops):
+        parameter = f"stop[{index}]"
+        if not 1 <= len(stop) <= MAX_STOP_CHARACTERS:
+            raise InvalidRequest(
+                f"A stop text has {len(stop)} characters; allowed are 1 to {MAX_STOP_CHARACTERS}.",
+                parameter=parameter,
+            )
+        _check_text(stop, parameter)
+
+
+def _check_sampling(sampling: Sampling) -> None:
+    for field in fields(sampling):
+        value = getattr(sampling, field.name)
+        if value is None:
+            continue
+        least, most, excluded = SAMPLING_RANGES[field.name]
+        too_low = value <= least if excluded else value < least
+        if not math.isfinite(value) or too_low or value > most:
+            above = "more than " if excluded else ""
+            raise InvalidRequest(
+                f"{field.name} is {value}; allowed is {above}{least} to {most}.",
+                parameter=field.name,
+            )

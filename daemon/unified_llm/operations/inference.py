@@ -1,0 +1,60 @@
+"""Asking a model something."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Self
+
+from unified_llm.domain.callers import Caller
+from unified_llm.domain.chat import ChatEvent, ChatRequest, Finished
+from unified_llm.domain.ports import Backend
+from unified_llm.guard.permissions import Action
+from unified_llm.guard.sanitize import ensure_sane
+from unified_llm.operations.gate import Entry, Gate
+from unified_llm.operations.models import Models
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """Generation, whoever asks and wherever it runs."""
+
+    gate: Gate
+    models: Models
+    backend: Backend
+
+    @asynccontextmanager
+    async def open_chat(
+        self, caller: Caller, request: ChatRequest, *, request_id: str | None = None
+    ) -> AsyncIterator[AsyncIterator[ChatEvent]]:
+        """The stream of answers to `request`; leaving the context stops the generation.
+
+        request_id: the door's name for it, for the audit log.
+        Raises, on entry or while iterating, any UnifiedLlmError.
+        """
+        with self.gate.open_entry(
+            caller, Action.GENERATE, request.model, request=request_id
+        ) as entry:
+            spec = self.models.spec(request.model)
+            ensure_sane(request, spec.context_tokens)
+            async with self.backend.chat(request, caller) as events:
+                yield _Counted(events, entry)
+
+
+class _Counted:
+    """The same events, with the usage noted for the audit log on their way through.
+
+    Not an async generator: one that is left half-way is finalised by a task that nobody owns.
+    """
+
+    def __init__(self, events: AsyncIterator[ChatEvent], entry: Entry) -> None:
+        self._events = events
+        self._entry = entry
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ChatEvent:
+        event = await anext(self._events)
+        if isinstance(event, Finished):
+            self._entry.usage = event.usage
+        return event

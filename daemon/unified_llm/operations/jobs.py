@@ -1,0 +1,225 @@
+"""Long work that somebody asked for, as an object one can look at, wait for and cancel.
+
+Rule 1: a job ends exactly once, with a result, and stays visible for a minute after it, so that a
+client which starts listening late does not miss the end.
+Rule 2: this file does not know what the work is.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType, TracebackType
+from typing import Final, NewType, Self
+
+from unified_llm.domain.callers import Caller
+from unified_llm.domain.errors import (
+    Cancelled,
+    InternalError,
+    RateLimited,
+    UnifiedLlmError,
+    UnknownObject,
+)
+from unified_llm.domain.models import ModelId
+from unified_llm.domain.ports import Clock
+from unified_llm.domain.units import Instant, Seconds
+from unified_llm.guard.permissions import Action, Permissions
+
+_log = logging.getLogger(__name__)
+
+JobId = NewType("JobId", int)
+"""1 to 2^31 - 1, drawn at random: a guessable cookie was part of CVE-2025-67859 of TLP."""
+
+KEEP_FINISHED: Final = Seconds(60)
+MAX_RUNNING_PER_UID: Final = 8
+MAX_RUNNING_ROOT: Final = 4 * MAX_RUNNING_PER_UID
+
+Details = Mapping[str, str | int | float]
+Work = Callable[["Job"], Awaitable[Details]]
+
+
+class JobType(StrEnum):
+    """What a job does."""
+
+    LOAD = "load"
+    UNLOAD = "unload"
+    GENERATE = "generate"
+
+
+class JobState(StrEnum):
+    """Where a job is."""
+
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    FINISHED = "finished"
+
+
+class JobResult(StrEnum):
+    """How a job ended."""
+
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One piece of work.
+
+    is_private: seen by its owner and root only, and announced to nobody.
+    progress: 0 to 1; None if it can not be told.
+    details: what the finished work has to say. error: set if result is failed or cancelled.
+    """
+
+    id: JobId
+    type: JobType
+    target: ModelId
+    owner: Caller
+    started: Instant
+    is_private: bool
+    state: JobState = JobState.RUNNING
+    progress: float | None = None
+    result: JobResult | None = None
+    details: Details = field(default_factory=lambda: MappingProxyType({}))
+    error: UnifiedLlmError | None = None
+    finished: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Jobs(AbstractAsyncContextManager["Jobs"]):
+    """All jobs. Leaving it cancels those that run.
+
+    on_change is told of each job that begins or changes, on_forget of each that is not kept any
+    longer; both return at once.
+    """
+
+    def __init__(self, clock: Clock, permissions: Permissions) -> None:
+        self._clock = clock
+        self._permissions = permissions
+        self._jobs: dict[JobId, Job] = {}
+        self._group = asyncio.TaskGroup()
+        self._tasks: dict[JobId, asyncio.Task[None]] = {}
+        self._timers: dict[JobId, asyncio.TimerHandle] = {}
+        self.on_change: Callable[[Job], None] = lambda job: None
+        self.on_forget: Callable[[Job], None] = lambda job: None
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for job in self._jobs.values():
+            self._cancel(job)
+        await self._group.__aexit__(kind, error, trace)
+        for timer in self._timers.values():
+            timer.cancel()
+
+    def begin(
+        self,
+        type_: JobType,
+        target: ModelId,
+        owner: Caller,
+        work: Work,
+        *,
+        is_private: bool = False,
+    ) -> Job:
+        """Start `work`, which is given the job and returns its details. Raises RateLimited."""
+        running = sum(
+            job.owner.uid == owner.uid and job.state is not JobState.FINISHED
+            for job in self._jobs.values()
+        )
+        limit = MAX_RUNNING_ROOT if owner.uid == 0 else MAX_RUNNING_PER_UID
+        if running >= limit:
+            raise RateLimited(
+                f"uid {owner.uid} has {running} jobs running; {limit} is the most.",
+                hint="Wait for one to end, or cancel one.",
+            )
+        job = Job(self._draw_id(), type_, target, owner, self._clock.now(), is_private)
+        self._jobs[job.id] = job
+        self.on_change(job)
+        self._tasks[job.id] = self._group.create_task(self._run(job, work), name=f"job {job.id}")
+        return job
+
+    def visible_to(self, caller: Caller) -> tuple[Job, ...]:
+        """The jobs `caller` may know of: its own, and others' that are not private."""
+        return tuple(job for job in self._jobs.values() if self._may_see(job, caller))
+
+    def get(self, job: JobId, caller: Caller) -> Job:
+        """The job of that id. Raises UnknownObject, also if the caller may not know of it."""
+        found = self._jobs.get(job)
+        if found is None or not self._may_see(found, caller):
+            raise UnknownObject(
+                f"There is no job {job}.", hint="Finished jobs are kept for a minute."
+            )
+        return found
+
+    def cancel(self, job: Job, caller: Caller) -> None:
+        """Ask the work to stop; its end is still waited for. Raises NotPermitted.
+
+        Cancelling one's own job needs no right; cancelling a finished one does nothing.
+        """
+        if caller.uid != job.owner.uid:
+            self._permissions.ensure_may(caller, Action.MANAGE_JOBS)
+        self._cancel(job)
+
+    def owner_vanished(self, connection: str) -> None:
+        """End what dies with its caller: private jobs. Loads and unloads go on."""
+        for job in self._jobs.values():
+            if job.is_private and job.owner.connection == connection:
+                self._cancel(job)
+
+    def report_progress(self, job: Job, fraction: float | None) -> None:
+        """Set how far a running job has come."""
+        if job.progress != fraction and job.state is not JobState.FINISHED:
+            job.progress = fraction
+            self.on_change(job)
+
+    def _cancel(self, job: Job) -> None:
+        if job.state is JobState.RUNNING:
+            job.state = JobState.CANCELLING
+            self.on_change(job)
+            self._tasks[job.id].cancel()
+
+    async def _run(self, job: Job, work: Work) -> None:
+        try:
+            job.details = await work(job)
+            job.result = JobResult.DONE
+        except asyncio.CancelledError:
+            job.result = JobResult.CANCELLED
+            job.error = Cancelled("The job was cancelled.")
+        except UnifiedLlmError as error:
+            job.result = JobResult.CANCELLED if isinstance(error, Cancelled) else JobResult.FAILED
+            job.error = error
+        except Exception:  # noqa: BLE001  a bug in one job must not end the others
+            job.result = JobResult.FAILED
+            job.error = InternalError(secrets.token_hex(4))
+            _log.exception("incident %s in job %d", job.error.incident, job.id)
+        finally:
+            self._finish(job)
+
+    def _finish(self, job: Job) -> None:
+        job.state = JobState.FINISHED
+        job.finished.set()
+        del self._tasks[job.id]
+        self.on_change(job)
+        loop = asyncio.get_running_loop()
+        self._timers[job.id] = loop.call_later(KEEP_FINISHED, self._forget, job)
+
+    def _forget(self, job: Job) -> None:
+        del self._jobs[job.id], self._timers[job.id]
+        self.on_forget(job)
+
+    def _may_see(self, job: Job, caller: Caller) -> bool:
+        return not job.is_private or caller.uid in (0, job.owner.uid)
+
+    def _draw_id(self) -> JobId:
+        while (drawn := JobId(1 + secrets.randbelow(2**31 - 1))) in self._jobs:
+            pass
+        return drawn

@@ -1,0 +1,114 @@
+"""Which models there are, and bringing them in and out of memory."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from unified_llm.domain.callers import Caller
+from unified_llm.domain.errors import UnknownModel
+from unified_llm.domain.events import CatalogueChanged, Event, ModelChanged, ModelStatus
+from unified_llm.domain.models import ModelId, ModelSpec
+from unified_llm.domain.units import Seconds
+from unified_llm.guard.permissions import Action
+from unified_llm.operations.gate import Gate
+from unified_llm.operations.jobs import Details, Job, Jobs, JobType, Work
+from unified_llm.operations.watch import Watch
+from unified_llm.scheduler.loop import SchedulerLoop
+
+
+@dataclass(frozen=True, slots=True)
+class ModelView:
+    """A model as a caller may see it."""
+
+    spec: ModelSpec
+    status: ModelStatus
+
+
+class Models:
+    """The catalogue in force, and what may be asked of its models."""
+
+    def __init__(
+        self, gate: Gate, scheduler: SchedulerLoop, jobs: Jobs, watch: Watch, *, load_limit: Seconds
+    ) -> None:
+        self._gate = gate
+        self._scheduler = scheduler
+        self._jobs = jobs
+        self._watch = watch
+        self._load_limit = load_limit
+        self._specs: Mapping[ModelId, ModelSpec] = {}
+
+    def replace_catalogue(self, specs: Mapping[ModelId, ModelSpec]) -> None:
+        """Take `specs` as all the models there are from now on. Called by the app only."""
+        before, self._specs = self._specs, dict(sorted(specs.items()))
+        self._scheduler.replace_catalogue(self._specs)
+        added, removed = self._specs.keys() - before.keys(), before.keys() - self._specs.keys()
+        if added or removed:
+            self._watch(CatalogueChanged(frozenset(added), frozenset(removed)))
+
+    def spec(self, model: ModelId) -> ModelSpec:
+        """What is known of `model`. Raises UnknownModel, naming the nearest known id."""
+        found = self._specs.get(model)
+        if found is None:
+            near = difflib.get_close_matches(model, self._specs, n=1)
+            raise UnknownModel(
+                f"There is no model {model!r}.",
+                hint=f"Did you mean {near[0]!r}?" if near else "`models list` shows what there is.",
+            )
+        return found
+
+    def list(self, caller: Caller) -> tuple[ModelView, ...]:
+        """All models, by id."""
+        with self._gate.open_entry(caller, Action.READ, "models"):
+            return tuple(self._view(spec) for spec in self._specs.values())
+
+    def get(self, caller: Caller, model: ModelId) -> ModelView:
+        """One model. Raises UnknownModel."""
+        with self._gate.open_entry(caller, Action.READ, model):
+            return self._view(self.spec(model))
+
+    def begin_load(self, caller: Caller, model: ModelId) -> Job:
+        """Load `model` in the background. Raises UnknownModel, NotPermitted, RateLimited.
+
+        A model whose worker failed too often is given a new chance. Loading a loaded model is a
+        job that is done at once.
+        """
+        return self._begin(caller, Action.LOAD_MODEL, JobType.LOAD, model, self._load)
+
+    def begin_unload(self, caller: Caller, model: ModelId) -> Job:
+        """Unload `model` in the background, after the answers it is giving.
+
+        Raises UnknownModel, NotPermitted, RateLimited. Unloading a model that is not loaded is a
+        job that is done at once.
+        """
+        return self._begin(caller, Action.UNLOAD_MODEL, JobType.UNLOAD, model, self._unload)
+
+    def _begin(
+        self, caller: Caller, action: Action, type_: JobType, model: ModelId, work: Work
+    ) -> Job:
+        with self._gate.open_entry(caller, action, model, only_refusals=True):
+            self.spec(model)
+            return self._jobs.begin(type_, model, caller, work)
+
+    async def _load(self, job: Job) -> Details:
+        with self._gate.open_entry(job.owner, Action.LOAD_MODEL, job.target):
+            unsubscribe = self._watch.subscribe(lambda event: self._follow(job, event))
+            try:
+                await self._scheduler.ensure_loaded(
+                    job.target, job.owner.principal, timeout=self._load_limit
+                )
+            finally:
+                unsubscribe()
+            status = self._scheduler.status(job.target)
+            return {} if status.memory_bytes is None else {"memory_bytes": status.memory_bytes}
+
+    def _follow(self, job: Job, event: Event) -> None:
+        if isinstance(event, ModelChanged) and event.status.id == job.target:
+            self._jobs.report_progress(job, event.status.progress)
+
+    async def _unload(self, job: Job) -> Details:
+        with self._gate.open_entry(job.owner, Action.UNLOAD_MODEL, job.target):
+            await self._scheduler.unload(job.target, job.owner.principal, timeout=self._load_limit)
+            return {}
+
+    def _view(self, spec: ModelSpec) -> ModelView:
+        return ModelView(spec, self._scheduler.status(spec.id))
