@@ -134,7 +134,7 @@ class Audit(AbstractContextManager["Audit"]):
 
     def __init__(self, devices: Iterable[AuditDevice]) -> None:
         self._devices = tuple(devices)
-        self._waiting: queue.SimpleQueue[AuditRecord | None] = queue.SimpleQueue()
+        self._waiting: queue.Queue[AuditRecord | None] = queue.Queue()
         self._thread = threading.Thread(target=self._write_all, name="audit", daemon=True)
         self._is_failing = False
 
@@ -166,9 +166,14 @@ class Audit(AbstractContextManager["Audit"]):
         """Have `record` written. Returns at once."""
         self._waiting.put(record)
 
+    def settle(self) -> None:
+        """Block until everything recorded so far has been tried."""
+        self._waiting.join()
+
     def _write_all(self) -> None:
         while (record := self._waiting.get()) is not None:
             self._write(record)
+            self._waiting.task_done()
 
     def _write(self, record: AuditRecord) -> None:
         fields = record.fields()

@@ -1,6 +1,9 @@
 """The identity of a Unix socket's peer, from the kernel."""
 
+import ctypes
+import errno
 import grp
+import os
 import socket
 import struct
 
@@ -11,6 +14,7 @@ _SO_PEERGROUPS = 59
 _UCRED = struct.Struct("3i")
 _GID_BYTES = 4
 _MAX_GROUPS = 65_536  # NGROUPS_MAX of limits.h
+_PYTHON_BUFFER_LIMIT = 1024  # socket.getsockopt refuses more
 
 
 def read_caller(peer: socket.socket, connection: str) -> Caller:
@@ -22,7 +26,7 @@ def read_caller(peer: socket.socket, connection: str) -> Caller:
     pid, uid, gid = _UCRED.unpack(
         peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
     )
-    raw = peer.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MAX_GROUPS * _GID_BYTES)
+    raw = _peer_groups(peer)
     groups = struct.unpack(f"{len(raw) // _GID_BYTES}I", raw)
     return Caller(
         uid=uid,
@@ -31,6 +35,23 @@ def read_caller(peer: socket.socket, connection: str) -> Caller:
         door=Door.HTTP,
         connection=connection,
     )
+
+
+def _peer_groups(peer: socket.socket) -> bytes:
+    try:
+        return peer.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _PYTHON_BUFFER_LIMIT)
+    except OSError as error:
+        if error.errno != errno.ERANGE:
+            raise
+    # More than 256 groups, as directory services give: past what Python's own call can carry.
+    size = ctypes.c_uint32(_MAX_GROUPS * _GID_BYTES)
+    buffer = ctypes.create_string_buffer(size.value)
+    libc = ctypes.CDLL(None, use_errno=True)
+    level, option = socket.SOL_SOCKET, _SO_PEERGROUPS
+    if libc.getsockopt(peer.fileno(), level, option, buffer, ctypes.byref(size)) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return buffer.raw[: size.value]
 
 
 def find_group(name: str) -> int | None:

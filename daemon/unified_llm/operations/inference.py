@@ -22,6 +22,15 @@ class Inference:
     models: Models
     backend: Backend
 
+    def ensure_admissible(self, caller: Caller, request: ChatRequest) -> None:
+        """Raise what `open_chat` would raise without waiting for anything.
+
+        For a door that answers before the generation begins; a refusal is recorded, a pass not.
+        Raises NotPermitted, AuditUnavailable, UnknownModel, InvalidRequest, TooLarge.
+        """
+        with self.gate.open_entry(caller, Action.GENERATE, request.model, only_refusals=True):
+            ensure_sane(request, self.models.spec(request.model).context_tokens)
+
     @asynccontextmanager
     async def open_chat(
         self, caller: Caller, request: ChatRequest, *, request_id: str | None = None

@@ -144,7 +144,9 @@ class Jobs(AbstractAsyncContextManager["Jobs"]):
         job = Job(self._draw_id(), type_, target, owner, self._clock.now(), is_private)
         self._jobs[job.id] = job
         self.on_change(job)
-        self._tasks[job.id] = self._group.create_task(self._run(job, work), name=f"job {job.id}")
+        task = self._group.create_task(self._run(job, work), name=f"job {job.id}")
+        self._tasks[job.id] = task
+        task.add_done_callback(lambda _: self._finish(job))
         return job
 
     def visible_to(self, caller: Caller) -> tuple[Job, ...]:
@@ -191,9 +193,6 @@ class Jobs(AbstractAsyncContextManager["Jobs"]):
         try:
             job.details = await work(job)
             job.result = JobResult.DONE
-        except asyncio.CancelledError:
-            job.result = JobResult.CANCELLED
-            job.error = Cancelled("The job was cancelled.")
         except UnifiedLlmError as error:
             job.result = JobResult.CANCELLED if isinstance(error, Cancelled) else JobResult.FAILED
             job.error = error
@@ -201,10 +200,11 @@ class Jobs(AbstractAsyncContextManager["Jobs"]):
             job.result = JobResult.FAILED
             job.error = InternalError(secrets.token_hex(4))
             _log.exception("incident %s in job %d", job.error.incident, job.id)
-        finally:
-            self._finish(job)
 
     def _finish(self, job: Job) -> None:
+        if job.result is None:
+            job.result = JobResult.CANCELLED
+            job.error = Cancelled("The job was cancelled.")
         job.state = JobState.FINISHED
         job.finished.set()
         del self._tasks[job.id]

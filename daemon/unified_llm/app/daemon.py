@@ -1,0 +1,175 @@
+"""The daemon's own life: start, serve, reload, stop."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum, auto
+from pathlib import Path
+from typing import Final
+
+from unified_llm.app.compose import House, open_house
+from unified_llm.app.logs import set_level
+from unified_llm.domain.errors import ConfigurationError
+from unified_llm.domain.events import Event, ModelChanged
+from unified_llm.domain.lifecycle import ModelState
+from unified_llm.domain.models import ModelId
+from unified_llm.domain.units import Seconds
+from unified_llm.guard.audit import AuditDevice
+from unified_llm.host.activation import adopt_sockets
+from unified_llm.host.clock import MonotonicClock
+from unified_llm.host.notify import Notifier
+from unified_llm.host.watchdog import Probe, Watchdog, watchdog_interval
+from unified_llm.settings.load import load_settings
+from unified_llm.settings.schema import Settings
+
+_log = logging.getLogger(__name__)
+
+# The sections a reload can not change while connections and workers live.
+_FIXED_SECTIONS: Final = ("memory", "scheduler", "worker", "requests", "socket", "dbus")
+
+
+class _Wish(Enum):
+    STOP = auto()
+    RELOAD = auto()
+    BUS_LOST = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a start is given. source: the file the settings came from, read again on reload."""
+
+    settings: Settings
+    source: Path
+    device: AuditDevice
+    environment: Mapping[str, str]
+    version: str
+
+
+async def run_daemon(start: Start) -> int:
+    """Serve until told to stop. The exit status: 0, or 1 if the bus was lost.
+
+    Raises ConfigurationError or BusFault if the doors can not be opened.
+    """
+    wishes: asyncio.Queue[_Wish] = asyncio.Queue()
+    with Notifier(start.environment) as notifier, _signals(wishes):
+        inherited = adopt_sockets()
+        async with open_house(start.settings, start.device, inherited, start.version) as house:
+            life = _Life(start, house, notifier, wishes)
+            async with asyncio.TaskGroup() as group:
+                life.follow(group)
+                status = await life.serve()
+                life.unfollow()
+    return status
+
+
+@contextmanager
+def _signals(wishes: "asyncio.Queue[_Wish]") -> Iterator[None]:
+    """SIGTERM and SIGINT stop, SIGHUP reloads."""
+    loop = asyncio.get_running_loop()
+    meanings = {
+        signal.SIGTERM: _Wish.STOP,
+        signal.SIGINT: _Wish.STOP,
+        signal.SIGHUP: _Wish.RELOAD,
+    }
+    for number, wish in meanings.items():
+        loop.add_signal_handler(number, wishes.put_nowait, wish)
+    try:
+        yield
+    finally:
+        for number in meanings:
+            loop.remove_signal_handler(number)
+
+
+class _Life:
+    """The daemon from READY to STOPPING."""
+
+    def __init__(
+        self, start: Start, house: House, notifier: Notifier, wishes: "asyncio.Queue[_Wish]"
+    ) -> None:
+        self._start = start
+        self._settings = start.settings
+        self._house = house
+        self._notifier = notifier
+        self._wishes = wishes
+        self._states: dict[ModelId, ModelState] = {}
+        self._followers: list[asyncio.Task[None]] = []
+        self._unsubscribe = house.watch.subscribe(self._on_event)
+
+    def follow(self, group: asyncio.TaskGroup) -> None:
+        """Begin to watch the bus and to feed the watchdog."""
+        bus = self._house.bus
+        probes: dict[str, Probe] = {"scheduler": self._house.scheduler.ping}
+        if bus is not None:
+            probes["bus"] = bus.ping
+            self._followers.append(group.create_task(self._wait_for_loss()))
+        interval = watchdog_interval(self._start.environment)
+        if interval is not None:
+            watchdog = Watchdog(interval, MonotonicClock(), self._notifier.alive, probes)
+            self._followers.append(group.create_task(watchdog.run()))
+
+    def unfollow(self) -> None:
+        self._unsubscribe()
+        for follower in self._followers:
+            follower.cancel()
+
+    async def serve(self) -> int:
+        self._notifier.ready(self._house.status.render_line())
+        _log.info("ready: %s", self._house.status.render_line())
+        while (wish := await self._wishes.get()) is _Wish.RELOAD:
+            await self._reload()
+        await self._drain()
+        return 1 if wish is _Wish.BUS_LOST else 0
+
+    async def _wait_for_loss(self) -> None:
+        if self._house.bus is not None:
+            reason = await self._house.bus.wait_closed()
+            _log.error("the bus is gone: %s", reason)
+            self._wishes.put_nowait(_Wish.BUS_LOST)
+
+    async def _reload(self) -> None:
+        """Take what may change from the file; a broken file changes nothing."""
+        self._notifier.reloading()
+        try:
+            settings = await asyncio.to_thread(load_settings, self._start.source)
+        except ConfigurationError as error:
+            _log.error("reload refused, the old configuration stays: %s", error.message)
+            self._notifier.ready(f"reload refused: {error.message}")
+            return
+        fixed = [
+            name
+            for name in _FIXED_SECTIONS
+            if getattr(settings, name) != getattr(self._start.settings, name)
+        ]
+        if fixed:
+            _log.warning("changes of %s take effect at the next start", ", ".join(fixed))
+        self._settings = settings
+        set_level(settings.log.level)
+        await self._house.catalogue.refresh(settings)
+        line = self._house.status.render_line()
+        waiting = f"; {', '.join(fixed)} changed and wait for a restart" if fixed else ""
+        self._notifier.ready(line + waiting)
+
+    async def _drain(self) -> None:
+        """Take nothing new, let answers end, then end the rest, each with one terminal event."""
+        house, grace = self._house, self._settings.scheduler.drain_seconds
+        self._notifier.stopping(f"draining for at most {grace:g} s")
+        _log.info("draining for at most %g s", grace)
+        house.status.draining_began()
+        if house.dbus is not None and house.bus is not None:
+            house.dbus.refresh_state()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(house.http.close(grace))
+            # A little longer, so that a stream ends by the door's word, not by its worker's death.
+            group.create_task(house.scheduler.close(Seconds(grace + 1)))
+
+    def _on_event(self, event: Event) -> None:
+        """Keep the line of `systemctl status` true: when a state changes, not with each lease."""
+        if isinstance(event, ModelChanged):
+            status = event.status
+            if self._states.get(status.id) is status.state:
+                return
+            self._states[status.id] = status.state
+        self._notifier.status(self._house.status.render_line())

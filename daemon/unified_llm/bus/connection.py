@@ -1,0 +1,410 @@
+"""One connection to a message bus, which no peer can end, stall or fill.
+
+It uses dbus-next for the wire format (values, signatures, marshalling, addresses) and leaves out
+its MessageBus, which any local user can take off the bus.
+
+    async with open_connection() as bus:
+        (answer,) = await bus.call("org.x", "/org/x", "org.x.I", "Get", "s", "key", expects="s")
+
+Rules:
+1. A signal or reply counts only with the sender that the bus wrote on it.
+2. A call ends with a reply, a fault, or its timeout; the end of the connection is a fault.
+3. Losing the bus is final: `wait_closed` returns, and the program should end.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Final, Protocol, cast
+
+from unified_llm.bus import encoding, faults
+from unified_llm.bus.decoding import Header, Kind
+from unified_llm.bus.handshake import connect, system_bus_address
+from unified_llm.bus.names import DBUS_NAME, DBUS_PATH, PEER_INTERFACE
+from unified_llm.bus.reading import Incoming, Problem
+from unified_llm.bus.stream import MessageStream
+from unified_llm.bus.values import from_body
+from unified_llm.domain.ports import Unsubscribe
+from unified_llm.domain.units import Seconds
+
+CALL_SECONDS: Final = Seconds(25)
+"""How long other bindings wait for a reply unless told otherwise."""
+
+VANISHED_RULE: Final = (
+    f"type='signal',sender='{DBUS_NAME}',path='{DBUS_PATH}',interface='{DBUS_NAME}',"
+    "member='NameOwnerChanged',arg2=''"
+)
+"""Matches names that end, and no others: one rule for all, in force before any call is answered,
+so there is no race with a caller that leaves and no limit on how many are watched."""
+
+_FLUSH_SECONDS: Final = 1.0
+_MAX_SERIAL: Final = 2**32 - 1
+_DO_NOT_QUEUE: Final = 4
+_PRIMARY_OWNER: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A received signal; `sender` is a unique name, or `org.freedesktop.DBus`."""
+
+    sender: str
+    path: str
+    interface: str
+    member: str
+    body: tuple[object, ...]
+
+
+class CallServer(Protocol):
+    """Answers method calls."""
+
+    def wants_body(self, header: Header) -> bool:
+        """Whether the arguments of this call are worth parsing."""
+
+    def on_call(self, incoming: Incoming) -> None:
+        """Take a call, and its descriptors."""
+
+
+SignalCallback = Callable[[Signal], None]
+VanishedCallback = Callable[[str], None]
+LostCallback = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Awaited:
+    """A call without a reply so far; the result None means that the bus is lost."""
+
+    destination: str
+    reply: "asyncio.Future[Incoming | None]"
+
+    def accepts(self, header: Header) -> bool:
+        # Replies to a well-known name come from the unique name behind it.
+        is_unique = self.destination.startswith(":")
+        return not is_unique or header.sender in (self.destination, DBUS_NAME)
+
+
+class BusConnection:
+    """Calls, signals and names on one connection; made by `open_connection`.
+
+    unique_name: what the bus calls us.
+    """
+
+    def __init__(self) -> None:
+        self.unique_name = ""
+        self._serial = 0
+        self._stream: MessageStream | None = None
+        self._server: CallServer | None = None
+        self._awaited: dict[int, _Awaited] = {}
+        self._listeners: dict[tuple[str, str], list[tuple[str, SignalCallback]]] = {}
+        self._on_lost_callbacks: list[LostCallback] = []
+        self._lost_because = "not connected"
+        self._closed = asyncio.Event()
+
+    async def call(
+        self,
+        destination: str,
+        path: str,
+        interface: str,
+        member: str,
+        signature: str = "",
+        *values: object,
+        expects: str | None = None,
+        timeout: Seconds = CALL_SECONDS,
+        flags: int = encoding.NO_AUTOSTART,
+    ) -> tuple[object, ...]:
+        """The values of the reply; descriptors among them now belong to the caller.
+
+        expects: signature the reply must have. timeout: seconds to wait for it.
+        flags: those of `encoding`.
+        Raises BusFault: what the other end answered, NoReply, Disconnected or InvalidSignature.
+        """
+        serial = self._next_serial()
+        frame = encoding.encode_call(
+            serial,
+            destination=destination,
+            path=path,
+            interface=interface,
+            member=member,
+            signature=signature,
+            values=values,
+            flags=flags,
+        )
+        reply = await self._await_reply(serial, destination, frame, timeout)
+        if reply is None:
+            raise faults.BusFault(faults.DISCONNECTED, f"Off the bus: {self._lost_because}.")
+        return _values_of(reply, expects)
+
+    def begin_reply(self, call: Header, signature: str, *values: object) -> None:
+        """Answer `call`; descriptors stay the caller's. Raises TooLarge, TypeError, ValueError."""
+        if not call.flags & encoding.NO_REPLY_EXPECTED:
+            self._send(encoding.encode_return(self._next_serial(), call, signature, values))
+
+    def begin_error(self, call: Header, name: str, text: str) -> None:
+        """Refuse `call`."""
+        if not call.flags & encoding.NO_REPLY_EXPECTED:
+            self._send(encoding.encode_error(self._next_serial(), call, name, text))
+
+    def emit(
+        self,
+        path: str,
+        interface: str,
+        member: str,
+        signature: str = "",
+        *values: object,
+        to: str | None = None,
+    ) -> None:
+        """Send a signal to everybody on the bus, or to the unique name `to` alone."""
+        self._send(
+            encoding.encode_signal(
+                self._next_serial(),
+                path=path,
+                interface=interface,
+                member=member,
+                signature=signature,
+                values=values,
+                destination=to,
+            )
+        )
+
+    def on_signal(
+        self, sender: str, interface: str, member: str, callback: SignalCallback
+    ) -> Unsubscribe:
+        """Call `callback` for each such signal of `sender`, a unique name or the bus itself.
+
+        What the bus broadcasts arrives only with a rule added by `add_match`.
+        """
+        entry = (sender, callback)
+        self._listeners.setdefault((interface, member), []).append(entry)
+
+        def unsubscribe() -> None:
+            entries = self._listeners.get((interface, member), [])
+            if entry in entries:
+                entries.remove(entry)
+
+        return unsubscribe
+
+    def on_name_vanished(self, callback: VanishedCallback) -> Unsubscribe:
+        """Call `callback` with each bus name, unique or not, that has no owner any more."""
+        return self.on_signal(
+            DBUS_NAME, DBUS_NAME, "NameOwnerChanged", lambda signal: _tell(callback, signal)
+        )
+
+    def on_lost(self, callback: LostCallback) -> Unsubscribe:
+        """Call `callback` with the reason when the connection has ended."""
+        self._on_lost_callbacks.append(callback)
+
+        def unsubscribe() -> None:
+            if callback in self._on_lost_callbacks:
+                self._on_lost_callbacks.remove(callback)
+
+        return unsubscribe
+
+    async def add_match(self, rule: str) -> None:
+        """Have the bus deliver what `rule` describes. Raises BusFault."""
+        await self.call_bus("AddMatch", "s", rule)
+
+    async def remove_match(self, rule: str) -> None:
+        """Undo `add_match`. Raises BusFault."""
+        await self.call_bus("RemoveMatch", "s", rule)
+
+    async def call_bus(
+        self, member: str, signature: str = "", *values: object, expects: str | None = None
+    ) -> tuple[object, ...]:
+        """Call a method of the bus itself. Raises BusFault."""
+        return await self.call(
+            DBUS_NAME, DBUS_PATH, DBUS_NAME, member, signature, *values, expects=expects
+        )
+
+    async def request_name(self, name: str) -> None:
+        """Own `name` from now on. Raises NameTaken, or BusFault if the policy forbids it."""
+        (answer,) = await self.call_bus("RequestName", "su", name, _DO_NOT_QUEUE, expects="u")
+        if answer != _PRIMARY_OWNER:
+            raise faults.NameTaken(
+                faults.ADDRESS_IN_USE, f"{name} is owned by another process already."
+            )
+
+    async def ping(self, *, timeout: Seconds = CALL_SECONDS) -> None:
+        """Call ourselves through the bus: reading, answering and writing all work.
+
+        Raises BusFault. The policy must allow it, which ours does once we own our name.
+        """
+        await self.call(
+            self.unique_name, DBUS_PATH, PEER_INTERFACE, "Ping", expects="", timeout=timeout
+        )
+
+    async def wait_closed(self) -> str:
+        """Wait until the connection has ended; the reason."""
+        await self._closed.wait()
+        return self._lost_because
+
+    def serve(self, server: CallServer | None) -> None:
+        """Let `server` answer the calls from now on; None refuses them all."""
+        self._server = server
+
+    async def begin(self, address: str) -> None:
+        """Connect and say hello; for `open_connection`. Raises BusFault."""
+        self._stream = MessageStream(
+            await connect(address),
+            wants_body=self._wants_body,
+            on_message=self._on_message,
+            on_lost=self._on_lost,
+        )
+        (name,) = await self.call_bus("Hello", expects="s")
+        self.unique_name = cast("str", name)
+        await self.add_match(VANISHED_RULE)
+
+    async def end(self) -> None:
+        """Write what is queued, within a second, and close; for `open_connection`."""
+        if self._stream is None:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FLUSH_SECONDS):
+                await self._stream.drain()
+        self._stream.close()
+        self._on_lost("closed")
+
+    def _send(self, frame: encoding.Frame) -> None:
+        if self._stream is not None:
+            self._stream.send(frame)
+
+    def _next_serial(self) -> int:
+        self._serial = self._serial % _MAX_SERIAL + 1
+        return self._serial
+
+    async def _await_reply(
+        self, serial: int, destination: str, frame: encoding.Frame, timeout: Seconds
+    ) -> Incoming | None:
+        if self._closed.is_set():
+            return None
+        awaited = _Awaited(destination, asyncio.get_running_loop().create_future())
+        self._awaited[serial] = awaited
+        self._send(frame)
+        try:
+            async with asyncio.timeout(timeout):
+                return await awaited.reply
+        except TimeoutError as exc:
+            raise faults.BusFault(
+                faults.NO_REPLY, f"{destination} has sent no reply in {timeout:g} s."
+            ) from exc
+        except asyncio.CancelledError:
+            _close_unclaimed(awaited.reply)
+            raise
+        finally:
+            del self._awaited[serial]
+
+    def _wants_body(self, header: Header) -> bool:
+        match header.kind:
+            case Kind.CALL:
+                return self._server is not None and self._server.wants_body(header)
+            case Kind.SIGNAL:
+                return bool(self._listening(header))
+            case _:
+                return self._awaiting(header) is not None
+
+    def _on_message(self, incoming: Incoming) -> None:
+        match incoming.header.kind:
+            case Kind.CALL:
+                self._on_call(incoming)
+            case Kind.SIGNAL:
+                self._on_signal(incoming)
+            case _:
+                self._on_reply(incoming)
+
+    def _on_call(self, incoming: Incoming) -> None:
+        if self._server is not None:
+            self._server.on_call(incoming)
+            return
+        incoming.close_fds()
+        self.begin_error(incoming.header, faults.UNKNOWN_OBJECT, "This program has no objects.")
+
+    def _on_signal(self, incoming: Incoming) -> None:
+        header = incoming.header
+        incoming.close_fds()
+        if incoming.body is None:
+            return
+        signal = Signal(
+            header.sender, header.path, header.interface, header.member, tuple(incoming.body)
+        )
+        for callback in self._listening(header):
+            callback(signal)
+
+    def _on_reply(self, incoming: Incoming) -> None:
+        awaited = self._awaiting(incoming.header)
+        if awaited is None or awaited.reply.done():
+            incoming.close_fds()
+        else:
+            awaited.reply.set_result(incoming)
+
+    def _listening(self, header: Header) -> list[SignalCallback]:
+        entries = self._listeners.get((header.interface, header.member), [])
+        return [callback for sender, callback in entries if sender == header.sender]
+
+    def _awaiting(self, header: Header) -> _Awaited | None:
+        awaited = self._awaited.get(header.reply_serial)
+        return awaited if awaited is not None and awaited.accepts(header) else None
+
+    def _on_lost(self, reason: str) -> None:
+        if self._closed.is_set():
+            return
+        self._lost_because = reason
+        self._closed.set()
+        for awaited in self._awaited.values():
+            if not awaited.reply.done():
+                awaited.reply.set_result(None)
+        for callback in list(self._on_lost_callbacks):
+            callback(reason)
+
+
+@asynccontextmanager
+async def open_connection(address: str | None = None) -> AsyncIterator[BusConnection]:
+    """Connect to the bus at `address`, or to the system bus, and leave it in the end.
+
+    Raises BusFault (Disconnected) if there is no bus.
+    """
+    bus = BusConnection()
+    try:
+        await bus.begin(address or system_bus_address())
+        yield bus
+    finally:
+        await bus.end()
+
+
+def _values_of(reply: Incoming, expects: str | None) -> tuple[object, ...]:
+    header = reply.header
+    if reply.body is None:
+        reply.close_fds()
+        problem = reply.problem or Problem.MALFORMED
+        raise faults.BusFault(faults.LIMITS_EXCEEDED, f"The reply of {header.sender} is {problem}.")
+    if header.kind is Kind.ERROR:
+        reply.close_fds()
+        text = str(reply.body[0]) if header.signature.startswith("s") else header.error_name
+        raise faults.BusFault(header.error_name, text)
+    if expects is not None and header.signature != expects:
+        reply.close_fds()
+        raise faults.BusFault(
+            faults.INVALID_SIGNATURE,
+            f"The reply of {header.sender} is {header.signature!r}, not {expects!r}.",
+        )
+    return _claim(reply)
+
+
+def _claim(reply: Incoming) -> tuple[object, ...]:
+    try:
+        values = from_body(reply.header.signature, reply.body or (), reply.fds)
+    except ValueError as exc:
+        reply.close_fds()
+        raise faults.BusFault(faults.INVALID_SIGNATURE, str(exc)) from exc
+    if "h" not in reply.header.signature:
+        reply.close_fds()
+    return values
+
+
+def _tell(callback: VanishedCallback, signal: Signal) -> None:
+    name, _old_owner, new_owner = signal.body
+    if not new_owner:
+        callback(cast("str", name))
+
+
+def _close_unclaimed(reply: "asyncio.Future[Incoming | None]") -> None:
+    if not reply.cancelled() and reply.done() and (incoming := reply.result()) is not None:
+        incoming.close_fds()

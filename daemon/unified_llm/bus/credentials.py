@@ -1,0 +1,84 @@
+"""Who a bus name is, as the bus asked the kernel when it connected."""
+
+import pwd
+from collections.abc import Iterable
+from typing import cast
+
+from unified_llm.bus import faults
+from unified_llm.bus.connection import BusConnection
+from unified_llm.bus.values import unwrap
+from unified_llm.domain.callers import Caller, Door
+from unified_llm.domain.errors import NotPermitted
+
+
+class Credentials:
+    """Looks callers up once per connection, and forgets those that have left.
+
+    Unique names are never used twice, so what is remembered cannot become somebody else's.
+    """
+
+    def __init__(self, bus: BusConnection) -> None:
+        self._bus = bus
+        self._callers: dict[str, Caller] = {}
+        self._asking: dict[str, int] = {}
+        bus.on_name_vanished(self._on_name_vanished)
+
+    async def caller_of(self, unique_name: str) -> Caller:
+        """The verified identity behind a unique name. Raises NotPermitted if it is not known."""
+        known = self._callers.get(unique_name)
+        if known is not None:
+            return known
+        self._asking[unique_name] = self._asking.get(unique_name, 0) + 1
+        try:
+            caller = await self._ask(unique_name)
+            # Absent if the name vanished meanwhile: then nobody would ever forget it.
+            if unique_name in self._asking:
+                self._callers[unique_name] = caller
+            return caller
+        finally:
+            self._stop_asking(unique_name)
+
+    async def _ask(self, unique_name: str) -> Caller:
+        try:
+            (answer,) = await self._bus.call_bus(
+                "GetConnectionCredentials", "s", unique_name, expects="a{sv}"
+            )
+        except faults.BusFault as exc:
+            raise NotPermitted(
+                f"The bus does not say who {unique_name} is: {exc.text}",
+                hint="Connect again and retry.",
+            ) from exc
+        return parse_credentials(unique_name, cast("dict[str, object]", unwrap(answer)))
+
+    def _stop_asking(self, unique_name: str) -> None:
+        left = self._asking.pop(unique_name, 0) - 1
+        if left > 0:
+            self._asking[unique_name] = left
+
+    def _on_name_vanished(self, name: str) -> None:
+        self._callers.pop(name, None)
+        self._asking.pop(name, None)
+
+
+def parse_credentials(unique_name: str, answer: dict[str, object]) -> Caller:
+    """The caller in a reply of GetConnectionCredentials. Raises NotPermitted without a uid."""
+    uid = answer.get("UnixUserID")
+    if not isinstance(uid, int):
+        raise NotPermitted(f"The bus does not know the user behind {unique_name}.")
+    pid = answer.get("ProcessID")
+    gids = answer.get("UnixGroupIDs")
+    return Caller(
+        uid=uid,
+        gids=frozenset(cast("Iterable[int]", gids)) if gids is not None else _primary_group(uid),
+        pid=pid if isinstance(pid, int) else None,
+        door=Door.DBUS,
+        connection=unique_name,
+    )
+
+
+def _primary_group(uid: int) -> frozenset[int]:
+    """For a bus that does not tell groups: the one that the user certainly has."""
+    try:
+        return frozenset({pwd.getpwuid(uid).pw_gid})
+    except KeyError:
+        return frozenset()

@@ -1,0 +1,143 @@
+"""Answers chats with the models of this machine."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from unified_llm.domain.callers import Caller
+from unified_llm.domain.chat import ChatEvent, ChatRequest, Finished, TextDelta, Usage
+from unified_llm.domain.errors import RequestTimedOut
+from unified_llm.domain.ports import Lease, Leases
+from unified_llm.domain.units import Instant, Seconds, Tokens, later
+from unified_llm.fleet.faults import error_of
+from unified_llm.fleet.generation_stream import GenerationFrame, GenerationStream, Order
+from unified_llm.fleet.poison import Quarantine
+from unified_llm.fleet.timers import Timers
+from unified_llm.worker.protocol import Delta, Done, Failed
+
+
+class Streams(Protocol):
+    """Where answers come from; Fleet is one."""
+
+    def open_stream(
+        self, lease: Lease, order: Order
+    ) -> AbstractAsyncContextManager[GenerationStream]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """How long a request may take, in its parts.
+
+    queue: until a lease is granted. first_event: from the lease to the first text, or longer where
+    the prompt is long: twice the time it takes at `prompt_characters_per_second`, which is what one
+    slow core reads. between_events: from one frame to the next. total: all of it.
+    """
+
+    queue: Seconds = Seconds(30.0)
+    first_event: Seconds = Seconds(30.0)
+    prompt_characters_per_second: float = 100.0
+    between_events: Seconds = Seconds(30.0)
+    total: Seconds = Seconds(600.0)
+
+    def first_event_of(self, request: ChatRequest) -> Seconds:
+        """The time to the first text that this request is given."""
+        characters = sum(len(message.content) for message in request.messages)
+        return Seconds(max(self.first_event, 2 * characters / self.prompt_characters_per_second))
+
+
+class LocalBackend:
+    """A Backend over leases and workers."""
+
+    def __init__(
+        self,
+        leases: Leases,
+        streams: Streams,
+        quarantine: Quarantine,
+        timers: Timers,
+        deadlines: Deadlines,
+    ) -> None:
+        self._leases = leases
+        self._streams = streams
+        self._quarantine = quarantine
+        self._timers = timers
+        self._deadlines = deadlines
+
+    @asynccontextmanager
+    async def chat(
+        self, request: ChatRequest, caller: Caller
+    ) -> AsyncIterator[AsyncIterator[ChatEvent]]:
+        """As in domain.ports.Backend."""
+        ends_at = later(self._timers.now(), self._deadlines.total)
+        order = Order(caller.principal, request, self._quarantine.fingerprint(request))
+        # Asked before, so that no model is loaded for a request that will be refused, and after,
+        # as it may have been charged while it waited.
+        self._ensure_allowed(order)
+        async with self._leases.lease(
+            request.model, caller.principal, timeout=self._deadlines.queue
+        ) as lease:
+            self._ensure_allowed(order)
+            leased_at = self._timers.now()
+            async with self._streams.open_stream(lease, order) as stream:
+                answer = _Answer(request, stream, self._timers, self._deadlines, leased_at, ends_at)
+                async with aclosing(answer.events()) as events:
+                    yield events
+
+    def _ensure_allowed(self, order: Order) -> None:
+        self._quarantine.ensure_allowed(order.fingerprint, self._timers.now())
+
+
+@dataclass(slots=True)
+class _Answer:
+    """Turns the frames of one request into events, within its deadlines."""
+
+    request: ChatRequest
+    stream: GenerationStream
+    timers: Timers
+    deadlines: Deadlines
+    leased_at: Instant
+    ends_at: Instant
+    first_token: Seconds | None = None
+
+    async def events(self) -> AsyncGenerator[ChatEvent, None]:
+        while True:
+            match await self._next_frame():
+                case Delta(text=text) if text:
+                    if self.first_token is None:
+                        self.first_token = self._since_lease()
+                    yield TextDelta(text)
+                case Failed() as failed:
+                    raise error_of(failed)
+                case Done() as done:
+                    yield self._finished(done)
+                    return
+                case _:
+                    pass
+
+    async def _next_frame(self) -> GenerationFrame:
+        due, fault = self._due()
+        if self.ends_at <= due:
+            due, fault = self.ends_at, f"The answer took longer than {self.deadlines.total:g} s."
+        try:
+            async with self.timers.timeout_at(due):
+                return await self.stream.next_frame()
+        except TimeoutError as error:
+            raise RequestTimedOut(fault, hint="Ask for less, or later.") from error
+
+    def _due(self) -> tuple[Instant, str]:
+        if self.first_token is None:
+            limit = self.deadlines.first_event_of(self.request)
+            return later(self.leased_at, limit), f"No text came within {limit:g} s."
+        limit = self.deadlines.between_events
+        return later(self.timers.now(), limit), f"The answer paused for more than {limit:g} s."
+
+    def _finished(self, done: Done) -> Finished:
+        usage = Usage(
+            prompt_tokens=Tokens(done.prompt_tokens),
+            completion_tokens=Tokens(done.completion_tokens),
+            cached_tokens=Tokens(done.cached_tokens),
+        )
+        return Finished(done.reason, usage, self.first_token, self._since_lease())
+
+    def _since_lease(self) -> Seconds:
+        return Seconds(self.timers.now() - self.leased_at)

@@ -1,0 +1,82 @@
+"""The first part of a worker's life: from its first word to a model that serves."""
+
+from collections.abc import Callable
+
+from unified_llm.domain.errors import ModelFailedToLoad, WorkerDied
+from unified_llm.domain.placement import Placement
+from unified_llm.domain.units import Seconds, later
+from unified_llm.fleet.faults import shown
+from unified_llm.fleet.worker_link import WorkerLink
+from unified_llm.worker.protocol import (
+    PROTOCOL_VERSION,
+    FromWorker,
+    Heartbeat,
+    Hello,
+    Load,
+    Loaded,
+    LoadFailed,
+    Progress,
+)
+
+
+async def load_model(
+    link: WorkerLink, placement: Placement, on_progress: Callable[[float], None]
+) -> Loaded:
+    """Have the worker load its model. on_progress takes fractions. Raises ModelFailedToLoad."""
+    try:
+        await _expect_hello(link)
+        await link.channel.send(
+            Load(
+                model=link.model,
+                path=link.file.path_in_worker,
+                context_tokens=placement.context_tokens,
+                slots=placement.slots,
+                threads=placement.threads,
+            )
+        )
+        loaded = await _expect_loaded(link, on_progress)
+    except WorkerDied as error:
+        raise ModelFailedToLoad(
+            f"The worker of {link.model} ended while loading. {error.message}"
+        ) from error
+    # Somebody may have written to the file while it was read.
+    link.file.ensure_unchanged()
+    return loaded
+
+
+async def _expect_hello(link: WorkerLink) -> None:
+    hello = await _receive_within(link, link.patience.hello)
+    if not isinstance(hello, Hello):
+        raise WorkerDied(f"Its first word was {type(hello).__name__}, not Hello.")
+    if hello.version != PROTOCOL_VERSION:
+        raise ModelFailedToLoad(
+            f"The worker speaks protocol {hello.version}, the daemon {PROTOCOL_VERSION}.",
+            hint="The daemon has been upgraded under way: restart it.",
+        )
+
+
+async def _expect_loaded(link: WorkerLink, on_progress: Callable[[float], None]) -> Loaded:
+    while True:
+        match await _receive_within(link, link.patience.load_silence):
+            case Loaded(context_tokens=context, slots=slots) as loaded if context > 0 < slots:
+                return loaded
+            case LoadFailed(message=message):
+                raise ModelFailedToLoad(f"{link.model} cannot be loaded: {shown(message)}")
+            case Progress(fraction=fraction) if 0 <= fraction <= 1:
+                on_progress(fraction)
+            case Heartbeat():
+                pass
+            case unexpected:
+                raise WorkerDied(f"It sent {shown(repr(unexpected))} while loading.")
+
+
+async def _receive_within(link: WorkerLink, limit: Seconds) -> FromWorker:
+    try:
+        async with link.timers.timeout_at(later(link.timers.now(), limit)):
+            message = await link.channel.receive()
+    except TimeoutError as error:
+        link.process.kill()
+        raise WorkerDied(f"It gave no sign of life for {limit:g} s.") from error
+    if message is None:
+        raise WorkerDied(str(await link.ended()))
+    return message

@@ -1,0 +1,62 @@
+"""What it takes to deal with a worker: its process, its channel, its file, and time."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from unified_llm.domain.models import ModelId
+from unified_llm.domain.units import Seconds, later
+from unified_llm.fleet.patience import Patience
+from unified_llm.fleet.process import Ending
+from unified_llm.fleet.timers import Timers
+from unified_llm.worker.protocol import FromWorker, ToWorker
+
+
+class ChildProcess(Protocol):
+    """As WorkerProcess."""
+
+    async def exited(self) -> Ending: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+
+
+class FrameChannel(Protocol):
+    """As Channel."""
+
+    async def send(self, message: ToWorker) -> None: ...
+    def cancel(self, request: int) -> None: ...
+    async def receive(self) -> FromWorker | None: ...
+
+
+class CheckedFile(Protocol):
+    """As ModelFile."""
+
+    @property
+    def path_in_worker(self) -> str: ...
+    def ensure_unchanged(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLink:
+    """A worker that has been started for a model, and all that belongs to it."""
+
+    model: ModelId
+    process: ChildProcess
+    channel: FrameChannel
+    file: CheckedFile
+    timers: Timers
+    patience: Patience
+
+    async def exited_within(self, limit: Seconds) -> bool:
+        """Wait for the end of the process; whether it came in time."""
+        with suppress(TimeoutError):
+            async with self.timers.timeout_at(later(self.timers.now(), limit)):
+                await self.process.exited()
+                return True
+        return False
+
+    async def ended(self) -> Ending:
+        """How it ended, once its channel has; a process that outlives its channel is killed."""
+        if not await self.exited_within(self.patience.exit):
+            self.process.kill()
+        return await self.process.exited()

@@ -1,0 +1,148 @@
+"""All models of this machine, from the settings and from the scanned directory."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from unified_llm.domain.models import ModelId, ModelSpec, is_model_id
+from unified_llm.domain.units import Bytes, Tokens
+from unified_llm.gguf.header import ModelHeader
+from unified_llm.planner.estimate import expected_bytes
+from unified_llm.registry.files import InspectedFile, ModelFiles
+from unified_llm.registry.scan import CatalogueProblem, find_model_files
+from unified_llm.settings.schema import DefaultsSettings, ModelSettings, Settings
+
+MAX_ID_CHARACTERS: Final = 128
+
+_RESERVED: Final = frozenset({"directory"})
+_OUTSIDE_IDS: Final = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """Every model by id, those of the settings first, and what their owner should know."""
+
+    models: dict[ModelId, ModelSpec]
+    problems: tuple[CatalogueProblem, ...]
+
+
+def build_catalogue(settings: Settings, files: ModelFiles) -> Catalogue:
+    """The catalogue as the files are now. Blocks on the disk; never raises for what it finds.
+
+    The same settings and files give the same catalogue in the same order.
+    """
+    builder = _Builder(settings, files)
+    for model, entry in settings.models.configured.items():
+        builder.add_configured(model, entry)
+    if settings.models.directory is not None:
+        builder.add_scanned(settings.models.directory)
+    files.forget_others()
+    return Catalogue(builder.models, tuple(builder.problems))
+
+
+@dataclass(slots=True)
+class _Builder:
+    settings: Settings
+    files: ModelFiles
+    models: dict[ModelId, ModelSpec] = field(default_factory=dict)
+    problems: list[CatalogueProblem] = field(default_factory=list)
+
+    def add_configured(self, model: ModelId, entry: ModelSettings) -> None:
+        """A model of the settings is always in the catalogue; at worst with a defect."""
+        inspected = self.files.inspect(entry.path)
+        if inspected.defect is not None:
+            self._report(entry.path, f"{model} cannot be used. {inspected.defect}")
+        run = entry.resolved(self.settings.defaults)
+        self._add(model, entry.path, inspected, run, pinned=entry.pinned, source="settings")
+
+    def add_scanned(self, directory: Path) -> None:
+        """Files that are not models, or whose id is taken, are reported and left out."""
+        # Nobody asked for the default directory, so its absence is no problem.
+        is_asked_for = "directory" in self.settings.models.model_fields_set
+        found = find_model_files(directory, required=is_asked_for)
+        self.problems.extend(found.problems)
+        configured = {spec.identity for spec in self.models.values()}
+        for path in found.paths:
+            inspected = self.files.inspect(path)
+            if inspected.header is None:
+                self._report(path, f"It is left out. {inspected.defect}")
+            elif inspected.identity not in configured:
+                self._add_found(path, inspected, inspected.header)
+
+    def _add_found(self, path: Path, inspected: InspectedFile, header: ModelHeader) -> None:
+        model = scanned_id(header, path.stem)
+        if model is None:
+            self._report(path, "It is left out: neither header nor file name gives a model id.")
+        elif (other := self.models.get(model)) is not None:
+            self._report(
+                path,
+                f"It is left out: the id {model} belongs to {other.path}. Give it an id of its own "
+                "under `models` in the settings.",
+            )
+        else:
+            run = self.settings.defaults
+            self._add(model, path, inspected, run, pinned=False, source="scan")
+
+    def _add(
+        self,
+        model: ModelId,
+        path: Path,
+        inspected: InspectedFile,
+        run: DefaultsSettings,
+        *,
+        pinned: bool,
+        source: str,
+    ) -> None:
+        header, identity = inspected.header, inspected.identity
+        size = identity.size_bytes if identity is not None else Bytes(0)
+        context = self._capped_context(model, path, run.context_tokens, header)
+        self.models[model] = ModelSpec(
+            id=model,
+            path=path,
+            identity=identity if header is not None else None,
+            defect=inspected.defect,
+            size_bytes=size,
+            architecture=header.architecture if header is not None else None,
+            context_tokens=context,
+            slots=run.slots,
+            threads=run.threads,
+            keep_alive=run.keep_alive_seconds,
+            pinned=pinned,
+            memory_bytes=_expected(size, header, context, run.slots),
+            source=source,
+        )
+
+    def _capped_context(
+        self, model: ModelId, path: Path, wanted: Tokens, header: ModelHeader | None
+    ) -> Tokens:
+        if header is None or wanted <= header.context_length:
+            return wanted
+        self._report(
+            path,
+            f"{model} was trained with {header.context_length} tokens of context and gets these "
+            f"instead of {wanted}.",
+        )
+        return header.context_length
+
+    def _report(self, path: Path, message: str) -> None:
+        self.problems.append(CatalogueProblem(path, message))
+
+
+def scanned_id(header: ModelHeader, stem: str) -> ModelId | None:
+    """The id of a file nobody has named: basename and quantisation, else the file's name.
+
+    None if neither gives an id. The author's case is kept.
+    """
+    text = stem
+    if header.basename is not None and header.quantisation is not None:
+        text = f"{header.basename}-{header.quantisation}"
+    clean = _OUTSIDE_IDS.sub("-", text).strip("-._")[:MAX_ID_CHARACTERS]
+    return ModelId(clean) if is_model_id(clean) and clean not in _RESERVED else None
+
+
+def _expected(size: Bytes, header: ModelHeader | None, context: Tokens, slots: int) -> Bytes:
+    """Memory of the loaded model; 0 for one that can not be loaded."""
+    if header is None:
+        return Bytes(0)
+    return expected_bytes(size, header.kv_bytes_per_token, context, slots)

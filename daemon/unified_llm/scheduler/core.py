@@ -1,0 +1,315 @@
+"""The scheduler's decisions: events and the time go in, effects come out.
+
+Rule 1: no await, no clock, no lock; whoever calls, calls one event after the other.
+Rule 2: every ticket ends in exactly one of granted, refused, cancelled.
+Rule 3: each event changes what it is about, then `_settle` does whatever has become possible or
+    due, so that no event has to know what it sets free.
+Rule 4: a report about a worker that is not the present one is ignored.
+"""
+
+import difflib
+import logging
+from collections.abc import Mapping
+
+from unified_llm.domain.errors import Closing, NoRoom, QueueFull, UnifiedLlmError, WorkerDied
+from unified_llm.domain.events import ModelStatus
+from unified_llm.domain.lifecycle import ModelState
+from unified_llm.domain.models import ModelId, ModelSpec
+from unified_llm.domain.units import Bytes, Instant, Seconds, render_bytes
+from unified_llm.scheduler.backoff import Backoff, Jitter
+from unified_llm.scheduler.effects import Effects, Generation, LoadedModel, LoadOutcome, Ticket
+from unified_llm.scheduler.ledger import MemoryLedger
+from unified_llm.scheduler.policy import SchedulingPolicy
+from unified_llm.scheduler.queue import Waiter
+from unified_llm.scheduler.residency import Residency
+from unified_llm.scheduler.room import Room
+from unified_llm.scheduler.state import DrainReason, ModelRecord
+from unified_llm.scheduler.tickets import Tickets
+from unified_llm.scheduler.timers import Timers
+
+_log = logging.getLogger(__name__)
+
+
+class Scheduler:
+    """Who is loaded, served, queued or evicted. Each event returns at once."""
+
+    def __init__(self, policy: SchedulingPolicy, effects: Effects, jitter: Jitter) -> None:
+        self._policy = policy
+        self._effects = effects
+        self._jitter = jitter
+        self._timers = Timers()
+        self._ledger = MemoryLedger(policy.ram_budget)
+        self._tickets = Tickets(effects, policy, self._timers)
+        self._residency = Residency(effects, policy, self._timers, self._ledger, self._tickets)
+        self._room = Room(policy, self._timers, self._ledger, self._tickets, self._residency)
+        self._records = self._residency.records
+        self._is_closing = False
+        self._wake: Instant | None = None
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the daemon is closing and no worker is left."""
+        return self._is_closing and not any(
+            record.state.has_worker for record in self._records.values()
+        )
+
+    @property
+    def memory_budget(self) -> Bytes:
+        """What all models may take together."""
+        return self._ledger.budget
+
+    @property
+    def memory_committed(self) -> Bytes:
+        """What is set aside for workers, those included whose memory is not seen free yet."""
+        return self._ledger.committed
+
+    def statuses(self) -> tuple[ModelStatus, ...]:
+        """Every model, by id."""
+        return tuple(self._records[model].status() for model in sorted(self._records))
+
+    def status(self, model: ModelId) -> ModelStatus:
+        """One model. Raises UnknownModel."""
+        record = self._records.get(model)
+        if record is None:
+            raise self._unknown(model)
+        return record.status()
+
+    def catalogue(self, specs: Mapping[ModelId, ModelSpec], now: Instant) -> None:
+        """These are all the models from now on; what has vanished is drained and stopped."""
+        for record in tuple(self._records.values()):
+            if record.id not in specs:
+                self._vanish(record, now)
+        for spec in specs.values():
+            self._admit(spec, now)
+        self._settle(now)
+
+    def requested(
+        self,
+        ticket: Ticket,
+        model: ModelId,
+        principal: str,
+        give_up_at: Instant,
+        now: Instant,
+        *,
+        by_hand: bool = False,
+    ) -> None:
+        """A caller wants a lease. by_hand: a person asks, so past failures do not count."""
+        record = self._records.get(model)
+        if record is not None and by_hand:
+            record.backoff.forgive()
+        error = self._objection(model, record, give_up_at, now)
+        if error is None and record is not None:
+            error = self._make_place_in_queue(record, principal)
+        if error is not None or record is None:
+            self._tickets.refuse(ticket, error or self._unknown(model))
+        else:
+            self._tickets.enqueue(record, Waiter(ticket, principal, now), give_up_at)
+            self._residency.attend(record, now)
+        self._settle(now)
+
+    def unload_asked(
+        self, ticket: Ticket, model: ModelId, principal: str, give_up_at: Instant, now: Instant
+    ) -> None:
+        """A caller wants the model out of memory; granted when its worker is gone.
+
+        What is being served may end first, within the policy's grace. Requests that wait or come
+        meanwhile stay, and are served by a new worker.
+        """
+        record = self._records.get(model)
+        if record is None:
+            self._tickets.refuse(ticket, self._unknown(model))
+        elif not record.state.has_worker:
+            self._effects.grant(ticket, model, record.generation)
+        else:
+            _log.info("%s unloads %s", principal, model)
+            self._tickets.await_unload(record, ticket, now, give_up_at)
+            self._residency.send_away(record, DrainReason.ASKED, now, self._policy.drain_grace)
+        self._settle(now)
+
+    def cancelled(self, ticket: Ticket, now: Instant) -> None:
+        """The caller has gone, wherever its ticket was."""
+        self._leave(ticket, now)
+
+    def lease_returned(self, ticket: Ticket, now: Instant) -> None:
+        """The caller has done with its lease."""
+        self._leave(ticket, now)
+
+    def load_progressed(
+        self, model: ModelId, generation: Generation, fraction: float, now: Instant
+    ) -> None:
+        """The worker has read this part of the model. Announced by whole percents."""
+        record = self._worker(model, generation)
+        if record is None or record.state is not ModelState.LOADING:
+            return
+        percent = min(max(fraction, 0.0), 1.0) if fraction == fraction else 0.0
+        percent = int(percent * 100) / 100
+        if percent > (record.progress or 0.0):
+            record.progress = percent
+            self._effects.announce(record.status())
+        self._settle(now)
+
+    def load_finished(
+        self, model: ModelId, generation: Generation, outcome: LoadOutcome, now: Instant
+    ) -> None:
+        """The worker serves, or says why not and is about to end."""
+        record = self._worker(model, generation)
+        if record is None or record.state is not ModelState.LOADING:
+            return
+        if isinstance(outcome, LoadedModel):
+            self._residency.load_succeeded(record, outcome, now)
+        else:
+            self._load_failed(record, outcome, now)
+        self._settle(now)
+
+    def worker_died(
+        self, model: ModelId, generation: Generation, error: UnifiedLlmError, now: Instant
+    ) -> None:
+        """The worker has ended, unasked, and is reaped."""
+        record = self._worker(model, generation)
+        if record is None:
+            return
+        if record.state is ModelState.LOADING:
+            self._load_failed(record, error, now)
+        elif record.state is not ModelState.STOPPING:
+            _log.warning("the worker of %s died: %s", model, error)
+            record.note(error)
+            record.backoff.failed(now)
+        self._residency.worker_gone(record, now)
+        self._settle(now)
+
+    def stop_finished(self, model: ModelId, generation: Generation, now: Instant) -> None:
+        """The worker has ended, as asked, and is reaped."""
+        record = self._worker(model, generation)
+        if record is None:
+            return
+        if record.state is not ModelState.STOPPING:
+            unasked = WorkerDied(f"The worker of {model} ended without having been asked to.")
+            self.worker_died(model, generation, unasked, now)
+            return
+        self._residency.worker_gone(record, now)
+        self._settle(now)
+
+    def memory_returned(self, model: ModelId, generation: Generation, now: Instant) -> None:
+        """A reading shows that nothing is held for a worker that is gone."""
+        self._residency.memory_returned(model, generation)
+        self._settle(now)
+
+    def woke(self, now: Instant) -> None:
+        """The moment asked for with `wake_at` has come."""
+        self._wake = None
+        self._settle(now)
+
+    def closing(self, grace: Seconds, now: Instant) -> None:
+        """Refuse all that wait, let leases end for `grace`, then stop every worker."""
+        self._is_closing = True
+        for record in tuple(self._records.values()):
+            self._tickets.refuse_waiting(record, _closing)
+            self._residency.attend(record, now)
+            self._residency.send_away(record, DrainReason.CLOSING, now, grace)
+        self._settle(now)
+
+    def _settle(self, now: Instant) -> None:
+        self._timers.run_due(now)
+        self._room.make(now)
+        wake = self._timers.next()
+        if wake != self._wake:
+            self._wake = wake
+            self._effects.wake_at(wake)
+
+    def _worker(self, model: ModelId, generation: Generation) -> ModelRecord | None:
+        record = self._records.get(model)
+        return record if record is not None and record.runs(generation) else None
+
+    def _leave(self, ticket: Ticket, now: Instant) -> None:
+        record = self._tickets.forget(ticket)
+        if record is None:
+            return
+        record.last_used = now
+        self._residency.attend(record, now)
+        self._settle(now)
+
+    def _vanish(self, record: ModelRecord, now: Instant) -> None:
+        record.has_vanished = True
+        if record.state.has_worker:
+            self._tickets.refuse_waiting(record, lambda: self._unknown(record.id))
+            self._residency.send_away(record, DrainReason.VANISHED, now, self._policy.drain_grace)
+        else:
+            self._residency.rest(record, now)
+
+    def _admit(self, spec: ModelSpec, now: Instant) -> None:
+        record = self._records.get(spec.id)
+        if record is None:
+            state = ModelState.ABSENT if spec.identity is None else ModelState.AVAILABLE
+            backoff = Backoff(self._policy, self._jitter)
+            record = ModelRecord(spec, backoff, since=now, last_used=now, state=state)
+            self._records[spec.id] = record
+            self._effects.announce(record.status())
+            return
+        if spec != record.spec:
+            # Another file or other numbers: what failed before may work now.
+            record.backoff.forgive()
+        record.spec, record.has_vanished = spec, False
+        if record.state.has_worker:
+            self._residency.attend(record, now)
+        else:
+            self._residency.rest(record, now)
+
+    def _load_failed(self, record: ModelRecord, error: UnifiedLlmError, now: Instant) -> None:
+        if not isinstance(error, NoRoom):
+            self._residency.load_failed(record, error, now)
+        elif self._room.replan(record, now):
+            record.note(error)
+            _log.info("%s ran out of memory; one more try, %s", record.id, record.replan.name)
+            self._residency.await_end(record, now)
+        else:
+            self._tickets.refuse_waiting(record, lambda: self._out_of_memory(record, error))
+            self._residency.load_failed(record, error, now)
+
+    def _out_of_memory(self, record: ModelRecord, error: NoRoom) -> NoRoom:
+        return NoRoom(
+            f"{record.id} ran out of memory while loading, although "
+            f"{render_bytes(record.spec.memory_bytes)} of {render_bytes(self.memory_budget)} were "
+            f"set aside for it: {error.message}",
+            hint=error.hint or "Ask for less context or fewer slots.",
+        )
+
+    def _objection(
+        self, model: ModelId, record: ModelRecord | None, give_up_at: Instant, now: Instant
+    ) -> UnifiedLlmError | None:
+        if self._is_closing:
+            return _closing()
+        if record is None or record.has_vanished:
+            return self._unknown(model)
+        if record.state is ModelState.ABSENT or (
+            record.spec.identity is None and not record.state.has_worker
+        ):
+            return self._residency.failure(record, now)
+        retry_at = record.backoff.retry_at
+        is_hopeless = retry_at is not None and retry_at > max(now, give_up_at)
+        if not record.state.has_worker and (record.backoff.is_exhausted(now) or is_hopeless):
+            return self._residency.failure(record, now)
+        return None
+
+    def _make_place_in_queue(self, record: ModelRecord, principal: str) -> QueueFull | None:
+        if len(record.queue) < self._policy.queue_limit:
+            return None
+        displaced = record.queue.displaced_by(principal)
+        if displaced is None:
+            return self._queue_full(record)
+        self._tickets.refuse(displaced.ticket, self._queue_full(record))
+        return None
+
+    def _queue_full(self, record: ModelRecord) -> QueueFull:
+        return QueueFull(
+            f"{len(record.queue)} requests wait for {record.id}; no more than "
+            f"{self._policy.queue_limit} may, shared evenly among users.",
+            retry_after=self._policy.full_queue_retry,
+        )
+
+    def _unknown(self, model: ModelId) -> UnifiedLlmError:
+        near = difflib.get_close_matches(model, self._records, n=1)
+        return self._residency.unknown(model, f"Did you mean {near[0]!r}?" if near else "")
+
+
+def _closing() -> Closing:
+    return Closing("The daemon is stopping and takes no new requests.")

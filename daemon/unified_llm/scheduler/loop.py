@@ -1,0 +1,261 @@
+"""The scheduler's core in an event loop: the one writer, one timer, and leases for callers.
+
+Rule 1: every event is applied on the loop's thread, one after the other, in the order in which they
+    came; one that comes while another is applied waits for it.
+Rule 2: nothing polls. With nothing to do there is no timer and no wake-up.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from itertools import count
+from typing import Protocol
+
+from unified_llm.domain.errors import UnifiedLlmError
+from unified_llm.domain.events import ModelStatus
+from unified_llm.domain.models import ModelId, ModelSpec
+from unified_llm.domain.placement import Placement
+from unified_llm.domain.ports import Clock, Lease
+from unified_llm.domain.units import Bytes, Instant, Seconds, later
+from unified_llm.scheduler.backoff import Jitter
+from unified_llm.scheduler.core import Scheduler
+from unified_llm.scheduler.effects import Generation, LoadOutcome, Ticket, Workers
+from unified_llm.scheduler.policy import SchedulingPolicy
+
+Event = Callable[[Instant], None]
+
+
+class Alarm(Protocol):
+    """A call that is yet to come."""
+
+    def cancel(self) -> None: ...
+
+
+CallLater = Callable[[float, Callable[[], None]], Alarm]
+"""Calls a function after so many seconds, once; `loop.call_later` is one."""
+
+
+def _call_later(delay: float, callback: Callable[[], None]) -> Alarm:
+    return asyncio.get_running_loop().call_later(delay, callback)
+
+
+class SchedulerLoop:
+    """Grants leases, takes the fleet's reports, and carries out what the core decides.
+
+    It is domain.ports.Leases, effects.Reports and effects.Effects. workers: what starts and stops
+    them; it is called only while an event is applied. on_status: takes a status and returns at
+    once. last_turn: when an event was applied last.
+    """
+
+    def __init__(
+        self,
+        policy: SchedulingPolicy,
+        *,
+        clock: Clock,
+        workers: Workers,
+        on_status: Callable[[ModelStatus], None],
+        jitter: Jitter,
+        call_later: CallLater = _call_later,
+    ) -> None:
+        self._core = Scheduler(policy, self, jitter)
+        self._clock = clock
+        self._workers = workers
+        self._on_status = on_status
+        self._call_later = call_later
+        self._tickets = count(1)
+        self._waits: dict[Ticket, asyncio.Future[Generation]] = {}
+        self._inbox: deque[Event] = deque()
+        self._is_applying = False
+        self._alarm: Alarm | None = None
+        self._rang = asyncio.Event()
+        self._pings: list[asyncio.Future[None]] = []
+        self._closed = asyncio.Event()
+        self.last_turn = clock.now()
+
+    async def run(self) -> None:
+        """Keep the time for the core until cancelled."""
+        try:
+            while True:
+                await self._rang.wait()
+                self._rang.clear()
+                self._apply(self._core.woke)
+                self._answer_pings()
+        finally:
+            self._disarm()
+
+    async def ping(self) -> None:
+        """Return when `run` has applied an event; for the watchdog."""
+        answer = asyncio.get_running_loop().create_future()
+        self._pings.append(answer)
+        self._rang.set()
+        await answer
+
+    # What callers ask.
+
+    def lease(
+        self, model: ModelId, principal: str, *, timeout: Seconds
+    ) -> AbstractAsyncContextManager[Lease]:
+        """As in domain.ports.Leases."""
+        return self._lease(model, principal, timeout, by_hand=False)
+
+    async def ensure_loaded(
+        self, model: ModelId, principal: str, *, timeout: Seconds, by_hand: bool = True
+    ) -> None:
+        """Load the model unless it is. by_hand: past failures do not count. Raises as `lease`."""
+        async with self._lease(model, principal, timeout, by_hand=by_hand):
+            pass
+
+    async def unload(self, model: ModelId, principal: str, *, timeout: Seconds) -> None:
+        """Return when the model's worker is gone. Raises UnknownModel, RequestTimedOut."""
+        ticket = Ticket(next(self._tickets))
+        give_up_at = later(self._clock.now(), timeout)
+        await self._outcome(
+            ticket, partial(self._core.unload_asked, ticket, model, principal, give_up_at)
+        )
+
+    def replace_catalogue(self, specs: Mapping[ModelId, ModelSpec]) -> None:
+        """These are all the models from now on."""
+        self._apply(partial(self._core.catalogue, dict(specs)))
+
+    async def close(self, grace: Seconds) -> None:
+        """Take nothing new, let leases end for `grace`, and return when no worker is left.
+
+        `run` must still be running, for it keeps the time of the grace.
+        """
+        self._apply(partial(self._core.closing, grace))
+        await self._closed.wait()
+
+    def statuses(self) -> tuple[ModelStatus, ...]:
+        """Every model, by id."""
+        return self._core.statuses()
+
+    def status(self, model: ModelId) -> ModelStatus:
+        """One model. Raises UnknownModel."""
+        return self._core.status(model)
+
+    @property
+    def memory_budget(self) -> Bytes:
+        """What all models may take together."""
+        return self._core.memory_budget
+
+    @property
+    def memory_committed(self) -> Bytes:
+        """What is set aside for the models loaded, loading and not yet seen gone."""
+        return self._core.memory_committed
+
+    # What the fleet reports.
+
+    def load_progressed(self, model: ModelId, generation: Generation, fraction: float) -> None:
+        """As in Reports."""
+        self._apply(partial(self._core.load_progressed, model, generation, fraction))
+
+    def load_finished(self, model: ModelId, generation: Generation, outcome: LoadOutcome) -> None:
+        """As in Reports."""
+        self._apply(partial(self._core.load_finished, model, generation, outcome))
+
+    def worker_died(self, model: ModelId, generation: Generation, error: UnifiedLlmError) -> None:
+        """As in Reports."""
+        self._apply(partial(self._core.worker_died, model, generation, error))
+
+    def stop_finished(self, model: ModelId, generation: Generation) -> None:
+        """As in Reports."""
+        self._apply(partial(self._core.stop_finished, model, generation))
+
+    def memory_returned(self, model: ModelId, generation: Generation) -> None:
+        """As in Reports."""
+        self._apply(partial(self._core.memory_returned, model, generation))
+
+    # What the core makes happen.
+
+    def begin_load(self, spec: ModelSpec, generation: Generation, placement: Placement) -> None:
+        """As in Effects."""
+        self._workers.begin_load(spec, generation, placement)
+
+    def begin_stop(self, model: ModelId, generation: Generation, *, grace: Seconds) -> None:
+        """As in Effects."""
+        self._workers.begin_stop(model, generation, grace=grace)
+
+    def grant(self, ticket: Ticket, model: ModelId, generation: Generation) -> bool:
+        """As in Effects."""
+        wait = self._waits.get(ticket)
+        if wait is None or wait.done():
+            return False
+        wait.set_result(generation)
+        return True
+
+    def refuse(self, ticket: Ticket, error: UnifiedLlmError) -> None:
+        """As in Effects."""
+        wait = self._waits.get(ticket)
+        if wait is not None and not wait.done():
+            wait.set_exception(error)
+
+    def wake_at(self, moment: Instant | None) -> None:
+        """As in Effects."""
+        self._disarm()
+        if moment is not None:
+            delay = max(0.0, moment - self._clock.now())
+            self._alarm = self._call_later(delay, self._rang.set)
+
+    def announce(self, status: ModelStatus) -> None:
+        """As in Effects."""
+        self._on_status(status)
+
+    # How both are joined.
+
+    @asynccontextmanager
+    async def _lease(
+        self, model: ModelId, principal: str, timeout: Seconds, *, by_hand: bool
+    ) -> AsyncIterator[Lease]:
+        ticket = Ticket(next(self._tickets))
+        give_up_at = later(self._clock.now(), timeout)
+        request = partial(
+            self._core.requested, ticket, model, principal, give_up_at, by_hand=by_hand
+        )
+        generation = await self._outcome(ticket, request)
+        try:
+            yield Lease(model, generation)
+        finally:
+            self._apply(partial(self._core.lease_returned, ticket))
+
+    async def _outcome(self, ticket: Ticket, question: Event) -> Generation:
+        """Put the question and wait for its answer. Raises what the core refuses with."""
+        wait: asyncio.Future[Generation] = asyncio.get_running_loop().create_future()
+        self._waits[ticket] = wait
+        try:
+            self._apply(question)
+            return await wait
+        except asyncio.CancelledError:
+            # It may have been granted in this very turn of the loop: the core knows.
+            self._apply(partial(self._core.cancelled, ticket))
+            if wait.done() and not wait.cancelled():
+                wait.exception()  # or asyncio reports it as never retrieved
+            raise
+        finally:
+            del self._waits[ticket]
+
+    def _apply(self, event: Event) -> None:
+        self._inbox.append(event)
+        if self._is_applying:
+            return
+        self._is_applying = True
+        try:
+            while self._inbox:
+                self.last_turn = self._clock.now()
+                self._inbox.popleft()(self.last_turn)
+        finally:
+            self._is_applying = False
+        if self._core.is_closed:
+            self._closed.set()
+
+    def _disarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _answer_pings(self) -> None:
+        answered, self._pings = self._pings, []
+        for ping in answered:
+            if not ping.done():
+                ping.set_result(None)

@@ -1,0 +1,39 @@
+"""The numbers by which the scheduler decides."""
+
+from dataclasses import dataclass
+
+from unified_llm.domain.units import Bytes, Seconds
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulingPolicy:
+    """Limits and deadlines; the application fills them from the settings.
+
+    ram_budget: main memory all models may take together.
+    queue_limit: requests that may wait for one model.
+    full_queue_retry: what a caller is told to wait who found the queue full or waited in vain.
+    load_deadline: longest time in LOADING.
+    drain_grace: longest time in DRAINING.
+    stop_grace: what a worker gets to end by itself before it is killed.
+    stop_deadline: what a killed worker gets to be gone; then it is reported stuck.
+    memory_return_limit: longest wait for a reading to show the memory of a gone worker free.
+    turn: how long a model in use may keep another waiting before it must make room; so also how
+        long it may serve after a load.
+    backoff_first, backoff_last, backoff_factor: delay before a worker is replaced, and its growth.
+    failures_before_failed: deaths and failed loads within failure_window that make a model FAILED.
+    """
+
+    ram_budget: Bytes
+    queue_limit: int = 64
+    full_queue_retry: Seconds = Seconds(5)
+    load_deadline: Seconds = Seconds(600)
+    drain_grace: Seconds = Seconds(30)
+    stop_grace: Seconds = Seconds(5)
+    stop_deadline: Seconds = Seconds(10)
+    memory_return_limit: Seconds = Seconds(5)
+    turn: Seconds = Seconds(10)
+    backoff_first: Seconds = Seconds(1)
+    backoff_last: Seconds = Seconds(300)
+    backoff_factor: float = 2.0
+    failures_before_failed: int = 5
+    failure_window: Seconds = Seconds(600)

@@ -1,0 +1,100 @@
+"""What the scheduler knows of each model.
+
+Rule 1: a model has at most one worker, and `generation` is its number or the last one's.
+Rule 2: `state` is written by `Residency.change` alone.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from unified_llm.domain.errors import UnifiedLlmError
+from unified_llm.domain.events import ModelStatus
+from unified_llm.domain.lifecycle import ModelState
+from unified_llm.domain.models import ModelId, ModelSpec
+from unified_llm.domain.units import Instant
+from unified_llm.scheduler.backoff import Backoff
+from unified_llm.scheduler.effects import Generation, LoadedModel, Ticket
+from unified_llm.scheduler.queue import FairQueue
+
+
+class DrainReason(Enum):
+    """Why a model takes no new leases. Only ROOM can be taken back, and never breaks a lease."""
+
+    ROOM = auto()  # another model's turn has come
+    ASKED = auto()  # somebody unloads it
+    VANISHED = auto()  # the catalogue has lost it
+    CLOSING = auto()  # the daemon stops
+
+
+class Replan(Enum):
+    """What the next load does differently because the last one ran out of memory."""
+
+    NONE = auto()
+    ALONE = auto()  # after the idle models have left
+    SMALLER = auto()  # with one slot
+
+
+@dataclass(slots=True)
+class ModelRecord:
+    """One model of the catalogue, or one that has vanished from it and still has a worker.
+
+    spec: as in the catalogue. Its pin and keep-alive hold at once, the rest from the next load on.
+    since: when `state` was entered. last_used: when the last lease ended.
+    leases: tickets being served. unloads: tickets that wait for the worker to be gone.
+    drain_reason, drain_until: why it is DRAINING and how long at most; None in other states.
+    is_stuck: its worker was killed and is not gone; its memory is as good as lost.
+    """
+
+    spec: ModelSpec
+    backoff: Backoff
+    since: Instant
+    last_used: Instant
+    state: ModelState = ModelState.AVAILABLE
+    generation: Generation = Generation(0)  # noqa: RUF009
+    queue: FairQueue = field(default_factory=FairQueue)
+    leases: set[Ticket] = field(default_factory=set)
+    unloads: list[Ticket] = field(default_factory=list)
+    loaded: LoadedModel | None = None
+    progress: float | None = None
+    last_error: tuple[str, str] | None = None
+    drain_reason: DrainReason | None = None
+    drain_until: Instant | None = None
+    replan: Replan = Replan.NONE
+    has_vanished: bool = False
+    is_stuck: bool = False
+
+    @property
+    def id(self) -> ModelId:
+        """The model's name."""
+        return self.spec.id
+
+    @property
+    def slots(self) -> int:
+        """How many leases may be out; requests beyond wait here, where fairness is decided."""
+        return 1 if self.loaded is None else max(1, self.loaded.slots)
+
+    @property
+    def may_grant(self) -> bool:
+        """Whether the next waiter can be served now."""
+        return self.state is ModelState.READY and len(self.leases) < self.slots and bool(self.queue)
+
+    def runs(self, generation: Generation) -> bool:
+        """Whether a report about `generation` is about the worker there is now."""
+        return self.state.has_worker and generation == self.generation
+
+    def note(self, error: UnifiedLlmError) -> None:
+        """Keep `error` as the last one, for the status."""
+        self.last_error = (error.code, error.message)
+
+    def status(self) -> ModelStatus:
+        """The model as others may see it."""
+        return ModelStatus(
+            id=self.id,
+            state=self.state,
+            progress=self.progress,
+            memory_bytes=self.loaded.memory_bytes if self.loaded else None,
+            context_tokens=self.loaded.context_tokens if self.loaded else None,
+            leases=len(self.leases),
+            waiting=len(self.queue),
+            last_error=self.last_error,
+        )

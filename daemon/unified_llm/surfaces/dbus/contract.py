@@ -1,0 +1,19 @@
+"""The interface files we ship: the promise, served as they are."""
+
+from pathlib import Path
+from typing import Final
+
+from unified_llm.bus.interface import Interface, load_interface
+from unified_llm.bus.names import JOB_INTERFACE, MANAGER_INTERFACE, MODEL_INTERFACE
+
+_FOLDER: Final = Path(__file__).parent / "interfaces"
+
+
+def interface_file(name: str) -> Path:
+    """The file that describes the interface `name`."""
+    return _FOLDER / f"{name}.xml"
+
+
+MANAGER: Final[Interface] = load_interface(interface_file(MANAGER_INTERFACE))
+MODEL: Final[Interface] = load_interface(interface_file(MODEL_INTERFACE))
+JOB: Final[Interface] = load_interface(interface_file(JOB_INTERFACE))

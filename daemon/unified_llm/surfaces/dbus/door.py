@@ -1,0 +1,191 @@
+"""The daemon on the bus: its objects appear, change and go as the facts do."""
+
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from pathlib import PurePath
+from types import TracebackType
+from typing import Final, Self
+
+from unified_llm.bus.connection import BusConnection
+from unified_llm.bus.exporter import Exporter, open_exporter
+from unified_llm.bus.names import (
+    JOB_INTERFACE,
+    MANAGER_INTERFACE,
+    MODEL_INTERFACE,
+    ROOT_PATH,
+    job_path,
+    model_path,
+)
+from unified_llm.bus.objects import ExportedInterface, ExportedObject
+from unified_llm.domain.callers import Caller, Door
+from unified_llm.domain.errors import UnknownModel
+from unified_llm.domain.events import CatalogueChanged, Event, ModelStatus
+from unified_llm.domain.lifecycle import ModelState
+from unified_llm.domain.models import ModelId
+from unified_llm.operations.inference import Inference
+from unified_llm.operations.jobs import Job, JobId, Jobs, JobState
+from unified_llm.operations.models import Models
+from unified_llm.operations.status import Status
+from unified_llm.operations.watch import Watch
+from unified_llm.surfaces.dbus import contract, views
+from unified_llm.surfaces.dbus.generation import Generations
+from unified_llm.surfaces.dbus.verbs import Verbs
+
+_OURSELVES: Final = Caller(
+    uid=0, gids=frozenset(), pid=None, door=Door.INTERNAL, connection="dbus-door"
+)
+
+
+class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
+    """Serves the interface files on `bus` while it is entered.
+
+    Entering exports everything; whoever opens the door requests the bus name after that, so that
+    nobody who sees the name finds it empty. Leaving takes all objects away and cuts off streams.
+    """
+
+    def __init__(
+        self,
+        bus: BusConnection,
+        *,
+        models: Models,
+        inference: Inference,
+        jobs: Jobs,
+        status: Status,
+        watch: Watch,
+        version: str,
+        http_socket_path: PurePath | None,
+    ) -> None:
+        self._bus = bus
+        self._models = models
+        self._jobs = jobs
+        self._status = status
+        self._watch = watch
+        self._version = version
+        self._http_socket_path = http_socket_path
+        self._generations = Generations(inference, jobs)
+        self._verbs = Verbs(models, jobs, self._generations)
+        self._stack = AsyncExitStack()
+        self._states: dict[ModelId, ModelState] = {}
+        self._running: set[JobId] = set()
+        self._exported_jobs: set[JobId] = set()
+        self._exporter: Exporter
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            self._exporter = await stack.enter_async_context(open_exporter(self._bus))
+            stack.callback(self._generations.close)
+            self._export_root()
+            self._export_models(view.spec.id for view in self._models.list(_OURSELVES))
+            stack.callback(self._watch.subscribe(self._on_event))
+            stack.callback(self._bus.on_name_vanished(self._jobs.owner_vanished))
+            self._follow_jobs(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+
+    def refresh_state(self) -> None:
+        """Read the daemon's state anew; for whoever opens the doors, drains, or finds a fault."""
+        self._set_root({"State": self._status.health().state.value})
+
+    def _export_root(self) -> None:
+        path = self._http_socket_path
+        properties = {
+            "Version": self._version,
+            "ApiFeatures": [],
+            "State": self._status.health().state.value,
+            "LoadedModels": [],
+            "NJobs": 0,
+            "HttpSocketPath": "" if path is None else str(path),
+        }
+        root = ExportedInterface(contract.MANAGER, self._verbs.of_manager(), properties)
+        self._exporter.export(ROOT_PATH, ExportedObject((root,)))
+
+    def _export_models(self, models: Iterable[ModelId]) -> None:
+        for model in models:
+            view = self._models.get(_OURSELVES, model)
+            found = ExportedInterface(
+                contract.MODEL, self._verbs.of_model(model), views.model_properties(view)
+            )
+            self._exporter.export(model_path(model), ExportedObject((found,)))
+            self._states[model] = view.status.state
+        self._on_states_changed()
+
+    def _unexport_models(self, models: Iterable[ModelId]) -> None:
+        for model in models:
+            self._exporter.unexport(model_path(model))
+            del self._states[model]
+        self._on_states_changed()
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, CatalogueChanged):
+            self._unexport_models(event.removed & self._states.keys())
+            self._export_models(event.added - self._states.keys())
+        elif event.status.id in self._states:
+            self._on_status(event.status)
+
+    def _on_status(self, status: ModelStatus) -> None:
+        changed = views.status_properties(status)
+        try:
+            changed["SizeBytes"] = self._models.spec(status.id).size_bytes
+        except UnknownModel:
+            # Out of the catalogue already; the event that says so is the next.
+            return
+        self._exporter.set_properties(model_path(status.id), MODEL_INTERFACE, changed)
+        # Statuses change with each request; the whole picture only when a state does.
+        if self._states[status.id] is not status.state:
+            self._states[status.id] = status.state
+            self._on_states_changed()
+
+    def _on_states_changed(self) -> None:
+        loaded = [model_path(id_) for id_, state in self._states.items() if state in views.LOADED]
+        self._set_root({"LoadedModels": sorted(loaded)})
+        self.refresh_state()
+
+    def _follow_jobs(self, stack: AsyncExitStack) -> None:
+        for job in self._jobs.visible_to(_OURSELVES):
+            self._on_job_changed(job)
+        self._jobs.on_change, self._jobs.on_forget = self._on_job_changed, self._on_job_forgotten
+
+        def stop_following() -> None:
+            self._jobs.on_change = self._jobs.on_forget = lambda job: None
+
+        stack.callback(stop_following)
+
+    def _on_job_changed(self, job: Job) -> None:
+        if job.id not in self._exported_jobs:
+            self._export_job(job)
+        else:
+            self._exporter.set_properties(job_path(job.id), JOB_INTERFACE, views.job_changes(job))
+        self._generations.on_job_changed(job)
+        if job.is_private:
+            return
+        if job.state is JobState.FINISHED and job.id in self._running:
+            self._running.discard(job.id)
+            self._emit("JobRemoved", *views.job_removed(job))
+        self._set_root({"NJobs": len(self._running)})
+
+    def _export_job(self, job: Job) -> None:
+        found = ExportedInterface(contract.JOB, self._verbs.of_job(job), views.job_properties(job))
+        owner = job.owner if job.is_private else None
+        self._exporter.export(job_path(job.id), ExportedObject((found,), owner))
+        self._exported_jobs.add(job.id)
+        if not job.is_private and job.state is not JobState.FINISHED:
+            self._running.add(job.id)
+            self._emit("JobNew", job.id, job.type.value, job_path(job.id))
+
+    def _on_job_forgotten(self, job: Job) -> None:
+        self._exporter.unexport(job_path(job.id))
+        self._exported_jobs.discard(job.id)
+
+    def _set_root(self, values: dict[str, object]) -> None:
+        self._exporter.set_properties(ROOT_PATH, MANAGER_INTERFACE, values)
+
+    def _emit(self, signal: str, *values: object) -> None:
+        self._exporter.emit_signal(ROOT_PATH, MANAGER_INTERFACE, signal, *values)

@@ -1,0 +1,127 @@
+"""Answers over the bus: as lines through a pipe, or as one text."""
+
+import asyncio
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+
+from unified_llm.bus.faults import internal_fault
+from unified_llm.domain.callers import Caller
+from unified_llm.domain.chat import ChatRequest, Finished
+from unified_llm.domain.errors import Cancelled, Closing, UnifiedLlmError
+from unified_llm.operations.inference import Inference
+from unified_llm.operations.jobs import Details, Job, JobId, Jobs, JobState, JobType
+from unified_llm.surfaces.dbus.stream import LineWriter, open_pipe
+
+
+class Generations:
+    """Runs generations for callers; a streamed one is a private job."""
+
+    def __init__(self, inference: Inference, jobs: Jobs) -> None:
+        self._inference = inference
+        self._jobs = jobs
+        self._writers: dict[JobId, LineWriter] = {}
+
+    def begin_stream(self, caller: Caller, request: ChatRequest) -> tuple[Job, int]:
+        """The job of a generation, and the pipe to read it from, which is the taker's to close.
+
+        Raises what can be known at once; the rest becomes the last line of the stream.
+        """
+        self._inference.ensure_admissible(caller, request)
+        reading, writing = open_pipe()
+        try:
+            job = self._jobs.begin(
+                JobType.GENERATE,
+                request.model,
+                caller,
+                partial(self._stream, request=request),
+                is_private=True,
+            )
+        except UnifiedLlmError:
+            os.close(reading)
+            os.close(writing)
+            raise
+        # In time for the work: its task takes its first step at the next turn of the loop.
+        self._writers[job.id] = LineWriter(writing, partial(self._jobs.cancel, job, caller))
+        return job, reading
+
+    async def answer(self, caller: Caller, request: ChatRequest) -> tuple[str, Details]:
+        """The whole text, and what it took. Raises any UnifiedLlmError."""
+        texts: list[str] = []
+        async with self._inference.open_chat(caller, request) as events:
+            async for event in events:
+                if isinstance(event, Finished):
+                    return "".join(texts), _figures(event)
+                texts.append(event.text)
+        raise EOFError("the answers ended without their end")
+
+    def on_job_changed(self, job: Job) -> None:
+        """Close the stream of a job that has ended, even before its work began."""
+        if job.state is JobState.FINISHED:
+            self._close(job.id)
+
+    def close(self) -> None:
+        """Cut off all streams: the daemon is leaving the bus."""
+        for job, writer in tuple(self._writers.items()):
+            writer.write_at_once(_error_line(Closing("The daemon is stopping.")))
+            self._close(job)
+
+    def _close(self, job: JobId) -> None:
+        writer = self._writers.pop(job, None)
+        if writer is not None:
+            writer.close()
+
+    async def _stream(self, job: Job, request: ChatRequest) -> Details:
+        writer = self._writers[job.id]
+        try:
+            finished = await self._pass_on(job, request, writer)
+            # The lease is given back by now: a slow reader of the last line holds up nobody.
+            await writer.write(_line({"done": True, **_ending(finished)}))
+        except asyncio.CancelledError:
+            writer.write_at_once(_error_line(Cancelled("The generation was cancelled.")))
+            raise
+        except UnifiedLlmError as error:
+            writer.write_at_once(_error_line(error))
+            raise
+        except Exception as error:
+            fault = internal_fault("Generate", error)
+            writer.write_at_once(_error_line(fault))
+            raise fault from error
+        return _figures(finished)
+
+    async def _pass_on(self, job: Job, request: ChatRequest, writer: LineWriter) -> Finished:
+        chat = self._inference.open_chat(job.owner, request, request_id=str(job.id))
+        async with chat as events:
+            async for event in events:
+                if isinstance(event, Finished):
+                    return event
+                await writer.write(_line({"text": event.text}))
+        raise EOFError("the answers ended without their end")
+
+
+def _line(value: Mapping[str, object]) -> bytes:
+    # No character outside ASCII: half a surrogate pair stays legal JSON, and a line is a line.
+    return json.dumps(value).encode() + b"\n"
+
+
+def _error_line(error: UnifiedLlmError) -> bytes:
+    told = {"code": error.code, "message": error.message, "hint": error.hint}
+    return _line({"error": told})
+
+
+def _ending(finished: Finished) -> dict[str, object]:
+    return {"finish_reason": finished.reason.value, "usage": asdict(finished.usage)}
+
+
+def _figures(finished: Finished) -> dict[str, str | int | float]:
+    """What a generation took; seconds are left out if they are not known."""
+    usage = finished.usage
+    figures: dict[str, str | int | float] = {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "finish_reason": finished.reason.value,
+    }
+    return figures if finished.total is None else figures | {"seconds": finished.total}

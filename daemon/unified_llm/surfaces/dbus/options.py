@@ -1,0 +1,144 @@
+"""What the a{sv} of each verb may hold, and conversations as they come over the bus.
+
+A peer chooses the keys and the types, so both are checked by name; what values are sane is decided
+behind the gate, for every door alike.
+"""
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Final, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic_core import PydanticCustomError
+
+from unified_llm.bus.values import Variant
+from unified_llm.domain.chat import ChatRequest, Message, Role, Sampling
+from unified_llm.domain.errors import InvalidRequest
+from unified_llm.domain.models import ModelId
+from unified_llm.domain.units import Tokens
+
+_INTEGERS: Final = frozenset("ynqiuxt")
+_LARGEST_U: Final = 2**32 - 1
+_MOST_SHOWN: Final = 40
+
+_Convert = Callable[[Any], object]
+
+
+def _variant(expected: str, accepted: frozenset[str], convert: _Convert) -> BeforeValidator:
+    def unpack(value: object) -> object:
+        if not isinstance(value, Variant) or value.signature not in accepted:
+            signature = value.signature if isinstance(value, Variant) else type(value).__name__
+            raise _mismatch(f"has type '{signature}'", expected)
+        return convert(value.value)
+
+    return BeforeValidator(unpack)
+
+
+def _mismatch(fact: str, expected: str) -> PydanticCustomError:
+    return PydanticCustomError(
+        "variant", "{fact}; expected is {expected}", {"fact": fact, "expected": expected}
+    )
+
+
+def _count(value: int) -> int:
+    if not 0 <= value <= _LARGEST_U:
+        raise _mismatch(f"is {value}", f"type 'u', 0 to {_LARGEST_U}")
+    return value
+
+
+_Count = Annotated[int, _variant("type 'u'", _INTEGERS, _count)]
+_Number = Annotated[float, _variant("type 'd'", _INTEGERS | {"d"}, float)]
+_Text = Annotated[str, _variant("type 's'", frozenset("s"), str)]
+_Texts = Annotated[tuple[str, ...], _variant("type 'as'", frozenset({"as"}), tuple)]
+
+
+class NoOptions(BaseModel):
+    """For a verb that has none yet."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=True)
+
+
+class GenerateOptions(NoOptions):
+    """How an answer is made; the reference states the ranges."""
+
+    max_tokens: _Count | None = None
+    temperature: _Number | None = None
+    top_p: _Number | None = None
+    top_k: _Count | None = None
+    min_p: _Number | None = None
+    repeat_penalty: _Number | None = None
+    frequency_penalty: _Number | None = None
+    presence_penalty: _Number | None = None
+    seed: _Count | None = None
+    stop: _Texts = ()
+
+    def request(self, model: ModelId, messages: tuple[Message, ...]) -> ChatRequest:
+        """These options, applied to a conversation."""
+        sampling = Sampling(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            min_p=self.min_p,
+            repeat_penalty=self.repeat_penalty,
+            frequency_penalty=self.frequency_penalty,
+            presence_penalty=self.presence_penalty,
+            seed=self.seed,
+        )
+        limit = None if self.max_tokens is None else Tokens(self.max_tokens)
+        return ChatRequest(model, messages, limit, self.stop, sampling)
+
+
+class GenerateTextOptions(GenerateOptions):
+    """Those of Generate, and instructions before the prompt."""
+
+    system: _Text | None = None
+
+
+_Options = TypeVar("_Options", bound=NoOptions)
+
+
+def parse_options(kind: type[_Options], given: Mapping[str, object]) -> _Options:
+    """The options in an a{sv}. Raises InvalidRequest, naming the key and what was expected."""
+    for key in given:
+        if key not in kind.model_fields:
+            raise _unknown_key(key, kind)
+    try:
+        return kind.model_validate(dict(given))
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        key = str(problem["loc"][0])
+        raise InvalidRequest(f"Option {key!r} {problem['msg']}.", parameter=key) from error
+
+
+def parse_messages(given: Sequence[Sequence[str]]) -> tuple[Message, ...]:
+    """The conversation in an a(ss). Raises InvalidRequest, naming the message."""
+    return tuple(
+        Message(_parse_role(role, index), content) for index, (role, content) in enumerate(given)
+    )
+
+
+def _parse_role(text: str, index: int) -> Role:
+    try:
+        return Role(text)
+    except ValueError as error:
+        raise InvalidRequest(
+            f"Message {index} has the role {_shown(text)!r}.",
+            hint=f"Roles are {', '.join(Role)}; a message is the pair of role and text.",
+            parameter=f"messages[{index}].role",
+        ) from error
+
+
+def _unknown_key(key: str, kind: type[NoOptions]) -> InvalidRequest:
+    shown = _shown(key)
+    near = difflib.get_close_matches(key[:_MOST_SHOWN], kind.model_fields, n=1)
+    if near:
+        hint = f"Did you mean {near[0]!r}?"
+    elif kind.model_fields:
+        hint = f"Options are {', '.join(kind.model_fields)}."
+    else:
+        hint = "This method has no options: pass an empty dictionary."
+    return InvalidRequest(f"There is no option {shown!r}.", hint=hint, parameter=shown)
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + "…"

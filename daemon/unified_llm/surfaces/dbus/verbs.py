@@ -1,0 +1,108 @@
+"""The methods of our interfaces: arguments into the domain's words, and answers back.
+
+Nothing is decided here. Each handler's name in the tables is that of the interface file.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from unified_llm.bus.names import job_path, model_path
+from unified_llm.bus.objects import CallContext, Handler
+from unified_llm.domain.chat import Message, Role
+from unified_llm.domain.models import ModelId, parse_model_id
+from unified_llm.operations.jobs import Job, Jobs
+from unified_llm.operations.models import Models
+from unified_llm.surfaces.dbus import views
+from unified_llm.surfaces.dbus.generation import Generations
+from unified_llm.surfaces.dbus.options import (
+    GenerateOptions,
+    GenerateTextOptions,
+    NoOptions,
+    parse_messages,
+    parse_options,
+)
+
+Options = Mapping[str, object]
+Began = tuple[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Verbs:
+    """What stands behind the methods."""
+
+    models: Models
+    jobs: Jobs
+    generations: Generations
+
+    def of_manager(self) -> dict[str, Handler]:
+        """Every method of org.unifiedllm1.Manager."""
+        return {
+            "ListModels": self._list_models,
+            "GetModel": self._get_model,
+            "LoadModel": self._load_model,
+            "UnloadModel": self._unload_model,
+            "Generate": self._generate,
+            "GenerateText": self._generate_text,
+        }
+
+    def of_model(self, model: ModelId) -> dict[str, Handler]:
+        """Every method of org.unifiedllm1.Model."""
+        return {"Load": partial(self._load, model), "Unload": partial(self._unload, model)}
+
+    def of_job(self, job: Job) -> dict[str, Handler]:
+        """Every method of org.unifiedllm1.Job."""
+        return {"Cancel": partial(self._cancel, job), "Wait": partial(self._wait, job)}
+
+    async def _list_models(
+        self, context: CallContext, options: Options
+    ) -> tuple[list[tuple[object, ...]]]:
+        parse_options(NoOptions, options)
+        return ([views.listed(view) for view in self.models.list(context.caller)],)
+
+    async def _get_model(self, context: CallContext, model: str) -> tuple[str]:
+        view = self.models.get(context.caller, parse_model_id(model, parameter="id"))
+        return (model_path(view.spec.id),)
+
+    async def _load_model(self, context: CallContext, model: str, options: Options) -> Began:
+        return await self._load(parse_model_id(model, parameter="id"), context, options)
+
+    async def _unload_model(self, context: CallContext, model: str, options: Options) -> Began:
+        return await self._unload(parse_model_id(model, parameter="id"), context, options)
+
+    async def _load(self, model: ModelId, context: CallContext, options: Options) -> Began:
+        parse_options(NoOptions, options)
+        return _began(self.models.begin_load(context.caller, model))
+
+    async def _unload(self, model: ModelId, context: CallContext, options: Options) -> Began:
+        parse_options(NoOptions, options)
+        return _began(self.models.begin_unload(context.caller, model))
+
+    async def _generate(
+        self, context: CallContext, model: str, messages: list[list[str]], options: Options
+    ) -> tuple[int, str, int]:
+        chosen = parse_options(GenerateOptions, options)
+        request = chosen.request(parse_model_id(model), parse_messages(messages))
+        job, reading = self.generations.begin_stream(context.caller, request)
+        return (*_began(job), reading)
+
+    async def _generate_text(
+        self, context: CallContext, model: str, prompt: str, options: Options
+    ) -> tuple[object, ...]:
+        chosen = parse_options(GenerateTextOptions, options)
+        before = () if chosen.system is None else (Message(Role.SYSTEM, chosen.system),)
+        messages = (*before, Message(Role.USER, prompt))
+        request = chosen.request(parse_model_id(model), messages)
+        text, figures = await self.generations.answer(context.caller, request)
+        return text, views.variants(figures)
+
+    async def _cancel(self, job: Job, context: CallContext) -> None:
+        self.jobs.cancel(job, context.caller)
+
+    async def _wait(self, job: Job, context: CallContext) -> tuple[object, ...]:
+        await job.finished.wait()
+        return views.job_outcome(job)
+
+
+def _began(job: Job) -> Began:
+    return job.id, job_path(job.id)

@@ -1,0 +1,118 @@
+"""What the daemon knows, as the property values that the interface files promise."""
+
+from typing import Final
+
+from unified_llm.bus import faults
+from unified_llm.bus.names import job_path, model_path
+from unified_llm.bus.values import Variant
+from unified_llm.domain.errors import UnifiedLlmError, concrete_errors
+from unified_llm.domain.events import ModelStatus
+from unified_llm.domain.lifecycle import ModelState
+from unified_llm.operations.jobs import Details, Job
+from unified_llm.operations.models import ModelView
+
+LOADED: Final = frozenset({ModelState.READY, ModelState.DRAINING})
+BACKEND: Final = "local"
+FORMAT: Final = "gguf"
+NO_ERROR: Final = ("", "")
+
+_MICROSECONDS: Final = 1_000_000
+_ERROR_NAMES: Final = {error.code: faults.NAMES[error] for error in concrete_errors()}
+
+
+def error_of(error: UnifiedLlmError | None) -> tuple[str, str]:
+    """D-Bus error name and text; two empty texts if there is no error."""
+    return NO_ERROR if error is None else faults.describe(error)
+
+
+def model_properties(view: ModelView) -> dict[str, object]:
+    """Every property of org.unifiedllm1.Model."""
+    return {
+        "Id": view.spec.id,
+        "Backend": BACKEND,
+        "Format": FORMAT,
+        "SizeBytes": view.spec.size_bytes,
+        **status_properties(view.status),
+    }
+
+
+def status_properties(status: ModelStatus) -> dict[str, object]:
+    """Those properties of a model that change with its status."""
+    code, message = status.last_error or NO_ERROR
+    return {
+        "State": status.state.value,
+        "LoadProgress": _percent(status.progress),
+        "LoadProgressValid": status.progress is not None,
+        "MemoryBytes": status.memory_bytes or 0,
+        "Leases": status.leases,
+        "LastError": (code and _ERROR_NAMES[code], message),
+        "ContextTokens": status.context_tokens or 0,
+    }
+
+
+def listed(view: ModelView) -> tuple[object, ...]:
+    """One entry of ListModels."""
+    status = view.status
+    memory = status.memory_bytes or 0
+    return (status.id, status.state.value, BACKEND, memory, model_path(status.id))
+
+
+def job_properties(job: Job) -> dict[str, object]:
+    """Every property of org.unifiedllm1.Job."""
+    return {
+        "Id": job.id,
+        "Type": job.type.value,
+        "Target": model_path(job.target),
+        "StartedByUID": job.owner.uid,
+        "StartTimestampMonotonic": round(job.started * _MICROSECONDS),
+        **job_changes(job),
+    }
+
+
+def job_changes(job: Job) -> dict[str, object]:
+    """Those properties of a job that change."""
+    return {
+        "State": job.state.value,
+        "Progress": _percent(job.progress),
+        "ProgressValid": job.progress is not None,
+        "Result": _result(job),
+        "Error": error_of(job.error),
+    }
+
+
+def job_removed(job: Job) -> tuple[object, ...]:
+    """The arguments of JobRemoved."""
+    return (job.id, job.type.value, job_path(job.id), _result(job), *error_of(job.error))
+
+
+def job_outcome(job: Job) -> tuple[str, dict[str, Variant]]:
+    """Result and details of a finished job, as Wait returns them."""
+    details = variants(job.details)
+    if job.error is not None:
+        name, message = error_of(job.error)
+        details |= {"error_name": Variant("s", name), "error_message": Variant("s", message)}
+    return _result(job), details
+
+
+def _result(job: Job) -> str:
+    return "" if job.result is None else job.result.value
+
+
+def _percent(progress: float | None) -> float:
+    # A load reports each tensor: in whole percents it makes at most a hundred signals.
+    return 0.0 if progress is None else round(progress, 2)
+
+
+def variants(details: Details) -> dict[str, Variant]:
+    """Details as an a{sv}; the reference states the types."""
+    return {key: Variant(_signature(key, value), value) for key, value in details.items()}
+
+
+def _signature(key: str, value: str | float) -> str:
+    match value:
+        case str():
+            return "s"
+        case int():
+            return "u" if key.endswith("_tokens") else "t"
+        case _:
+            return "d"

@@ -1,0 +1,195 @@
+"""The routes: HTTP to operations and back, and nothing else."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from unified_llm.domain.events import ModelStatus
+from unified_llm.domain.models import ModelSpec, parse_model_id
+from unified_llm.operations.gate import new_request_id
+from unified_llm.operations.inference import Inference
+from unified_llm.operations.models import Models, ModelView
+from unified_llm.operations.status import Health, Status, StatusReport
+from unified_llm.surfaces.http.connections import ClientGoneError, Peer
+from unified_llm.surfaces.http.faults import REQUEST_ID_HEADER, error_response, problem_response
+from unified_llm.surfaces.http.limits import HttpLimits
+from unified_llm.surfaces.http.protocol import PEER_KEY
+from unified_llm.surfaces.http.stream import ChatStream, read_to_end
+from unified_llm.wire import native
+from unified_llm.wire.openai import ChatCompletionShape, parse_chat
+from unified_llm.wire.openai_answers import CompletionWriter, encode_model, encode_models
+from unified_llm.wire.problem import INVALID, HttpProblem
+
+# Nobody is there to read it; uvicorn only wants to see that something was sent.
+_UNREAD = 499
+
+
+def _unix_time() -> int:
+    return int(datetime.now(UTC).timestamp())
+
+
+def create_app(
+    inference: Inference,
+    models: Models,
+    status: Status,
+    *,
+    version: str,
+    limits: HttpLimits | None = None,
+    unix_time: Callable[[], int] = _unix_time,
+) -> FastAPI:
+    """The application that `HttpDoor` serves; it needs the Peer that our protocol puts in scope."""
+    routes = _Routes(inference, models, status, limits or HttpLimits(), unix_time)
+    app = FastAPI(
+        title="unified-llm",
+        version=version,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        exception_handlers={HTTPException: _no_such_route},
+    )
+    _add(app, "GET", "/health", routes.health)
+    _add(app, "GET", "/v1/status", routes.report)
+    _add(app, "GET", "/v1/models", routes.list_models)
+    _add(app, "GET", "/v1/models/{model:path}", routes.get_model)
+    _add(app, "POST", "/v1/chat/completions", routes.create_chat_completion, _CHAT_BODY)
+    return app
+
+
+_CHAT_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": ChatCompletionShape.model_json_schema()}},
+    }
+}
+
+
+def _add(
+    app: FastAPI,
+    method: str,
+    path: str,
+    endpoint: Callable[..., Any],
+    extra: dict[str, Any] | None = None,
+) -> None:
+    # The routes make their own responses: FastAPI neither validates nor serialises anything.
+    app.add_api_route(
+        path,
+        endpoint,
+        methods=[method],
+        response_model=None,
+        response_class=Response,
+        openapi_extra=extra,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Routes:
+    """One method per route."""
+
+    operations: Inference
+    catalogue: Models
+    condition: Status
+    limits: HttpLimits
+    unix_time: Callable[[], int]
+
+    async def health(self, request: Request) -> Response:
+        """Whether requests are taken: 200 if so, else 503; needs no right."""
+        health = self.condition.health()
+        body = native.encode_body(_health_body(health))
+        return _json(body, new_request_id(), status=200 if health.ready else 503)
+
+    async def report(self, request: Request) -> Response:
+        """How the daemon is, at a glance."""
+        caller = _peer(request).caller
+        return _answer(
+            lambda: native.encode_body(_status_body(self.condition.report(caller))),
+        )
+
+    async def list_models(self, request: Request) -> Response:
+        """All models, in OpenAI's shape."""
+        caller = _peer(request).caller
+        return _answer(lambda: encode_models(map(_parts, self.catalogue.list(caller))))
+
+    async def get_model(self, request: Request, model: str) -> Response:
+        """One model, in OpenAI's shape."""
+        caller = _peer(request).caller
+        return _answer(
+            lambda: encode_model(*_parts(self.catalogue.get(caller, parse_model_id(model))))
+        )
+
+    async def create_chat_completion(self, request: Request) -> Response:
+        """The next message of a conversation, in OpenAI's shape; streamed if `stream` is true."""
+        request_id, peer = new_request_id(), _peer(request)
+        try:
+            asked = parse_chat(await request.body())
+            writer = CompletionWriter(
+                request_id,
+                asked.request.model,
+                self.unix_time(),
+                wants_usage=asked.wants_usage,
+            )
+            chat = self.operations.open_chat(peer.caller, asked.request, request_id=request_id)
+            if asked.is_stream:
+                return ChatStream(chat, writer, peer, self.limits, request_id)
+            async with peer.open_scope():
+                text, end = await read_to_end(chat)
+        except (ClientDisconnect, ClientGoneError):
+            return Response(status_code=_UNREAD)
+        except Exception as error:  # noqa: BLE001  the client is told, and the log if it is a bug
+            return error_response(error, request_id)
+        return _json(writer.whole(text, end), request_id)
+
+
+def _peer(request: Request) -> Peer:
+    peer = request.scope["state"][PEER_KEY]
+    if not isinstance(peer, Peer):
+        raise TypeError("the scope has no identity")
+    return peer
+
+
+def _answer(make_body: Callable[[], bytes]) -> Response:
+    request_id = new_request_id()
+    try:
+        return _json(make_body(), request_id)
+    except Exception as error:  # noqa: BLE001  the client is told, and the log if it is a bug
+        return error_response(error, request_id)
+
+
+def _json(body: bytes, request_id: str, *, status: int = 200) -> Response:
+    return Response(body, status, {REQUEST_ID_HEADER: request_id}, "application/json")
+
+
+async def _no_such_route(request: Request, error: Exception) -> Response:
+    """Starlette's own refusals (404 and 405) in OpenAI's shape."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    code, message = "unknown-route", "There is no such route; docs/reference/http.md lists them."
+    if status == 405:
+        code, message = "method-not-allowed", "This route is not used with that method."
+    return problem_response(HttpProblem(status, INVALID, code, message), new_request_id())
+
+
+def _parts(view: ModelView) -> tuple[ModelSpec, ModelStatus]:
+    return view.spec, view.status
+
+
+def _health_body(health: Health) -> native.HealthBody:
+    return native.HealthBody(ready=health.ready, state=health.state.value, degraded=health.degraded)
+
+
+def _status_body(report: StatusReport) -> native.StatusBody:
+    return native.StatusBody(
+        version=report.version,
+        health=_health_body(report.health),
+        uptime_seconds=report.uptime,
+        models={state.value: count for state, count in report.models.items()},
+        requests=native.RequestsBody(running=report.leases, waiting=report.waiting),
+        memory=native.MemoryBody(
+            budget_bytes=report.memory_budget, committed_bytes=report.memory_committed
+        ),
+    )

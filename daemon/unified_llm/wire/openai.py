@@ -1,0 +1,179 @@
+"""OpenAI's chat completions, the request: JSON in, `ChatRequest` out.
+
+The shape is the one of the official client (package `openai`, `chat.completions.create`). What this
+daemon can not do is refused by name, because an option that is silently ignored changes answers.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Discriminator, FailFast, Tag
+from pydantic_core import PydanticCustomError
+
+from unified_llm.domain.chat import ChatRequest, Message, Role, Sampling
+from unified_llm.domain.errors import InvalidRequest
+from unified_llm.domain.models import parse_model_id
+from unified_llm.domain.units import Tokens
+from unified_llm.wire.fields import Shape, decode_json, parse_shape
+
+
+def _refuse_all_but(*harmless: object) -> BeforeValidator:
+    """Null, false, zero and empty are what clients send for options they do not use."""
+
+    def check(value: object) -> None:
+        if value and value not in harmless:
+            raise PydanticCustomError("unsupported", "is not supported by this daemon")
+
+    return BeforeValidator(check)
+
+
+Unsupported = Annotated[None, _refuse_all_but()]
+Ignored = Any
+
+
+def _stop_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _content_tag(value: object) -> str:
+    return "<parts>" if isinstance(value, list) else "<text>"
+
+
+class TextPartShape(Shape):
+    """One part of a message's content."""
+
+    type: Literal["text"]
+    text: str
+
+
+class MessageShape(Shape):
+    """One turn. The fields a client echoes from an earlier answer may be there, empty."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Annotated[
+        Annotated[str, Tag("<text>")] | Annotated[list[TextPartShape], Tag("<parts>")],
+        Discriminator(_content_tag),
+    ]
+    name: str | None = None
+    refusal: Unsupported = None
+    tool_calls: Unsupported = None
+    function_call: Unsupported = None
+    audio: Unsupported = None
+    annotations: Unsupported = None
+
+    def message(self) -> Message:
+        """The domain's message; parts become paragraphs of one text, as in vLLM."""
+        content = self.content
+        text = content if isinstance(content, str) else "\n".join(part.text for part in content)
+        # `developer` is OpenAI's newer word for the role that GGUF templates call `system`.
+        role = Role.SYSTEM if self.role == "developer" else Role(self.role)
+        return Message(role, text)
+
+
+class StreamOptionsShape(Shape):
+    """How a stream is sent. Padding against traffic analysis has no use on a local socket."""
+
+    include_usage: bool | None = None
+    include_obfuscation: Ignored = None
+
+
+class ChatCompletionShape(Shape):
+    """The body of `POST /v1/chat/completions`."""
+
+    model: str
+    messages: Annotated[list[MessageShape], FailFast()]
+
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    stop: Annotated[list[str] | None, BeforeValidator(_stop_list)] = None
+    stream: bool | None = None
+    stream_options: StreamOptionsShape | None = None
+
+    temperature: float | None = None
+    top_p: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    seed: int | None = None
+    # Ours, as llama-server and vLLM name them.
+    top_k: int | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
+
+    # Change nothing about an answer here: labels, and hints to OpenAI's own machinery.
+    metadata: Ignored = None
+    parallel_tool_calls: Ignored = None
+    prompt_cache_key: Ignored = None
+    prompt_cache_options: Ignored = None
+    prompt_cache_retention: Ignored = None
+    safety_identifier: Ignored = None
+    service_tier: Ignored = None
+    user: Ignored = None
+
+    audio: Unsupported = None
+    function_call: Annotated[None, _refuse_all_but("none", "auto")] = None
+    functions: Unsupported = None
+    logit_bias: Unsupported = None
+    logprobs: Unsupported = None
+    modalities: Annotated[None, _refuse_all_but(["text"])] = None
+    moderation: Unsupported = None
+    n: Annotated[None, _refuse_all_but(1)] = None
+    prediction: Unsupported = None
+    reasoning_effort: Annotated[None, _refuse_all_but("none")] = None
+    response_format: Annotated[None, _refuse_all_but({"type": "text"})] = None
+    store: Unsupported = None
+    tool_choice: Annotated[None, _refuse_all_but("none", "auto")] = None
+    tools: Unsupported = None
+    top_logprobs: Unsupported = None
+    verbosity: Annotated[None, _refuse_all_but("medium")] = None
+    web_search_options: Unsupported = None
+
+    def limit(self) -> Tokens | None:
+        """Most tokens to generate, whichever of its two names the client used."""
+        old, new = self.max_tokens, self.max_completion_tokens
+        if old is not None and new is not None and old != new:
+            raise InvalidRequest(
+                f"max_tokens is {old} and max_completion_tokens is {new}.",
+                hint="They mean the same; send one.",
+                parameter="max_completion_tokens",
+            )
+        given = old if new is None else new
+        return None if given is None else Tokens(given)
+
+    def sampling(self) -> Sampling:
+        """The domain's sampling; ranges are checked further in."""
+        return Sampling(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            min_p=self.min_p,
+            repeat_penalty=self.repeat_penalty,
+            frequency_penalty=self.frequency_penalty,
+            presence_penalty=self.presence_penalty,
+            seed=self.seed,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AskedChat:
+    """A request, and how its answer shall be sent.
+
+    wants_usage: a stream ends with one more chunk that holds the token counts.
+    """
+
+    request: ChatRequest
+    is_stream: bool
+    wants_usage: bool
+
+
+def parse_chat(raw: bytes) -> AskedChat:
+    """The chat asked for by a request's body. Raises InvalidRequest."""
+    shape = parse_shape(ChatCompletionShape, decode_json(raw))
+    request = ChatRequest(
+        model=parse_model_id(shape.model),
+        messages=tuple(message.message() for message in shape.messages),
+        max_tokens=shape.limit(),
+        stop=tuple(shape.stop or ()),
+        sampling=shape.sampling(),
+    )
+    options = shape.stream_options
+    return AskedChat(request, bool(shape.stream), bool(options and options.include_usage))

@@ -1,0 +1,158 @@
+"""OpenAI's chat completions and model list, the answers: domain values in, JSON out.
+
+What OpenAI's shapes have no place for goes under `x_unified_llm` and nowhere else, so that strict
+clients are not disturbed.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from unified_llm.domain.chat import Finished, Usage
+from unified_llm.domain.events import ModelStatus
+from unified_llm.domain.models import ModelId, ModelSpec
+from unified_llm.wire.problem import HttpProblem
+
+_OWNER = "unified-llm"
+_NANOSECONDS = 1_000_000_000
+
+PING = b": ping\n\n"
+"""A comment of Server-Sent Events: keeps the stream alive, and readers skip it."""
+
+DONE = b"data: [DONE]\n\n"
+"""The end of a whole stream; one that failed does not have it."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class CompletionWriter:
+    """Writes the answer to one chat, in one piece or as Server-Sent Events.
+
+    created: seconds since the epoch. wants_usage: add a last chunk with the token counts.
+    """
+
+    def __init__(
+        self, request_id: str, model: ModelId, created: int, *, wants_usage: bool = False
+    ) -> None:
+        self._id = f"chatcmpl-{request_id}"
+        self._request_id = request_id
+        self._model = model
+        self._created = created
+        self._wants_usage = wants_usage
+        self._has_role = False
+
+    def whole(self, text: str, end: Finished) -> bytes:
+        """The body of an answer that is not streamed."""
+        message = {"role": "assistant", "content": text, "refusal": None}
+        choice = {
+            "index": 0,
+            "message": message,
+            "logprobs": None,
+            "finish_reason": end.reason.value,
+        }
+        return _encode(
+            {
+                **self._head("chat.completion"),
+                "choices": [choice],
+                "usage": _usage(end.usage),
+                "x_unified_llm": self._extras(end),
+            }
+        )
+
+    def delta(self, text: str) -> bytes:
+        """The event of the next piece; the first brings the event that names the role with it."""
+        return self._role() + self._chunk({"content": text}, None)
+
+    def end(self, end: Finished) -> bytes:
+        """The events that end a whole stream."""
+        events = self._role() + self._chunk({}, end.reason.value, x_unified_llm=self._extras(end))
+        if self._wants_usage:
+            events += _event({**self._chunk_head(), "choices": [], "usage": _usage(end.usage)})
+        return events + DONE
+
+    def failure(self, problem: HttpProblem) -> bytes:
+        """The event that ends a failed stream, in both forms that clients look for.
+
+        As OpenRouter documents it: an error object, and a choice that finished with "error".
+        """
+        return self._chunk({}, "error", error=problem.body())
+
+    def _role(self) -> bytes:
+        if self._has_role:
+            return b""
+        self._has_role = True
+        return self._chunk({"role": "assistant", "content": ""}, None)
+
+    def _chunk(self, delta: dict[str, str], reason: str | None, **extra: object) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+        return _event({**self._chunk_head(), "choices": [choice], **extra})
+
+    def _chunk_head(self) -> dict[str, object]:
+        head = self._head("chat.completion.chunk")
+        if self._wants_usage:
+            head["usage"] = None  # on every chunk but the last, as OpenAI sends it
+        return head
+
+    def _head(self, kind: str) -> dict[str, object]:
+        return {
+            "id": self._id,
+            "object": kind,
+            "created": self._created,
+            "model": self._model,
+        }
+
+    def _extras(self, end: Finished) -> dict[str, object]:
+        return {
+            "request_id": self._request_id,
+            "first_token_seconds": end.first_token,
+            "total_seconds": end.total,
+        }
+
+
+def encode_models(models: Iterable[tuple[ModelSpec, ModelStatus]]) -> bytes:
+    """The body of `GET /v1/models`."""
+    return _encode({"object": "list", "data": [_model(spec, status) for spec, status in models]})
+
+
+def encode_model(spec: ModelSpec, status: ModelStatus) -> bytes:
+    """The body of `GET /v1/models/{id}`."""
+    return _encode(_model(spec, status))
+
+
+def _model(spec: ModelSpec, status: ModelStatus) -> dict[str, object]:
+    error = status.last_error
+    return {
+        "id": spec.id,
+        "object": "model",
+        "created": spec.identity.modified_ns // _NANOSECONDS if spec.identity else 0,
+        "owned_by": _OWNER,
+        "x_unified_llm": {
+            "state": status.state.value,
+            "progress": status.progress,
+            "source": spec.source,
+            "architecture": spec.architecture,
+            "size_bytes": spec.size_bytes,
+            "memory_bytes": status.memory_bytes,
+            "expected_memory_bytes": spec.memory_bytes,
+            "context_tokens": spec.context_tokens,
+            "slots": spec.slots,
+            "pinned": spec.pinned,
+            "running": status.leases,
+            "waiting": status.waiting,
+            "defect": spec.defect,
+            "last_error": {"code": error[0], "message": error[1]} if error else None,
+        },
+    }
+
+
+def _usage(usage: Usage) -> dict[str, object]:
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+    }
+
+
+def _event(content: object) -> bytes:
+    return b"data: " + _encode(content) + b"\n\n"

@@ -1,0 +1,57 @@
+"""`python -I -m unified_llm.worker --socket-fd N --engine llama|fake --parent-pid N`"""
+
+import argparse
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+from unified_llm.domain.units import Instant
+from unified_llm.worker.confine import ConfineError, confine
+from unified_llm.worker.engine_port import Engine
+from unified_llm.worker.session import ExitStatus, Session, exit_at_once
+
+
+def main() -> NoReturn:
+    """Confine the process, then serve the daemon at the other end of the socket."""
+    arguments = _parse_arguments()
+    # Ctrl-C in a terminal reaches the whole group; what it means is for the daemon to say.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        confine(arguments.parent_pid, {arguments.socket_fd, *arguments.keep_fd})
+        connection = socket.socket(fileno=arguments.socket_fd)
+    except (OSError, ConfineError) as error:
+        sys.stderr.write(f"cannot confine the worker: {error}\n")
+        exit_at_once(ExitStatus.NOT_CONFINED)
+    open_engine, build = _import_engine(arguments.engine)
+    session = Session(connection, open_engine(), lambda: Instant(time.monotonic()))
+    session.run(arguments.engine, build)
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="unified_llm.worker", description=main.__doc__)
+    parser.add_argument("--socket-fd", type=int, required=True, help="connection to the daemon")
+    parser.add_argument("--engine", choices=("llama", "fake"), required=True)
+    parser.add_argument("--parent-pid", type=int, required=True, help="the daemon's process")
+    parser.add_argument(
+        "--keep-fd", type=int, action="append", default=[], help="descriptor of a model file"
+    )
+    return parser.parse_args()
+
+
+def _import_engine(name: str) -> tuple[Callable[[], Engine], str]:
+    """Import the engine asked for, which starts native code, only now that we are confined."""
+    if name == "fake":
+        from unified_llm.worker import fake_engine
+
+        return fake_engine.open_fake_engine, fake_engine.BUILD
+    from unified_llm.worker import engine
+
+    return engine.open_llama_engine, engine.BUILD
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,314 @@
+"""Continuous batching: requests join and leave between decode steps of one model.
+
+Each step feeds, in one decode, the newest token of everything that generates and as much prompt as
+the step's budget allows. Nothing is kept when a request ends: its slot's memory is cleared, so
+no state of one principal can serve another.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from unified_llm.domain.chat import FinishReason, Message
+from unified_llm.domain.errors import (
+    Cancelled,
+    InternalError,
+    InvalidRequest,
+    TooLarge,
+    UnifiedLlmError,
+)
+from unified_llm.worker.engine_port import OnProgress, Pulse, Report
+from unified_llm.worker.protocol import Delta, Done, Failed, Generate, Load, Loaded, Started
+from unified_llm.worker.sampling import ResolvedSampling, resolve_sampling
+from unified_llm.worker.slots import Feed, SlotTable
+from unified_llm.worker.text import CharacterJoiner, StopTexts
+
+_MAX_STOPS = 4
+_MAX_STOP_CHARACTERS = 64
+_MAX_BYTES_PER_TOKEN = 16  # of context; a larger prompt is refused before it is tokenised
+
+
+class DecodeError(Exception):
+    """The model could not decode a step; what it remembers of the sequences in it is unknown."""
+
+
+class Model(Protocol):
+    """A loaded model with a memory of several sequences.
+
+    context_tokens: of one slot. batch_tokens: most tokens in one decode.
+    """
+
+    context_tokens: int
+    slots: int
+    batch_tokens: int
+    memory_bytes: int | None
+    description: str
+
+    def encode(self, messages: Sequence[Message]) -> list[int]:
+        """The tokens of a conversation. Raises InvalidRequest or DecodeError."""
+
+    def begin(self, slot: int, sampling: ResolvedSampling, prompt: Sequence[int]) -> None:
+        """Make a slot ready for a sequence. Raises DecodeError."""
+
+    def decode(self, feeds: Sequence[Feed], should_stop: Callable[[], bool]) -> bool:
+        """Compute one step. False if `should_stop`, asked often, has ended it. Raises DecodeError.
+
+        After False or DecodeError the memory of the slots in `feeds` ends anywhere.
+        """
+
+    def sample(self, slot: int) -> int:
+        """The next token of a slot whose last known token was in the latest decode."""
+
+    def is_end(self, token: int) -> bool:
+        """Whether the token ends the answer."""
+
+    def piece(self, token: int) -> bytes:
+        """The bytes that a token stands for; special tokens stand for none."""
+
+    def truncate(self, slot: int, position: int) -> bool:
+        """Forget a slot's tokens from `position` on. False if all of them had to be forgotten."""
+
+    def end(self, slot: int) -> None:
+        """Forget everything of a slot's sequence."""
+
+    def close(self) -> None:
+        """Free it all."""
+
+
+OpenModel = Callable[[Load, OnProgress], Model]
+"""Raises ModelFailedToLoad."""
+
+
+@dataclass(slots=True)
+class _Answer:
+    request: Generate
+    sampling: ResolvedSampling
+    prompt: list[int]
+    limit: int
+    stops: StopTexts
+    completion_tokens: int = 0
+    joiner: CharacterJoiner = field(default_factory=CharacterJoiner)
+
+    def done(self, reason: FinishReason) -> Done:
+        return Done(
+            id=self.request.id,
+            reason=reason,
+            prompt_tokens=len(self.prompt),
+            completion_tokens=self.completion_tokens,
+            cached_tokens=0,
+        )
+
+
+class BatchingEngine:
+    """The Engine over any Model. draw_seed: a whole number from 0 on, for requests without one."""
+
+    def __init__(self, open_model: OpenModel, draw_seed: Callable[[], int]) -> None:
+        self._open_model = open_model
+        self._draw_seed = draw_seed
+        self._loaded: Model | None = None
+        self._slots = SlotTable(1, 1)
+        self._answers: dict[int, _Answer] = {}
+        self._refusals: list[Report] = []
+        self._steps_done = 0
+        # The one thing two threads write: adding and discarding an element are atomic.
+        self._interrupted: set[int] = set()
+
+    @property
+    def steps_done(self) -> int:
+        return self._steps_done
+
+    @property
+    def active(self) -> int:
+        return self._slots.active
+
+    @property
+    def waiting(self) -> int:
+        return self._slots.waiting
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._answers or self._refusals)
+
+    @property
+    def _model(self) -> Model:
+        if self._loaded is None:
+            raise RuntimeError("no model is loaded")
+        return self._loaded
+
+    def load(self, load: Load, on_progress: OnProgress) -> Loaded:
+        model = self._loaded = self._open_model(load, on_progress)
+        self._slots = SlotTable(model.slots, model.batch_tokens)
+        return Loaded(
+            context_tokens=model.context_tokens,
+            slots=model.slots,
+            memory_bytes=model.memory_bytes,
+            description=model.description,
+        )
+
+    def close(self) -> None:
+        if self._loaded is not None:
+            self._loaded.close()
+            self._loaded = None
+
+    def submit(self, request: Generate) -> None:
+        try:
+            answer = self._accept(request)
+        except UnifiedLlmError as error:
+            self._refuse(request.id, error.code, str(error))
+            return
+        except DecodeError as error:
+            self._refuse(request.id, InternalError.code, str(error))
+            return
+        self._answers[request.id] = answer
+        self._slots.append(request.id, answer.prompt)
+
+    def cancel(self, request_id: int) -> None:
+        if request_id in self._answers:
+            self._interrupted.add(request_id)
+        else:
+            self._interrupted.discard(request_id)
+
+    def interrupt(self, request_id: int) -> None:
+        self._interrupted.add(request_id)
+
+    def step(self, pulse: Pulse) -> list[Report]:
+        news, self._refusals = self._refusals, []
+        news += self._end_interrupted()
+        news += self._seat()
+        feeds = self._slots.plan()
+        # Told before the decode that may take long, or be the last thing the process does.
+        return news if news or not feeds else self._decode(feeds, pulse)
+
+    def _accept(self, request: Generate) -> _Answer:
+        if request.id in self._answers:
+            raise InvalidRequest(f"Request {request.id} is already being answered.")
+        _check(request)
+        sampling = resolve_sampling(request.sampling, self._draw_seed)
+        context = self._model.context_tokens
+        size = sum(len(message.content.encode()) for message in request.messages)
+        if size > context * _MAX_BYTES_PER_TOKEN:
+            raise TooLarge(
+                f"The messages have {size} bytes; a context of {context} tokens takes at most "
+                f"{context * _MAX_BYTES_PER_TOKEN}.",
+                hint="Shorten the conversation, or give the model a larger context.",
+            )
+        prompt = self._model.encode(request.messages)
+        if len(prompt) >= context:
+            raise TooLarge(
+                f"The prompt has {len(prompt)} tokens; the context has {context}, and the answer "
+                "needs at least one.",
+                hint="Shorten the conversation, or give the model a larger context.",
+            )
+        left = context - len(prompt)
+        limit = left if request.max_tokens is None else min(request.max_tokens, left)
+        return _Answer(request, sampling, prompt, limit, StopTexts(request.stop))
+
+    def _refuse(self, request_id: int, code: str, message: str) -> None:
+        self._interrupted.discard(request_id)
+        self._refusals.append(Failed(id=request_id, code=code, message=message))
+
+    def _seat(self) -> list[Report]:
+        reports: list[Report] = []
+        for request_id, slot in self._slots.seat():
+            answer = self._answers[request_id]
+            try:
+                self._model.begin(slot, answer.sampling, answer.prompt)
+            except DecodeError as error:
+                reports.append(self._fail(request_id, str(error)))
+                continue
+            reports.append(
+                Started(id=request_id, prompt_tokens=len(answer.prompt), cached_tokens=0)
+            )
+        return reports
+
+    def _decode(self, feeds: Sequence[Feed], pulse: Pulse) -> list[Report]:
+        ids = {feed.request_id for feed in feeds}
+
+        def should_stop() -> bool:
+            pulse()
+            return not ids.isdisjoint(self._interrupted)
+
+        try:
+            is_done = self._model.decode(feeds, should_stop)
+        except DecodeError as error:
+            return [self._fail(feed.request_id, str(error)) for feed in feeds]
+        finally:
+            self._steps_done += 1
+        if not is_done:
+            return self._undo(feeds)
+        reports: list[Report] = []
+        for feed in feeds:
+            self._slots.fed(feed)
+            if feed.is_last:
+                reports += self._take_token(feed)
+        return reports
+
+    def _undo(self, feeds: Sequence[Feed]) -> list[Report]:
+        """An aborted step may have changed any sequence in it: those that stay are fed again."""
+        reports = self._end_interrupted()
+        for feed in feeds:
+            if feed.request_id not in self._answers:
+                continue
+            if not self._model.truncate(feed.slot, feed.position):
+                self._slots.refeed(feed.request_id)
+        return reports
+
+    def _take_token(self, feed: Feed) -> list[Report]:
+        answer = self._answers[feed.request_id]
+        token = self._model.sample(feed.slot)
+        if self._model.is_end(token):
+            return self._finish(answer, FinishReason.STOP)
+        answer.completion_tokens += 1
+        text = answer.stops.feed(answer.joiner.feed(self._model.piece(token)))
+        reports: list[Report] = [Delta(id=feed.request_id, text=text)] if text else []
+        if answer.stops.is_met:
+            return reports + self._finish(answer, FinishReason.STOP)
+        if answer.completion_tokens >= answer.limit:
+            return reports + self._finish(answer, FinishReason.LENGTH)
+        self._slots.extend(feed.request_id, token)
+        return reports
+
+    def _finish(self, answer: _Answer, reason: FinishReason) -> list[Report]:
+        held = answer.stops.flush()
+        reports: list[Report] = [Delta(id=answer.request.id, text=held)] if held else []
+        self._forget(answer.request.id)
+        return [*reports, answer.done(reason)]
+
+    def _end_interrupted(self) -> list[Report]:
+        ended = [request_id for request_id in self._answers if request_id in self._interrupted]
+        for request_id in ended:
+            self._forget(request_id)
+        return [_failed(each, Cancelled("The request was cancelled.")) for each in ended]
+
+    def _fail(self, request_id: int, reason: str) -> Failed:
+        self._forget(request_id)
+        return Failed(id=request_id, code=InternalError.code, message=reason)
+
+    def _forget(self, request_id: int) -> None:
+        self._answers.pop(request_id, None)
+        self._interrupted.discard(request_id)
+        slot = self._slots.remove(request_id)
+        if slot is not None:
+            self._model.end(slot)
+
+
+def _check(request: Generate) -> None:
+    if not request.messages:
+        raise InvalidRequest("There are no messages.", parameter="messages")
+    if request.max_tokens is not None and request.max_tokens < 1:
+        raise InvalidRequest(
+            f"max_tokens is {request.max_tokens}; it must be at least 1.", parameter="max_tokens"
+        )
+    if len(request.stop) > _MAX_STOPS:
+        raise InvalidRequest(
+            f"There are {len(request.stop)} stop texts; the limit is {_MAX_STOPS}.",
+            parameter="stop",
+        )
+    if any(not 1 <= len(stop) <= _MAX_STOP_CHARACTERS for stop in request.stop):
+        raise InvalidRequest(
+            f"A stop text has 1 to {_MAX_STOP_CHARACTERS} characters.", parameter="stop"
+        )
+
+
+def _failed(request_id: int, error: UnifiedLlmError) -> Failed:
+    return Failed(id=request_id, code=error.code, message=str(error))

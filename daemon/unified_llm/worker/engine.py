@@ -1,0 +1,352 @@
+"""The only file that knows llama.cpp: a Model on the low-level bindings of llama-cpp-python.
+
+Facts about llama.cpp that this file rests on (0.3.36, measured in tests/contracts):
+- `llama_decode` asks the abort callback between the nodes of its graph, some 500 times a step, on
+  the thread that called it. That works for what the CPU computes; on a GPU a step just ends later.
+- An aborted or failed decode leaves any part of the step in the memory of each of its sequences.
+- Every function that returns a pointer may return NULL, and using that ends the process.
+"""
+
+import ctypes
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from secrets import randbits, token_hex
+from typing import Any, Final
+
+from llama_cpp import __version__ as _bindings_version
+from llama_cpp import llama_cpp as native
+
+from unified_llm.domain.chat import Message
+from unified_llm.domain.errors import ModelFailedToLoad
+from unified_llm.domain.units import Instant
+from unified_llm.worker.batching import BatchingEngine, DecodeError
+from unified_llm.worker.cores import allowed_physical_cores
+from unified_llm.worker.engine_port import OnProgress
+from unified_llm.worker.native_log import NativeLog
+from unified_llm.worker.prompt import encode_prompt
+from unified_llm.worker.protocol import Load
+from unified_llm.worker.sampling import PENALTY_WINDOW, ResolvedSampling
+from unified_llm.worker.slots import Feed
+from unified_llm.worker.template import CHATML, ChatTemplate
+
+BUILD: Final = f"llama-cpp-python {_bindings_version}"
+
+_BATCH_TOKENS: Final = 512  # also one micro-batch, so that cancelling never waits for several
+_PIECE_BYTES: Final = 256
+_ABORTED: Final = 2
+_SPECIAL: Final = native.LLAMA_TOKEN_ATTR_CONTROL | native.LLAMA_TOKEN_ATTR_USER_DEFINED
+
+
+def open_llama_engine() -> BatchingEngine:
+    """The Engine behind `--engine llama`."""
+    log = NativeLog()
+    native.llama_log_set(_log_callback(log), ctypes.c_void_p(None))
+    native.llama_backend_init()
+
+    return BatchingEngine(
+        lambda load, on_progress: LlamaModel(load, on_progress, log),
+        draw_seed=lambda: randbits(32),
+    )
+
+
+_kept_callbacks: list[Any] = []  # native code calls them for as long as the process lives
+
+
+def _log_callback(log: NativeLog) -> Any:
+    callback = native.llama_log_callback(lambda level, text, _: log.take(level, text))
+    _kept_callbacks.append(callback)
+    return callback
+
+
+class LlamaVocabulary:
+    """The model's tokeniser."""
+
+    def __init__(self, model: Any) -> None:
+        self._vocab = _not_null(native.llama_model_get_vocab(model), "tokeniser")
+        self._special: dict[int, bool] = {}
+        if native.llama_vocab_type(self._vocab) == native.LLAMA_VOCAB_TYPE_NONE:
+            raise ModelFailedToLoad("The model has no tokeniser.")
+
+    @property
+    def size(self) -> int:
+        return int(native.llama_vocab_n_tokens(self._vocab))
+
+    @property
+    def leading_token(self) -> int | None:
+        bos = native.llama_vocab_bos(self._vocab)
+        return bos if bos >= 0 and native.llama_vocab_get_add_bos(self._vocab) else None
+
+    @property
+    def bos_text(self) -> str:
+        return self.text_of(native.llama_vocab_bos(self._vocab))
+
+    @property
+    def eos_text(self) -> str:
+        return self.text_of(native.llama_vocab_eos(self._vocab))
+
+    def tokenise(self, text: str, *, parse_special: bool) -> list[int]:
+        data = text.encode()
+        room = len(data) + 2  # no token is shorter than a byte; some tokenisers add a space
+        tokens = (native.llama_token * room)()
+        count = native.llama_tokenize(
+            self._vocab, data, len(data), tokens, room, False, parse_special
+        )
+        if count < 0:
+            raise DecodeError(f"llama_tokenize returned {count} for {len(data)} bytes")
+        return tokens[:count]
+
+    def text_of(self, token: int) -> str:
+        if token < 0:
+            return ""
+        return (native.llama_vocab_get_text(self._vocab, token) or b"").decode(errors="replace")
+
+    def is_special(self, token: int) -> bool:
+        known = self._special.get(token)
+        if known is None:
+            known = self._special[token] = self._looks_special(token)
+        return known
+
+    def _looks_special(self, token: int) -> bool:
+        if self.is_end(token):
+            return True
+        # Some tokenisers declare runs of white space as user-defined; those carry no meaning.
+        has_meaning = bool(self.text_of(token).replace("\u2581", " ").strip())
+        return has_meaning and bool(native.llama_vocab_get_attr(self._vocab, token) & _SPECIAL)
+
+    def strips(self, token: int) -> tuple[bool, bool]:
+        attributes = native.llama_vocab_get_attr(self._vocab, token)
+        return (
+            bool(attributes & native.LLAMA_TOKEN_ATTR_LSTRIP),
+            bool(attributes & native.LLAMA_TOKEN_ATTR_RSTRIP),
+        )
+
+    def is_end(self, token: int) -> bool:
+        return bool(native.llama_vocab_is_eog(self._vocab, token))
+
+    def piece(self, token: int) -> bytes:
+        buffer = ctypes.create_string_buffer(_PIECE_BYTES)
+        count = native.llama_token_to_piece(self._vocab, token, buffer, _PIECE_BYTES, 0, False)
+        if count < 0:
+            buffer = ctypes.create_string_buffer(-count)
+            count = native.llama_token_to_piece(self._vocab, token, buffer, -count, 0, False)
+        return buffer.raw[: max(count, 0)]
+
+
+class LlamaModel:
+    """The Model on llama.cpp. Raises ModelFailedToLoad, with nothing left open."""
+
+    def __init__(self, load: Load, on_progress: OnProgress, log: NativeLog) -> None:
+        with ExitStack() as undo:
+            self._open(load, on_progress, log, undo)
+            self._undo = undo.pop_all()
+
+    def _open(self, load: Load, on_progress: OnProgress, log: NativeLog, undo: ExitStack) -> None:
+        self._model = _open_model(load, on_progress, log)
+        undo.callback(native.llama_model_free, self._model)
+        self.vocabulary = LlamaVocabulary(self._model)
+        _check_purpose(self._model)
+        self._template = _open_template(self._model, self.vocabulary)
+
+        trained = native.llama_model_n_ctx_train(self._model)
+        self.context_tokens = min(load.context_tokens, trained if trained > 0 else 2**31)
+        self.slots = load.slots
+        self.batch_tokens = max(_BATCH_TOKENS, load.slots)
+        self._context = self._open_context(load, log)
+        undo.callback(native.llama_free, self._context)
+        self._memory = _not_null(native.llama_get_memory(self._context), "memory")
+        self._batch = native.llama_batch_init(self.batch_tokens, 0, 1)
+        undo.callback(native.llama_batch_free, self._batch)
+
+        self._should_stop: Callable[[], bool] = _never
+        self._abort = native.ggml_abort_callback(lambda _: self._should_stop())
+        native.llama_set_abort_callback(self._context, self._abort, ctypes.c_void_p(None))
+        self._samplers: dict[int, Any] = {}
+        self._rows: dict[int, int] = {}
+        undo.callback(self._free_samplers)
+        self.memory_bytes = log.bytes_allocated
+        self.description = _describe(self._model)
+
+    def close(self) -> None:
+        self._undo.close()
+
+    def encode(self, messages: Sequence[Message]) -> list[int]:
+        return encode_prompt(self._template.render(messages), self.vocabulary)
+
+    def begin(self, slot: int, sampling: ResolvedSampling, prompt: Sequence[int]) -> None:
+        self.end(slot)
+        self._samplers[slot] = self._open_sampler(sampling, prompt)
+
+    def decode(self, feeds: Sequence[Feed], should_stop: Callable[[], bool]) -> bool:
+        self._fill_batch(feeds)
+        self._should_stop = should_stop
+        try:
+            result = native.llama_decode(self._context, self._batch)
+        finally:
+            self._should_stop = _never
+        if result not in (0, _ABORTED):
+            raise DecodeError(f"llama_decode returned {result} for {self._batch.n_tokens} tokens")
+        return bool(result == 0)
+
+    def sample(self, slot: int) -> int:
+        sampler, row = self._samplers[slot], self._rows[slot]
+        return int(native.llama_sampler_sample(sampler, self._context, row))
+
+    def is_end(self, token: int) -> bool:
+        return self.vocabulary.is_end(token)
+
+    def piece(self, token: int) -> bytes:
+        return self.vocabulary.piece(token)
+
+    def truncate(self, slot: int, position: int) -> bool:
+        if native.llama_memory_seq_rm(self._memory, slot, position, -1):
+            return True
+        # A recurrent state has no positions to go back to.
+        native.llama_memory_seq_rm(self._memory, slot, -1, -1)
+        return False
+
+    def end(self, slot: int) -> None:
+        native.llama_memory_seq_rm(self._memory, slot, -1, -1)
+        sampler = self._samplers.pop(slot, None)
+        if sampler is not None:
+            native.llama_sampler_free(sampler)
+
+    def _open_context(self, load: Load, log: NativeLog) -> Any:
+        threads = load.threads or allowed_physical_cores()
+        params = native.llama_context_default_params()
+        params.n_ctx = self.context_tokens * self.slots
+        params.n_seq_max = self.slots
+        params.n_batch = params.n_ubatch = self.batch_tokens
+        params.n_threads = params.n_threads_batch = threads
+        # One stream per sequence, as llama-server does: faster when no prefix is shared.
+        params.kv_unified = False
+        params.offload_kqv = params.op_offload = False
+        params.no_perf = True
+        context = native.llama_init_from_model(self._model, params)
+        if not context:
+            raise ModelFailedToLoad(
+                f"The context for {self.slots} slots of {self.context_tokens} tokens could not be "
+                f"made{log.reason()}.",
+                hint="Give the model a smaller context or fewer slots.",
+            )
+        return context
+
+    def _fill_batch(self, feeds: Sequence[Feed]) -> None:
+        batch, row = self._batch, 0
+        self._rows.clear()
+        for feed in feeds:
+            for offset, token in enumerate(feed.tokens):
+                batch.token[row] = token
+                batch.pos[row] = feed.position + offset
+                batch.n_seq_id[row] = 1
+                batch.seq_id[row][0] = feed.slot
+                batch.logits[row] = 0
+                row += 1
+            if feed.is_last:
+                batch.logits[row - 1] = 1
+                self._rows[feed.slot] = row - 1
+        batch.n_tokens = row
+
+    def _open_sampler(self, sampling: ResolvedSampling, prompt: Sequence[int]) -> Any:
+        params = native.llama_sampler_chain_default_params()
+        params.no_perf = True
+        chain = native.llama_sampler_chain_init(params)
+        if not chain:
+            raise DecodeError("llama_sampler_chain_init returned NULL")
+        for link in _sampler_links(sampling, self.vocabulary.size):
+            if not link:
+                native.llama_sampler_free(chain)
+                raise DecodeError("a sampler could not be made")
+            native.llama_sampler_chain_add(chain, link)
+        if sampling.has_penalties:
+            for token in prompt[-PENALTY_WINDOW:]:
+                native.llama_sampler_accept(chain, token)
+        return chain
+
+    def _free_samplers(self) -> None:
+        for sampler in self._samplers.values():
+            native.llama_sampler_free(sampler)
+        self._samplers.clear()
+
+
+def _open_model(load: Load, on_progress: OnProgress, log: NativeLog) -> Any:
+    most = native.llama_max_parallel_sequences()
+    if not 1 <= load.slots <= most or load.context_tokens < 1:
+        raise ModelFailedToLoad(
+            f"{load.slots} slots of {load.context_tokens} tokens make no context; "
+            f"there may be 1 to {most} slots."
+        )
+
+    def progressed(fraction: float, _: object) -> bool:
+        on_progress(min(max(fraction, 0.0), 1.0))
+        return True
+
+    params = native.llama_model_default_params()
+    params.n_gpu_layers = 0
+    params.progress_callback = native.llama_progress_callback(progressed)
+    model = native.llama_model_load_from_file(load.path.encode(), params)
+    if not model:
+        raise ModelFailedToLoad(
+            f"llama.cpp refuses the model file{log.reason().replace(load.path, 'the file')}."
+        )
+    return model
+
+
+def _check_purpose(model: Any) -> None:
+    if native.llama_model_has_encoder(model) or not native.llama_model_has_decoder(model):
+        raise ModelFailedToLoad("The model does not generate text from a conversation.")
+    if native.llama_model_is_diffusion(model):
+        raise ModelFailedToLoad("Diffusion models are not supported.")
+
+
+def _open_template(model: Any, vocabulary: LlamaVocabulary) -> ChatTemplate:
+    source = native.llama_model_chat_template(model, None)
+    return ChatTemplate(
+        source.decode(errors="replace") if source else CHATML,
+        bos=vocabulary.bos_text,
+        eos=vocabulary.eos_text,
+        draw_word=lambda: f"Qx{token_hex(16)}",
+        now=lambda: datetime.now(UTC),
+        elapsed=lambda: Instant(time.monotonic()),
+    )
+
+
+def _sampler_links(sampling: ResolvedSampling, vocabulary_size: int) -> list[Any]:
+    links = []
+    if sampling.has_penalties:
+        links.append(
+            native.llama_sampler_init_penalties(
+                vocabulary_size,
+                PENALTY_WINDOW,
+                sampling.repeat_penalty,
+                sampling.frequency_penalty,
+                sampling.presence_penalty,
+            )
+        )
+    if sampling.is_greedy:
+        return [*links, native.llama_sampler_init_greedy()]
+    return [
+        *links,
+        native.llama_sampler_init_top_k(sampling.top_k),
+        native.llama_sampler_init_top_p(sampling.top_p, 1),
+        native.llama_sampler_init_min_p(sampling.min_p, 1),
+        native.llama_sampler_init_temp(sampling.temperature),
+        native.llama_sampler_init_dist(sampling.seed),
+    ]
+
+
+def _describe(model: Any) -> str:
+    buffer = ctypes.create_string_buffer(_PIECE_BYTES)
+    native.llama_model_desc(model, buffer, _PIECE_BYTES)
+    return buffer.value.decode(errors="replace")
+
+
+def _not_null(pointer: Any, what: str) -> Any:
+    if not pointer:
+        raise ModelFailedToLoad(f"llama.cpp gives no {what} for the model.")
+    return pointer
+
+
+def _never() -> bool:
+    return False

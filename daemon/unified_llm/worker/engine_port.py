@@ -1,0 +1,60 @@
+"""What the worker's session needs of an engine. The real one and the fake one pass one suite.
+
+An engine does nothing by itself: the session gives it requests and calls `step` while it is busy.
+All methods belong to one thread, except `interrupt`.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from unified_llm.worker.protocol import Delta, Done, Failed, Generate, Load, Loaded, Started
+
+Report = Started | Delta | Done | Failed
+"""What a step can bring for a request: one Started, any Delta, then one Done or Failed."""
+
+OnProgress = Callable[[float], None]
+"""Takes the fraction of the model file that has been read, 0 to 1."""
+
+Pulse = Callable[[], None]
+"""Called from inside a long step whenever the computation has moved on; never by a stuck one."""
+
+
+class Engine(Protocol):
+    """One loaded model that answers several requests at the same time."""
+
+    @property
+    def steps_done(self) -> int:
+        """Decode steps since the start, aborted ones included."""
+
+    @property
+    def active(self) -> int:
+        """Requests in a slot."""
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a slot."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether `step` has something to do."""
+
+    def load(self, load: Load, on_progress: OnProgress) -> Loaded:
+        """Read the model; called once, first. Raises ModelFailedToLoad."""
+
+    def submit(self, request: Generate) -> None:
+        """Accept a request. One that cannot be served is answered by the next step."""
+
+    def cancel(self, request_id: int) -> None:
+        """End a request: the next step answers it with Failed. An unknown id is no error."""
+
+    def interrupt(self, request_id: int) -> None:
+        """Announce a `cancel` from another thread, so that a step in progress ends early for it.
+
+        `cancel` must follow from the engine's own thread.
+        """
+
+    def step(self, pulse: Pulse) -> list[Report]:
+        """What there is to tell, such as Started; if nothing, one decode step for all in slots."""
+
+    def close(self) -> None:
+        """Free the model. Requests still there are dropped."""

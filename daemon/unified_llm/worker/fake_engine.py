@@ -1,0 +1,179 @@
+"""An engine without a model, for tests of everything around one. Selected by `--engine fake`.
+
+It answers with the last message's words. A model file is anything that begins with `GGUF`. The
+last message, and the model file after its magic, may hold directives, each a word (and its number):
+
+    !tokens N       answer with the numbers 1 to N instead
+    !step SECONDS   let each decode step take that long, with heartbeats; or the load
+    !crash          end the process by SIGABRT in the first decode step; or in the load
+    !hang           stay in the first decode step for ever, without a heartbeat; or in the load
+"""
+
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from unified_llm.domain.chat import Message
+from unified_llm.domain.errors import ModelFailedToLoad
+from unified_llm.worker.batching import BatchingEngine, DecodeError
+from unified_llm.worker.engine_port import OnProgress
+from unified_llm.worker.protocol import Load
+from unified_llm.worker.sampling import ResolvedSampling
+from unified_llm.worker.slots import Feed
+
+BUILD: Final = "fake 1"
+
+_MAGIC: Final = b"GGUF"
+_BATCH_TOKENS: Final = 64
+_SLICE_SECONDS: Final = 0.01  # between two looks at whether to stop
+_MAX_SECONDS: Final = 3600.0
+_MAX_TOKENS: Final = 1_000_000
+_DIRECTIVES: Final = re.compile(r"!(?:(crash|hang)\b|(tokens)\s+(\d+)|(step)\s+(\d+(?:\.\d+)?))\s*")
+_END: Final = 0
+_TURN: Final = 1
+
+
+@dataclass(slots=True)
+class _Script:
+    """What a message makes the fake do."""
+
+    words: list[str]
+    crashes: bool = False
+    hangs: bool = False
+    step_seconds: float = 0.0
+
+
+def _parse_script(text: str) -> _Script:
+    script = _Script(words=re.findall(r"\s*\S+|\s+$", _DIRECTIVES.sub("", text)))
+    for deed, tokens, count, _, seconds in _DIRECTIVES.findall(text):
+        script.crashes |= deed == "crash"
+        script.hangs |= deed == "hang"
+        if tokens:
+            numbers = range(1, min(int(count), _MAX_TOKENS) + 1)
+            script.words = [f"{number} " for number in numbers]
+        if seconds:
+            script.step_seconds = min(float(seconds), _MAX_SECONDS)
+    return script
+
+
+def _obey(script: _Script, sleep: Callable[[float], None], should_stop: Callable[[], bool]) -> bool:
+    """Do what the script says; False if stopped while at it."""
+    if script.crashes:
+        os.abort()
+    if script.hangs:
+        threading.Event().wait()
+    left = script.step_seconds
+    while left > 0:
+        if should_stop():
+            return False
+        sleep(min(left, _SLICE_SECONDS))
+        left -= _SLICE_SECONDS
+    return not should_stop()
+
+
+class FakeModel:
+    """A Model whose tokens are words, and which answers with what it was told."""
+
+    def __init__(self, load: Load, size_bytes: int, sleep: Callable[[float], None]) -> None:
+        self.context_tokens = load.context_tokens
+        self.slots = load.slots
+        self.batch_tokens = max(_BATCH_TOKENS, load.slots)
+        self.memory_bytes: int | None = size_bytes
+        self.description = "fake model"
+        self._sleep = sleep
+        self._token_of: dict[str, int] = {}
+        self._word_of: dict[int, str] = {}
+        self._scripts: dict[int, _Script] = {}
+        self._remembered: dict[int, int] = {}
+
+    def encode(self, messages: Sequence[Message]) -> list[int]:
+        tokens: list[int] = []
+        for message in messages:
+            words = re.findall(r"\s*\S+|\s+$", message.content)
+            tokens += [_TURN, *(self._token(word) for word in words)]
+        return tokens
+
+    def begin(self, slot: int, sampling: ResolvedSampling, prompt: Sequence[int]) -> None:
+        turn = max(index for index, token in enumerate(prompt) if token == _TURN)
+        self._scripts[slot] = _parse_script(
+            "".join(self._word_of[token] for token in prompt[turn + 1 :])
+        )
+        self._remembered[slot] = 0
+
+    def decode(self, feeds: Sequence[Feed], should_stop: Callable[[], bool]) -> bool:
+        for feed in feeds:
+            if feed.position != self._remembered[feed.slot]:
+                raise DecodeError(f"slot {feed.slot} does not continue at {feed.position}")
+        scripts = [self._scripts[feed.slot] for feed in feeds]
+        slowest = max(scripts, key=lambda each: (each.crashes, each.hangs, each.step_seconds))
+        if not _obey(slowest, self._sleep, should_stop):
+            return False
+        for feed in feeds:
+            self._remembered[feed.slot] += len(feed.tokens)
+        return True
+
+    def sample(self, slot: int) -> int:
+        script = self._scripts[slot]
+        if not script.words:
+            return _END
+        return self._token(script.words.pop(0))
+
+    def is_end(self, token: int) -> bool:
+        return token == _END
+
+    def piece(self, token: int) -> bytes:
+        return self._word_of[token].encode()
+
+    def truncate(self, slot: int, position: int) -> bool:
+        self._remembered[slot] = position
+        return True
+
+    def end(self, slot: int) -> None:
+        self._scripts.pop(slot, None)
+        self._remembered.pop(slot, None)
+
+    def close(self) -> None:
+        self._scripts.clear()
+
+    def _token(self, word: str) -> int:
+        token = self._token_of.setdefault(word, len(self._token_of) + _TURN + 1)
+        self._word_of[token] = word
+        return token
+
+
+def open_fake_engine(sleep: Callable[[float], None] = time.sleep) -> BatchingEngine:
+    """The Engine behind `--engine fake`."""
+
+    def open_model(load: Load, on_progress: OnProgress) -> FakeModel:
+        content = _read_model(load)
+        _obey(_parse_script(content[len(_MAGIC) :].decode(errors="replace")), sleep, _never)
+        for fraction in (0.0, 0.5, 1.0):
+            on_progress(fraction)
+        return FakeModel(load, len(content), sleep)
+
+    return BatchingEngine(open_model, draw_seed=lambda: 0)
+
+
+def _never() -> bool:
+    return False
+
+
+def _read_model(load: Load) -> bytes:
+    try:
+        content = Path(load.path).read_bytes()
+    except OSError as error:
+        raise ModelFailedToLoad(
+            f"The model file cannot be read: {os.strerror(error.errno or 0)}."
+        ) from error
+    if not content.startswith(_MAGIC):
+        raise ModelFailedToLoad("The model file is not GGUF: it does not begin with its magic.")
+    if load.slots < 1 or load.context_tokens < 1:
+        raise ModelFailedToLoad(
+            f"{load.slots} slots of {load.context_tokens} tokens make no context."
+        )
+    return content

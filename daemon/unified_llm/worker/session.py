@@ -1,0 +1,187 @@
+"""The worker's conversation with the daemon: one thread reads, one computes and writes.
+
+Rule 1: the engine belongs to the computing thread; the reader only puts messages into a queue,
+and interrupts a step for a Cancel that follows in the queue.
+Rule 2: an idle worker sleeps in the queue and nothing wakes it but a message.
+Rule 3: the end of the connection, or Stop, ends the process at once, in the middle of a step too;
+nothing is worth finishing when nobody listens.
+Rule 4: a daemon that does not read stops the worker's writing, not its order: no frame is lost.
+"""
+
+import os
+import queue
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Final, NoReturn, assert_never
+
+from unified_llm.domain.errors import ModelFailedToLoad
+from unified_llm.domain.units import Instant, Seconds
+from unified_llm.worker.engine_port import Engine
+from unified_llm.worker.protocol import (
+    PROTOCOL_VERSION,
+    Cancel,
+    FrameBuffer,
+    FromWorker,
+    Generate,
+    Heartbeat,
+    Hello,
+    Load,
+    LoadFailed,
+    Progress,
+    ProtocolError,
+    Stop,
+    ToWorker,
+    decode_to_worker,
+    encode,
+)
+
+_HEARTBEAT_INTERVAL: Final = Seconds(1.0)
+_PROGRESS_INTERVAL: Final = Seconds(0.25)
+_READ_BYTES: Final = 64 * 1024
+
+
+class ExitStatus(IntEnum):
+    """How the worker ends when it ends by itself. sysexits(3), where there is a word for it."""
+
+    OK = 0
+    USAGE = 64
+    PROTOCOL_ERROR = 65
+    LOAD_FAILED = 66
+    INTERNAL = 70
+    NOT_CONFINED = 77
+
+
+Exit = Callable[[ExitStatus], NoReturn]
+
+
+def exit_at_once(status: ExitStatus) -> NoReturn:
+    """End the process without waiting for native code or other threads."""
+    sys.stderr.flush()
+    os._exit(status)
+
+
+class Session:
+    """One worker's whole life on `connection`.
+
+    now: the monotonic clock. leave: ends the process; it does not return.
+    """
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        engine: Engine,
+        now: Callable[[], Instant],
+        leave: Exit = exit_at_once,
+    ) -> None:
+        self._connection = connection
+        self._engine = engine
+        self._now = now
+        self._leave = leave
+        self._inbox: queue.SimpleQueue[ToWorker] = queue.SimpleQueue()
+        self._step_began = now()
+        self._next_heartbeat = now()
+        self._next_progress = now()
+
+    def run(self, name: str, build: str) -> NoReturn:
+        """Say Hello, load what the daemon asks for, and serve until it is gone."""
+        self._send(Hello(version=PROTOCOL_VERSION, pid=os.getpid(), engine=name, build=build))
+        threading.Thread(target=self._read, name="reader", daemon=True).start()
+        self._load()
+        while True:
+            self._take_messages()
+            self._step()
+
+    def _load(self) -> None:
+        message = self._inbox.get()
+        if not isinstance(message, Load):
+            self._reject(f"{type(message).__name__} came before Load")
+        try:
+            loaded = self._engine.load(message, self._on_progress)
+        except ModelFailedToLoad as error:
+            self._send(LoadFailed(message=str(error)))
+            self._leave(ExitStatus.LOAD_FAILED)
+        self._send(loaded)
+
+    def _on_progress(self, fraction: float) -> None:
+        if fraction >= 1 or self._now() >= self._next_progress:
+            self._next_progress = Instant(self._now() + _PROGRESS_INTERVAL)
+            self._send(Progress(fraction=fraction))
+
+    def _take_messages(self) -> None:
+        """Handle all that has come; wait for something only if there is nothing to do."""
+        if not self._engine.is_busy:
+            self._handle(self._inbox.get())
+            self._next_heartbeat = Instant(self._now() + _HEARTBEAT_INTERVAL)
+        while not self._inbox.empty():
+            self._handle(self._inbox.get())
+
+    def _handle(self, message: ToWorker) -> None:
+        match message:
+            case Generate():
+                self._engine.submit(message)
+            case Cancel():
+                self._engine.cancel(message.id)
+            case Load():
+                self._reject("Load came twice")
+            case Stop():
+                self._leave(ExitStatus.OK)
+            case _:
+                assert_never(message)
+
+    def _step(self) -> None:
+        self._step_began = self._now()
+        for report in self._engine.step(self._beat_if_due):
+            self._send(report)
+        self._beat_if_due()
+
+    def _beat_if_due(self) -> None:
+        now = self._now()
+        if now < self._next_heartbeat:
+            return
+        self._next_heartbeat = Instant(now + _HEARTBEAT_INTERVAL)
+        self._send(
+            Heartbeat(
+                steps_done=self._engine.steps_done,
+                busy_seconds=now - self._step_began,
+                active=self._engine.active,
+                waiting=self._engine.waiting,
+            )
+        )
+
+    def _send(self, message: FromWorker) -> None:
+        try:
+            self._connection.sendall(encode(message))
+        except OSError:
+            self._leave(ExitStatus.OK)
+
+    def _read(self) -> None:
+        frames = FrameBuffer()
+        try:
+            while data := self._receive():
+                for body in frames.feed(data):
+                    self._deliver(decode_to_worker(body))
+            if not frames.is_empty:
+                self._reject("the connection ended inside a frame")
+        except ProtocolError as error:
+            self._reject(str(error))
+        self._leave(ExitStatus.OK)
+
+    def _receive(self) -> bytes:
+        try:
+            return self._connection.recv(_READ_BYTES)
+        except OSError:
+            return b""
+
+    def _deliver(self, message: ToWorker) -> None:
+        if isinstance(message, Stop):
+            self._leave(ExitStatus.OK)
+        if isinstance(message, Cancel):
+            self._engine.interrupt(message.id)
+        self._inbox.put(message)
+
+    def _reject(self, reason: str) -> NoReturn:
+        sys.stderr.write(f"protocol error: {reason[:200]}\n")
+        self._leave(ExitStatus.PROTOCOL_ERROR)

@@ -1,0 +1,225 @@
+"""Turns a conversation into a prompt by the model's chat template, keeping text and markup apart.
+
+A chat template is code from a model file, so it runs in jinja2's immutable sandbox, only in the
+worker, and under a deadline. It never sees what people wrote: each message's content is replaced by
+a random word, and the words are found again in the output. What lies between them is markup, where
+special tokens are meant; what takes their place is text, where they are not (`prompt` does that).
+
+What follows from this: a template that trims content is noticed by the unusual spaces around the
+word, and the content is trimmed in the same way. A template that drops a message or changes its
+text otherwise loses the word, and the request is refused. A template that looks into the text,
+such as for a `</think>`, finds nothing there.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from types import FrameType
+from typing import Any, Final, NoReturn
+
+import jinja2
+from jinja2 import nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from unified_llm.domain.chat import Message
+from unified_llm.domain.errors import InvalidRequest, ModelFailedToLoad
+from unified_llm.domain.units import Instant, Seconds
+
+MAX_TEMPLATE_BYTES: Final = 256 * 1024
+RENDER_DEADLINE: Final = Seconds(2.0)
+"""A template renders in milliseconds; the sandbox alone does not stop nested loops."""
+
+CHATML: Final = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+"""For models that carry no template of their own."""
+
+_FILE_NAME: Final = "chat template"
+_SPACE: Final = "\u2003"  # str.strip removes it, and no template writes it
+_MAX_REASON: Final = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A stretch of the prompt. is_markup: the template wrote it, not a person."""
+
+    text: str
+    is_markup: bool
+
+
+class _TemplateRefused(jinja2.TemplateError):
+    """`raise_exception` was called by the template."""
+
+
+class _TooSlow(BaseException):
+    """Not an Exception, so that nothing on the way out takes it for an error of the template."""
+
+
+class ChatTemplate:
+    """A compiled chat template.
+
+    source: jinja2. bos, eos: texts of the model's tokens. draw_word: a new random word of letters
+    and digits at each call. now: the time the template may show. elapsed: a monotonic clock.
+    Raises ModelFailedToLoad if the source is too large or not jinja2.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        bos: str,
+        eos: str,
+        draw_word: Callable[[], str],
+        now: Callable[[], datetime],
+        elapsed: Callable[[], Instant],
+    ) -> None:
+        size = len(source.encode())
+        if size > MAX_TEMPLATE_BYTES:
+            raise ModelFailedToLoad(
+                f"The model's chat template has {size} bytes; the limit is {MAX_TEMPLATE_BYTES}."
+            )
+        self._draw_word = draw_word
+        self._elapsed = elapsed
+        self._constants = {
+            "bos_token": bos,
+            "eos_token": eos,
+            "tools": None,
+            "documents": None,
+            "add_generation_prompt": True,
+            "raise_exception": _raise_exception,
+            "strftime_now": lambda pattern: now().strftime(pattern),
+        }
+        try:
+            self._template = _compile(source)
+        except (jinja2.TemplateError, RecursionError) as error:
+            raise ModelFailedToLoad(
+                f"The model's chat template is broken: {_shorten(error)}."
+            ) from error
+
+    def render(self, messages: Sequence[Message]) -> tuple[Part, ...]:
+        """The prompt up to where the assistant begins to speak. Raises InvalidRequest."""
+        words = {self._draw_word(): message.content for message in messages if message.content}
+        shown = iter(words)
+        turns = [
+            {
+                "role": message.role.value,
+                "content": f"{_SPACE}{next(shown)}{_SPACE}" if message.content else "",
+            }
+            for message in messages
+        ]
+        return _split(self._run(turns), words)
+
+    def _run(self, turns: list[dict[str, str]]) -> str:
+        try:
+            with _deadline(self._elapsed, RENDER_DEADLINE):
+                return self._template.render(messages=turns, **self._constants)
+        except _TooSlow as error:
+            raise InvalidRequest(
+                f"The model's chat template ran for more than {RENDER_DEADLINE:.0f} seconds.",
+                hint="Use another model, or one whose template is sound.",
+            ) from error
+        except Exception as error:
+            # A template is foreign code: whatever it raises is about this request.
+            raise InvalidRequest(
+                f"The model's chat template refuses the messages: {_shorten(error)}.",
+                hint="Many templates want user and assistant to alternate, starting with user.",
+                parameter="messages",
+            ) from error
+
+
+def _split(rendered: str, words: dict[str, str]) -> tuple[Part, ...]:
+    missing = [position for position, word in enumerate(words) if word not in rendered]
+    if missing:
+        raise InvalidRequest(
+            f"The model's chat template leaves out or rewrites the text of {len(missing)} of "
+            f"{len(words)} messages.",
+            hint="Many templates take no system message, or only one at the beginning.",
+            parameter="messages",
+        )
+    if not words:
+        return (Part(rendered, is_markup=True),) if rendered else ()
+    pattern = f"({_SPACE}?)({'|'.join(words)})({_SPACE}?)"
+    parts: list[Part] = []
+    end = 0
+    for match in re.finditer(pattern, rendered):
+        text = words[match[2]]
+        text = text if match[1] else text.lstrip()
+        text = text if match[3] else text.rstrip()
+        parts += (Part(rendered[end : match.start()], is_markup=True), Part(text, is_markup=False))
+        end = match.end()
+    parts.append(Part(rendered[end:], is_markup=True))
+    return tuple(part for part in parts if part.text)
+
+
+class _GenerationBlock(Extension):
+    """`{% generation %}` marks what a model is trained on (transformers); it changes no output."""
+
+    tags = {"generation"}  # noqa: RUF012 - jinja2 declares it as a plain class attribute
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=["jinja2.ext.loopcontrols", _GenerationBlock],
+    )
+    environment.filters["tojson"] = _tojson
+    return environment
+
+
+def _compile(source: str) -> jinja2.Template:
+    """The template under a file name of ours, by which the deadline knows its code."""
+    environment = _environment()
+    code = environment.compile(source, filename=_FILE_NAME)
+    return jinja2.Template.from_code(environment, code, environment.make_globals(None))
+
+
+def _tojson(value: object, indent: int | None = None) -> str:
+    """As transformers has it: jinja2's own escapes for HTML."""
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _raise_exception(message: object) -> NoReturn:
+    raise _TemplateRefused(str(message))
+
+
+def _shorten(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text[:_MAX_REASON].rstrip(".")
+
+
+@contextmanager
+def _deadline(elapsed: Callable[[], Instant], limit: Seconds) -> Iterator[None]:
+    """Raise _TooSlow inside the template's own code once `limit` has passed.
+
+    Tracing works on any thread and needs no signal; only the template's lines are traced.
+    """
+    end = elapsed() + limit
+
+    def trace_lines(frame: FrameType, event: str, argument: object) -> Any:
+        if elapsed() > end:
+            raise _TooSlow
+        return trace_lines
+
+    def trace_calls(frame: FrameType, event: str, argument: object) -> Any:
+        return trace_lines if frame.f_code.co_filename == _FILE_NAME else None
+
+    before = sys.gettrace()
+    sys.settrace(trace_calls)
+    try:
+        yield
+    finally:
+        sys.settrace(before)

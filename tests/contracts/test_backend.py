@@ -1,0 +1,164 @@
+"""What every Backend promises, tried on each of them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from tests.fakes.backend import FakeBackend
+from tests.fakes.leases import FakeLeases
+from tests.fakes.timers import FakeTimers, settle
+from tests.unit.fleet.asking import CALLER, request
+from unified_llm.domain.chat import ChatEvent, Finished, FinishReason, TextDelta, Usage
+from unified_llm.domain.errors import QueueFull, TooLarge, UnifiedLlmError
+from unified_llm.domain.ports import Backend, Lease
+from unified_llm.domain.units import Tokens
+from unified_llm.fleet.backend import Deadlines, LocalBackend
+from unified_llm.fleet.generation_stream import GenerationFrame, GenerationStream, Order
+from unified_llm.fleet.poison import Quarantine
+from unified_llm.worker.protocol import Delta, Done, Failed
+
+Script = Sequence[TextDelta | Finished | UnifiedLlmError]
+
+FINISHED = Finished(FinishReason.STOP, Usage(Tokens(3), Tokens(2)))
+ANSWER: Script = [TextDelta("Hello"), TextDelta(" there"), FINISHED]
+
+
+@dataclass
+class Stage:
+    """A backend that answers from a script and then falls silent. open_chats: now."""
+
+    backend: Backend
+    open_chats: Callable[[], int]
+
+
+def fake_stage(script: Script, refusal: UnifiedLlmError | None = None) -> Stage:
+    backend = FakeBackend([*script, asyncio.Event()], refusal=refusal)
+    return Stage(backend, lambda: backend.open)
+
+
+class ScriptedWorkers:
+    """Answers each order with the script's frames."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+
+    @asynccontextmanager
+    async def open_stream(self, lease: Lease, order: Order) -> AsyncIterator[GenerationStream]:
+        stream = GenerationStream(1, order.fingerprint)
+        for step in self._script:
+            stream.put(_frame(step))
+        yield stream
+
+
+def _frame(step: TextDelta | Finished | UnifiedLlmError) -> GenerationFrame:
+    match step:
+        case TextDelta(text):
+            return Delta(id=1, text=text)
+        case Finished(reason, usage):
+            return Done(
+                id=1,
+                reason=reason,
+                prompt_tokens=usage.prompt_tokens,
+                completion_tokens=usage.completion_tokens,
+                cached_tokens=usage.cached_tokens,
+            )
+        case _:
+            return Failed(id=1, code=step.code, message=step.message)
+
+
+def local_stage(script: Script, refusal: UnifiedLlmError | None = None) -> Stage:
+    leases = FakeLeases()
+    leases.refusal = refusal
+    backend = LocalBackend(
+        leases, ScriptedWorkers(script), Quarantine(b"key"), FakeTimers(), Deadlines()
+    )
+    return Stage(backend, lambda: leases.out)
+
+
+SetUp = Callable[..., Stage]
+every_backend = pytest.mark.parametrize("set_up", [fake_stage, local_stage])
+
+
+async def answer_of(stage: Stage) -> list[ChatEvent]:
+    async with stage.backend.chat(request(), CALLER) as events:
+        return [event async for event in events]
+
+
+@every_backend
+async def test_an_answer_is_text_and_then_one_finish(set_up: SetUp) -> None:
+    stage = set_up(ANSWER)
+    *texts, finish = await answer_of(stage)
+    assert texts == [TextDelta("Hello"), TextDelta(" there")]
+    assert isinstance(finish, Finished)
+    assert (finish.reason, finish.usage) == (FINISHED.reason, FINISHED.usage)
+    assert stage.open_chats() == 0
+
+
+@every_backend
+async def test_a_failure_comes_instead_of_the_finish(set_up: SetUp) -> None:
+    stage = set_up([TextDelta("Hello"), TooLarge("The context is full.")])
+    heard: list[ChatEvent] = []
+    with pytest.raises(TooLarge, match="The context is full"):
+        await _collect(stage, heard)
+    assert heard == [TextDelta("Hello")]
+    assert stage.open_chats() == 0
+
+
+async def _collect(stage: Stage, heard: list[ChatEvent]) -> None:
+    async with stage.backend.chat(request(), CALLER) as events:
+        async for event in events:
+            heard.append(event)  # noqa: PERF401 - what came before an error counts
+
+
+@every_backend
+async def test_a_refusal_comes_on_entry(set_up: SetUp) -> None:
+    stage = set_up(ANSWER, QueueFull("32 wait already."))
+    with pytest.raises(QueueFull):
+        async with stage.backend.chat(request(), CALLER):
+            pytest.fail("entered")
+    assert stage.open_chats() == 0
+
+
+@every_backend
+async def test_leaving_early_frees_what_was_held(set_up: SetUp) -> None:
+    stage = set_up(ANSWER)
+    async with stage.backend.chat(request(), CALLER) as events:
+        assert await anext(aiter(events)) == TextDelta("Hello")
+        assert stage.open_chats() == 1
+    assert stage.open_chats() == 0
+
+
+@every_backend
+async def test_leaving_without_reading_frees_what_was_held(set_up: SetUp) -> None:
+    stage = set_up(ANSWER)
+    async with stage.backend.chat(request(), CALLER):
+        assert stage.open_chats() == 1
+    assert stage.open_chats() == 0
+
+
+@every_backend
+async def test_a_cancelled_reader_frees_what_was_held(set_up: SetUp) -> None:
+    stage = set_up([TextDelta("Hello")])
+    heard: list[ChatEvent] = []
+    async with asyncio.TaskGroup() as group:
+        reading = group.create_task(_collect(stage, heard))
+        await settle()
+        assert heard == [TextDelta("Hello")]
+        assert stage.open_chats() == 1
+        reading.cancel()
+    assert reading.cancelled()
+    assert stage.open_chats() == 0
+
+
+@every_backend
+async def test_two_chats_do_not_disturb_each_other(set_up: SetUp) -> None:
+    stage = set_up(ANSWER)
+    async with stage.backend.chat(request(), CALLER) as events:
+        first = await anext(aiter(events))
+        whole = await answer_of(stage)
+        rest = [event async for event in events]
+    assert [first, *rest][:2] == whole[:2]
+    assert len(rest) == 2

@@ -1,0 +1,106 @@
+#!/bin/sh
+# Runs make targets on an empty Debian: only git, make and python3 are there before it starts.
+# By hand, as root, before a release; about 20 minutes the first time.
+#
+#   tests/system/debian_tree.sh [TARGET...]      default: demo test
+#   tests/system/debian_tree.sh --shell          look around in it
+#
+#   SUITE=trixie         bookworm works too
+#   TREE=DIRECTORY       an existing tree to use instead of the cached one
+#   COLD=1               without this machine's cache of built wheels, so that llama.cpp is built inside
+#
+# The tree is made once with debootstrap and never written to: each run works in an overlay that is
+# thrown away. This commit is cloned into it. Network, pip and apt are set up as they are here.
+set -eu
+
+say() { printf 'debian_tree: %s\n' "$*"; }
+die() { printf 'debian_tree: %s\n' "$*" >&2; exit 1; }
+
+repository=$(cd "$(dirname "$0")/../.." && pwd)
+suite=${SUITE:-trixie}
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/unified-llm
+tree=${TREE:-$cache/debian/$suite}
+
+ensure_tree() {
+    [ ! -d "$tree" ] || return 0
+    command -v debootstrap >/dev/null || die "debootstrap is missing; apt-get install debootstrap"
+    say "making a Debian $suite tree in $tree (2 minutes)"
+    mkdir -p "$(dirname "$tree")"
+    rm -rf "$tree.part"
+    debootstrap --variant=minbase --include=ca-certificates,git,make,python3 "$suite" "$tree.part" >/dev/null
+    mv "$tree.part" "$tree"
+}
+
+copy_network_settings() {
+    cp -L /etc/resolv.conf "$root/etc/resolv.conf"
+    apt-config dump Acquire >"$root/etc/apt/apt.conf.d/90host"
+    [ ! -f /etc/pip.conf ] || cp /etc/pip.conf "$root/etc/pip.conf"
+    [ ! -f "$HOME/.config/pip/pip.conf" ] || install -D "$HOME/.config/pip/pip.conf" "$root/root/.config/pip/pip.conf"
+    for authority in /usr/local/share/ca-certificates/*.crt; do
+        [ ! -f "$authority" ] || cp "$authority" "$root/usr/local/share/ca-certificates/"
+    done
+    chroot "$root" update-ca-certificates >/dev/null 2>&1
+}
+
+# Folders of this machine that pip is configured to look in; an index keeps its files beside its `simple`.
+pip_folders() {
+    # shellcheck disable=SC2086  # a list of words
+    printf '%s\n' ${PIP_FIND_LINKS:-}
+    cat /etc/pip.conf "$HOME/.config/pip/pip.conf" 2>/dev/null | tr ' =' '\n' | sed -n 's#^\(file://\)\{0,1\}\(/.*\)#\2#p' | sed 's#/simple/*$##'
+}
+
+share_folder() { # FOLDER PLACE_INSIDE
+    mkdir -p "$root$2"
+    mount --bind "$1" "$root$2"
+}
+
+mount_inside() {
+    mount -t proc proc "$root/proc"
+    mount --rbind --make-rslave /sys "$root/sys"
+    mount --rbind --make-rslave /dev "$root/dev"
+    mount -t tmpfs tmpfs "$root/run"
+    pip_folders | sort -u | while read -r folder; do
+        [ ! -d "$folder" ] || share_folder "$folder" "$folder"
+    done
+    if [ -z "${COLD:-}" ]; then
+        mkdir -p "$cache/wheels"
+        share_folder "$cache/wheels" /root/.cache/unified-llm/wheels
+    fi
+}
+
+inside() {
+    env --unset=XDG_CACHE_HOME --unset=XDG_RUNTIME_DIR --unset=DBUS_SESSION_BUS_ADDRESS --unset=VIRTUAL_ENV \
+        HOME=/root LANG=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin chroot "$root" "$@"
+}
+
+# The second half, alone in mount and process namespaces: everything it mounts and starts ends with it.
+work_inside() {
+    root=$work/root
+    mount -t overlay overlay -o "lowerdir=$tree,upperdir=$work/upper,workdir=$work/work" "$root"
+    git clone --quiet --no-hardlinks "$repository" "$root/root/unified-llm"
+    copy_network_settings
+    mount_inside
+    if [ "$1" = --shell ]; then
+        inside sh -c 'cd /root/unified-llm && exec bash'
+        return
+    fi
+    for target in "$@"; do
+        say "make $target on Debian $(cat "$root/etc/debian_version")"
+        CI=true inside make -C /root/unified-llm --no-print-directory "$target" </dev/null
+    done
+    say "all well: $*"
+}
+
+[ "$(id -u)" -eq 0 ] || die "root is needed (debootstrap, chroot): run with sudo"
+[ $# -gt 0 ] || set -- demo test
+if [ -n "${DEBIAN_TREE_WORK:-}" ]; then
+    work=$DEBIAN_TREE_WORK
+    work_inside "$@"
+    exit
+fi
+ensure_tree
+work=$(mktemp -d "$cache/debian/run.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
+mkdir "$work/upper" "$work/work" "$work/root"
+DEBIAN_TREE_WORK=$work unshare --mount --pid --fork --kill-child "$0" "$@"

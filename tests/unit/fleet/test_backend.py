@@ -1,0 +1,222 @@
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import pytest
+
+from tests.fakes.leases import FakeLeases
+from tests.fakes.timers import FakeTimers, settle
+from tests.unit.fleet.asking import CALLER, request
+from unified_llm.domain.chat import ChatRequest, Finished, FinishReason, TextDelta, Usage
+from unified_llm.domain.errors import (
+    Quarantined,
+    QueueFull,
+    RequestTimedOut,
+    TooLarge,
+    UnifiedLlmError,
+    WorkerDied,
+)
+from unified_llm.domain.ports import Lease
+from unified_llm.domain.units import Instant, Tokens
+from unified_llm.fleet.backend import Deadlines, LocalBackend
+from unified_llm.fleet.generation_stream import GenerationStream, Order
+from unified_llm.fleet.poison import Quarantine
+from unified_llm.worker.protocol import Delta, Done, Failed, Started
+
+
+class OneStream:
+    """A worker that has one request; the test writes its frames."""
+
+    def __init__(self) -> None:
+        self.stream = GenerationStream(1, b"")
+        self.orders: list[Order] = []
+        self.is_open = False
+
+    def open_stream(
+        self, lease: Lease, order: Order
+    ) -> AbstractAsyncContextManager[GenerationStream]:
+        self.orders.append(order)
+        return self._open()
+
+    @asynccontextmanager
+    async def _open(self) -> AsyncIterator[GenerationStream]:
+        self.is_open = True
+        try:
+            yield self.stream
+        finally:
+            self.is_open = False
+
+
+class Scene:
+    """A backend and everything around it."""
+
+    def __init__(self) -> None:
+        self.timers = FakeTimers()
+        self.leases = FakeLeases()
+        self.worker = OneStream()
+        self.put = self.worker.stream.put
+        self.quarantine = Quarantine(b"key")
+        self.backend = LocalBackend(
+            self.leases, self.worker, self.quarantine, self.timers, Deadlines()
+        )
+        self.heard: list[object] = []
+
+    async def listen(self, asked: ChatRequest | None = None) -> None:
+        """Write down every event, and the error that ended them."""
+        try:
+            async with self.backend.chat(asked or request(), CALLER) as events:
+                async for event in events:
+                    self.heard.append(event)
+        except UnifiedLlmError as error:
+            self.heard.append(error)
+
+    @property
+    def error(self) -> object:
+        return self.heard[-1]
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+def delta(text: str = "a") -> Delta:
+    return Delta(id=1, text=text)
+
+
+STARTED = Started(id=1, prompt_tokens=3, cached_tokens=1)
+DONE = Done(id=1, reason=FinishReason.LENGTH, prompt_tokens=3, completion_tokens=2, cached_tokens=1)
+
+
+async def test_frames_become_events_with_their_times(scene: Scene) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(scene.listen())
+        await scene.timers.advance(1)
+        scene.put(STARTED)
+        await scene.timers.advance(1)
+        scene.put(delta("ab"))
+        await scene.timers.advance(0.5)
+        scene.put(delta(""))
+        scene.put(delta("c"))
+        scene.put(DONE)
+    usage = Usage(Tokens(3), Tokens(2), Tokens(1))
+    assert scene.heard == [
+        TextDelta("ab"),
+        TextDelta("c"),
+        Finished(FinishReason.LENGTH, usage, first_token=2.0, total=2.5),
+    ]
+    assert scene.worker.orders[0].principal == "uid:1000"
+    assert scene.leases.out == 0
+
+
+async def test_what_the_worker_calls_a_failure_has_its_error(scene: Scene) -> None:
+    scene.put(Failed(id=1, code="too-large", message="900 tokens, 512 fit"))
+    await scene.listen()
+    assert isinstance(scene.error, TooLarge)
+    assert scene.leases.out == 0
+
+
+async def test_a_dead_worker_ends_the_answer_without_a_finish(scene: Scene) -> None:
+    scene.put(delta())
+    scene.worker.stream.lose_worker(WorkerDied("gone"))
+    await scene.listen()
+    assert scene.heard[0] == TextDelta("a")
+    assert isinstance(scene.error, WorkerDied)
+    assert len(scene.heard) == 2
+
+
+async def test_a_refused_lease_reaches_no_worker(scene: Scene) -> None:
+    scene.leases.refusal = QueueFull("32 wait already")
+    await scene.listen()
+    assert isinstance(scene.error, QueueFull)
+    assert scene.worker.orders == []
+
+
+async def test_a_quarantined_request_loads_no_model(scene: Scene) -> None:
+    fingerprint = scene.quarantine.fingerprint(request())
+    for _ in range(2):
+        scene.quarantine.charge(fingerprint, scene.timers.now())
+    await scene.listen()
+    assert isinstance(scene.error, Quarantined)
+    assert scene.leases.granted == 0
+
+
+async def test_a_request_charged_while_it_waited_reaches_no_worker(scene: Scene) -> None:
+    fingerprint = scene.quarantine.fingerprint(request())
+
+    class SlowLeases(FakeLeases):
+        def lease(self, *args: object, **more: object) -> AbstractAsyncContextManager[Lease]:
+            for _ in range(2):
+                scene.quarantine.charge(fingerprint, Instant(1000.0))
+            return super().lease(*args, **more)  # type: ignore[arg-type]
+
+    leases = SlowLeases()
+    scene.backend = LocalBackend(leases, scene.worker, scene.quarantine, scene.timers, Deadlines())
+    await scene.listen()
+    assert isinstance(scene.error, Quarantined)
+    assert scene.worker.orders == []
+    assert leases.out == 0
+
+
+async def test_no_text_in_time_is_a_timeout(scene: Scene) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(scene.listen())
+        scene.put(STARTED)
+        await scene.timers.advance(29.9)
+        assert scene.heard == []
+        await scene.timers.advance(0.2)
+    assert isinstance(scene.error, RequestTimedOut)
+    assert "No text came within 30 s" in str(scene.error)
+    assert not scene.worker.is_open
+    assert scene.leases.out == 0
+
+
+async def test_a_long_prompt_is_given_longer(scene: Scene) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(scene.listen(request("x" * 5000)))
+        await scene.timers.advance(99)
+        assert scene.heard == []
+        await scene.timers.advance(2)
+    assert "No text came within 100 s" in str(scene.error)
+
+
+async def test_a_pause_within_the_answer_is_a_timeout(scene: Scene) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(scene.listen())
+        for _ in range(4):
+            scene.put(delta())
+            await scene.timers.advance(29)
+        assert len(scene.heard) == 4
+        await scene.timers.advance(2)
+    assert "paused for more than 30 s" in str(scene.error)
+
+
+async def test_an_endless_answer_ends_at_the_total(scene: Scene) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(scene.listen())
+        for _ in range(61):
+            scene.put(delta())
+            await scene.timers.advance(10)
+    assert isinstance(scene.error, RequestTimedOut)
+    assert "longer than 600 s" in str(scene.error)
+
+
+async def test_a_caller_that_leaves_in_the_middle_leaves_nothing_behind(scene: Scene) -> None:
+    scene.put(delta())
+    async with scene.backend.chat(request(), CALLER) as events:
+        async for _ in events:
+            break
+        assert scene.worker.is_open
+    assert not scene.worker.is_open
+    assert scene.leases.out == 0
+
+
+async def test_a_cancelled_caller_leaves_nothing_behind(scene: Scene) -> None:
+    async with asyncio.TaskGroup() as group:
+        listening = group.create_task(scene.listen())
+        await settle()
+        assert scene.worker.is_open
+        listening.cancel()
+    assert not scene.worker.is_open
+    assert scene.leases.out == 0
+    assert scene.timers.next_due is None

@@ -1,0 +1,72 @@
+import asyncio
+
+import pytest
+
+from tests.fakes.timers import settle
+from unified_llm.domain.chat import FinishReason
+from unified_llm.domain.errors import RequestTimedOut, WorkerDied
+from unified_llm.fleet.generation_stream import MAX_UNREAD_CHARACTERS, GenerationStream
+from unified_llm.worker.protocol import Delta, Done
+
+
+def delta(text: str) -> Delta:
+    return Delta(id=1, text=text)
+
+
+def done() -> Done:
+    return Done(
+        id=1, reason=FinishReason.STOP, prompt_tokens=1, completion_tokens=1, cached_tokens=0
+    )
+
+
+async def test_what_came_before_the_death_is_still_read() -> None:
+    stream = GenerationStream(1, b"")
+    stream.put(delta("a"))
+    stream.lose_worker(WorkerDied("gone"))
+    assert await stream.next_frame() == delta("a")
+    for _ in range(2):
+        with pytest.raises(WorkerDied):
+            await stream.next_frame()
+
+
+async def test_a_death_after_the_end_changes_nothing() -> None:
+    stream = GenerationStream(1, b"")
+    stream.put(done())
+    stream.lose_worker(WorkerDied("gone"))
+    assert await stream.next_frame() == done()
+
+
+async def test_a_waiting_reader_is_woken_by_a_frame_and_by_a_death() -> None:
+    stream = GenerationStream(1, b"")
+    async with asyncio.TaskGroup() as group:
+        reading = group.create_task(stream.next_frame())
+        await settle()
+        stream.put(delta("a"))
+        assert await reading == delta("a")
+    stream.lose_worker(WorkerDied("gone"))
+    with pytest.raises(WorkerDied):
+        await stream.next_frame()
+
+
+async def test_a_reader_that_does_not_read_is_cut_off_and_what_comes_later_is_dropped() -> None:
+    stream = GenerationStream(1, b"")
+    stream.put(delta("x" * MAX_UNREAD_CHARACTERS))
+    assert not stream.is_overfull
+    stream.put(delta("x"))
+    assert stream.is_overfull
+    stream.cut_off()
+    assert not stream.is_overfull
+    assert not stream.has_ended
+    stream.put(delta("more"))
+    stream.put(done())
+    assert stream.has_ended
+    with pytest.raises(RequestTimedOut):
+        await stream.next_frame()
+
+
+async def test_what_has_been_read_does_not_count_as_unread() -> None:
+    stream = GenerationStream(1, b"")
+    for _ in range(10):
+        stream.put(delta("x" * (MAX_UNREAD_CHARACTERS // 2)))
+        await stream.next_frame()
+    assert not stream.is_overfull

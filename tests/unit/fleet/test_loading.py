@@ -1,0 +1,119 @@
+import asyncio
+
+import pytest
+
+from tests.fakes.timers import FakeTimers, settle
+from tests.fakes.worker_link import FakeWorkerLink, hello, loaded
+from tests.unit.fleet.asking import PLACEMENT
+from unified_llm.domain.errors import ModelFailedToLoad, WorkerDied
+from unified_llm.fleet.loading import load_model
+from unified_llm.worker.protocol import (
+    FromWorker,
+    Heartbeat,
+    Load,
+    Loaded,
+    LoadFailed,
+    Progress,
+    Started,
+)
+
+BEAT = Heartbeat(steps_done=0, busy_seconds=0.0, active=0, waiting=0)
+
+
+async def load(worker: FakeWorkerLink, progress: list[float] | None = None) -> Loaded:
+    return await load_model(
+        worker.link, PLACEMENT, [].append if progress is None else progress.append
+    )
+
+
+async def failure_after(*said: FromWorker | WorkerDied | None, returncode: int = -9) -> str:
+    worker = FakeWorkerLink(FakeTimers())
+    worker.channel.say(*said)
+    if None in said:
+        worker.process.end(returncode)
+    with pytest.raises(ModelFailedToLoad) as failure:
+        await load(worker)
+    return failure.value.message
+
+
+async def test_a_model_is_loaded_from_the_inherited_descriptor() -> None:
+    worker, progress = FakeWorkerLink(FakeTimers()), []
+    worker.channel.say(hello(), Progress(fraction=0.0), BEAT, Progress(fraction=1.0), loaded())
+    assert await load(worker, progress) == loaded()
+    assert progress == [0.0, 1.0]
+    assert worker.channel.sent == [
+        Load(model="tiny", path="/proc/self/fd/7", context_tokens=512, slots=2, threads=1)
+    ]
+
+
+async def test_what_the_worker_says_of_the_failure_is_passed_on_cleaned() -> None:
+    message = await failure_after(hello(), LoadFailed(message="no \x1b room"))
+    assert message == "tiny cannot be loaded: no   room"
+
+
+async def test_a_death_while_loading_is_told_with_its_cause() -> None:
+    assert "SIGABRT" in await failure_after(hello(), None, returncode=-6)
+    assert "code 77" in await failure_after(None, returncode=77)
+
+
+async def test_another_protocol_version_is_refused() -> None:
+    assert "protocol 9" in await failure_after(hello(version=9))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [loaded()],
+        [hello(), hello()],
+        [hello(), Started(id=1, prompt_tokens=1, cached_tokens=0)],
+        [hello(), Progress(fraction=1.5)],
+        [hello(), Progress(fraction=float("nan"))],
+        [hello(), Loaded(context_tokens=0, slots=1, memory_bytes=None, description="")],
+        [hello(), Loaded(context_tokens=1, slots=-1, memory_bytes=None, description="")],
+        [hello(), WorkerDied("It broke the protocol.")],
+    ],
+)
+async def test_a_word_out_of_place_fails_the_load(said: list[FromWorker | WorkerDied]) -> None:
+    assert "ended while loading" in await failure_after(*said)
+
+
+async def test_a_file_that_changes_while_it_is_read_fails_the_load() -> None:
+    worker = FakeWorkerLink(FakeTimers())
+    worker.file.has_changed = True
+    worker.greet()
+    with pytest.raises(ModelFailedToLoad, match="has changed"):
+        await load(worker)
+
+
+async def test_silence_ends_the_load_and_signs_of_life_prolong_it() -> None:
+    timers = FakeTimers()
+    worker = FakeWorkerLink(timers)
+    worker.channel.say(hello())
+    async with asyncio.TaskGroup() as group:
+        loading = group.create_task(_expect_failure(worker))
+        for _ in range(5):
+            await timers.advance(299)
+            worker.channel.say(BEAT)
+            await settle()
+        assert not loading.done()
+        await timers.advance(300)
+        assert "no sign of life for 300 s" in await loading
+    assert worker.process.signals == ["KILL"]
+
+
+async def _expect_failure(worker: FakeWorkerLink) -> str:
+    with pytest.raises(ModelFailedToLoad) as failure:
+        await load(worker)
+    return failure.value.message
+
+
+async def test_a_worker_that_closes_its_channel_and_stays_is_killed() -> None:
+    timers = FakeTimers()
+    worker = FakeWorkerLink(timers)
+    worker.channel.say(None)
+    async with asyncio.TaskGroup() as group:
+        loading = group.create_task(_expect_failure(worker))
+        await timers.advance(1.9)
+        assert worker.process.signals == []
+        await timers.advance(0.2)
+        assert "SIGKILL" in await loading

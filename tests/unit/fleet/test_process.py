@@ -1,0 +1,25 @@
+import pytest
+
+from unified_llm.fleet.process import Ending, Launch
+
+
+@pytest.mark.parametrize(
+    ("ending", "words"),
+    [
+        (Ending(0), "It exited with code 0."),
+        (Ending(70), "It exited with code 70."),
+        (Ending(-9), "It was killed by SIGKILL."),
+        (Ending(-6), "It was killed by SIGABRT."),
+        (Ending(-63), "It was killed by signal 63."),
+        (Ending(-9, out_of_memory=True), "It was killed by the kernel because memory ran out."),
+    ],
+)
+def test_an_ending_is_told_in_words(ending: Ending, words: str) -> None:
+    assert str(ending) == words
+
+
+def test_a_worker_is_told_its_descriptors_and_nothing_of_the_model() -> None:
+    launch = Launch("fake", command=("worker",))
+    assert launch.arguments(socket=5, model=6) == [
+        "worker", "--socket-fd", "5", "--engine", "fake", "--keep-fd", "6",
+    ]  # fmt: skip

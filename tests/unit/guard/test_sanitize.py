@@ -1,0 +1,86 @@
+"""Ranges and sizes of a request."""
+
+import math
+from contextlib import suppress
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unified_llm.domain.chat import ChatRequest, Message, Role, Sampling
+from unified_llm.domain.errors import InvalidRequest, RequestError, TooLarge
+from unified_llm.domain.models import ModelId
+from unified_llm.domain.units import Tokens
+from unified_llm.guard.sanitize import MAX_MESSAGES, SAMPLING_RANGES, ensure_sane
+
+CONTEXT = Tokens(512)
+SANE = ChatRequest(model=ModelId("tiny"), messages=(Message(Role.USER, "Hello"),))
+
+
+def test_an_ordinary_request_passes() -> None:
+    ensure_sane(SANE, CONTEXT)
+
+
+def test_every_sampling_field_has_a_range() -> None:
+    assert {field.name for field in fields(Sampling)} == set(SAMPLING_RANGES)
+
+
+@pytest.mark.parametrize(
+    ("request_", "parameter"),
+    [
+        (replace(SANE, messages=()), "messages"),
+        (replace(SANE, messages=(Message(Role.USER, " \n"),)), "messages"),
+        (replace(SANE, messages=(Message(Role.USER, "a\0b"),)), "messages[0].content"),
+        (replace(SANE, messages=(Message(Role.USER, "a\ud800"),)), "messages[0].content"),
+        (replace(SANE, stop=("a",) * 5), "stop"),
+        (replace(SANE, stop=("",)), "stop[0]"),
+        (replace(SANE, stop=("x" * 65,)), "stop[0]"),
+        (replace(SANE, max_tokens=Tokens(0)), "max_tokens"),
+    ],
+)
+def test_the_refusal_names_the_field(request_: ChatRequest, parameter: str) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        ensure_sane(request_, CONTEXT)
+    assert refusal.value.parameter == parameter
+
+
+@pytest.mark.parametrize("name", SAMPLING_RANGES)
+@pytest.mark.parametrize("value", [-3.0, 2.0**33, math.nan, math.inf, -math.inf])
+def test_absurd_sampling_is_refused(name: str, value: float) -> None:
+    changes: Any = {name: value}
+    with pytest.raises(InvalidRequest) as refusal:
+        ensure_sane(replace(SANE, sampling=Sampling(**changes)), CONTEXT)
+    assert refusal.value.parameter == name
+
+
+def test_too_many_messages_are_refused_with_the_numbers() -> None:
+    with pytest.raises(TooLarge, match=f"{MAX_MESSAGES + 1} messages; the most is {MAX_MESSAGES}"):
+        ensure_sane(replace(SANE, messages=SANE.messages * (MAX_MESSAGES + 1)), CONTEXT)
+
+
+def test_a_prompt_that_can_not_fit_never_reaches_a_tokenizer() -> None:
+    huge = replace(SANE, messages=(Message(Role.USER, "x" * (512 * 16 + 1)),))
+    with pytest.raises(TooLarge, match="8193 bytes; 8192 is the most for a context of 512"):
+        ensure_sane(huge, CONTEXT)
+
+
+@given(
+    st.builds(
+        ChatRequest,
+        model=st.just(ModelId("tiny")),
+        messages=st.lists(
+            st.builds(Message, st.sampled_from(Role), st.text(st.characters(exclude_categories=())))
+        ).map(tuple),
+        max_tokens=st.none() | st.integers().map(Tokens),
+        stop=st.lists(st.text()).map(tuple),
+        sampling=st.builds(
+            Sampling, **{name: st.none() | st.floats() | st.integers() for name in SAMPLING_RANGES}
+        ),
+    )
+)
+def test_any_request_is_sane_or_refused_as_the_callers_mistake(request_: ChatRequest) -> None:
+    with suppress(RequestError):
+        ensure_sane(request_, CONTEXT)
+        "".join(message.content for message in request_.messages).encode()

@@ -1,0 +1,162 @@
+"""Jobs end once, can be seen by whom they should, and are kept a minute."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from unified_llm.domain.callers import Caller, Door
+from unified_llm.domain.errors import NotPermitted, RateLimited, UnknownObject, WorkerDied
+from unified_llm.domain.models import ModelId
+from unified_llm.domain.units import Instant
+from unified_llm.guard.permissions import Permissions
+from unified_llm.operations import jobs as module
+from unified_llm.operations.jobs import Details, Job, JobResult, Jobs, JobState, JobType
+
+TINY = ModelId("tiny")
+
+
+class StoppedClock:
+    def now(self) -> Instant:
+        return Instant(5)
+
+
+def caller(uid: int) -> Caller:
+    return Caller(uid=uid, gids=frozenset(), pid=None, door=Door.DBUS, connection=f":1.{uid}")
+
+
+ROOT, ALICE, BOB = caller(0), caller(1000), caller(1001)
+
+
+@asynccontextmanager
+async def open_jobs() -> AsyncIterator[Jobs]:
+    permissions = Permissions(daemon_uid=990, user_gid=None, admin_gid=None)
+    async with Jobs(StoppedClock(), permissions) as jobs:
+        yield jobs
+
+
+async def succeed(job: Job) -> Details:
+    return {"memory_bytes": 7}
+
+
+async def fail(job: Job) -> Details:
+    raise WorkerDied("gone")
+
+
+async def crash(job: Job) -> Details:
+    raise ZeroDivisionError("secret text")
+
+
+async def last_for_ever(job: Job) -> Details:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def test_a_job_ends_with_its_details() -> None:
+    async with open_jobs() as jobs:
+        job = jobs.begin(JobType.LOAD, TINY, ALICE, succeed)
+        assert job.state is JobState.RUNNING
+        await job.finished.wait()
+    assert (job.state, job.result, job.details) == (
+        JobState.FINISHED,
+        JobResult.DONE,
+        {"memory_bytes": 7},
+    )
+
+
+async def test_a_failure_is_kept_as_the_error() -> None:
+    async with open_jobs() as jobs:
+        job = jobs.begin(JobType.LOAD, TINY, ALICE, fail)
+        await job.finished.wait()
+    assert job.result is JobResult.FAILED
+    assert isinstance(job.error, WorkerDied)
+
+
+async def test_a_bug_in_one_job_ends_neither_the_others_nor_the_daemon(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with open_jobs() as jobs:
+        other = jobs.begin(JobType.LOAD, TINY, BOB, last_for_ever)
+        job = jobs.begin(JobType.LOAD, TINY, ALICE, crash)
+        await job.finished.wait()
+        assert other.state is JobState.RUNNING
+    assert job.error is not None
+    assert job.error.code == "internal"
+    assert "secret" not in str(job.error)
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_cancelling_ends_the_work() -> None:
+    async with open_jobs() as jobs:
+        job = jobs.begin(JobType.LOAD, TINY, ALICE, last_for_ever)
+        jobs.cancel(job, ALICE)
+        await job.finished.wait()
+        jobs.cancel(job, ALICE)
+    assert job.result is JobResult.CANCELLED
+
+
+async def test_a_job_cancelled_before_its_first_step_still_ends_once() -> None:
+    seen: list[JobState] = []
+    async with open_jobs() as jobs:
+        jobs.on_change = lambda job: seen.append(job.state)
+        job = jobs.begin(JobType.LOAD, TINY, ALICE, succeed)
+        jobs.cancel(job, ALICE)
+        await job.finished.wait()
+    assert seen == [JobState.RUNNING, JobState.CANCELLING, JobState.FINISHED]
+
+
+async def test_only_the_owner_and_managers_may_cancel() -> None:
+    async with open_jobs() as jobs:
+        job = jobs.begin(JobType.LOAD, TINY, ALICE, last_for_ever)
+        with pytest.raises(NotPermitted):
+            jobs.cancel(job, BOB)
+        assert job.state is JobState.RUNNING
+        jobs.cancel(job, ROOT)
+        await job.finished.wait()
+
+
+async def test_a_private_job_exists_for_its_owner_and_root_only() -> None:
+    async with open_jobs() as jobs:
+        job = jobs.begin(JobType.GENERATE, TINY, ALICE, last_for_ever, is_private=True)
+        assert jobs.get(job.id, ALICE) is jobs.get(job.id, ROOT) is job
+        assert jobs.visible_to(BOB) == ()
+        with pytest.raises(UnknownObject):
+            jobs.get(job.id, BOB)
+
+
+async def test_what_is_private_dies_with_its_owner_and_loads_go_on() -> None:
+    async with open_jobs() as jobs:
+        private = jobs.begin(JobType.GENERATE, TINY, ALICE, last_for_ever, is_private=True)
+        load = jobs.begin(JobType.LOAD, TINY, ALICE, last_for_ever)
+        jobs.owner_vanished(ALICE.connection)
+        await private.finished.wait()
+        assert private.result is JobResult.CANCELLED
+        assert load.state is JobState.RUNNING
+
+
+async def test_one_user_has_a_quota_of_its_own() -> None:
+    async with open_jobs() as jobs:
+        for _ in range(module.MAX_RUNNING_PER_UID):
+            jobs.begin(JobType.LOAD, TINY, ALICE, last_for_ever)
+        with pytest.raises(RateLimited, match="uid 1000 has 8 jobs running; 8 is the most"):
+            jobs.begin(JobType.LOAD, TINY, ALICE, succeed)
+        jobs.begin(JobType.LOAD, TINY, BOB, succeed)
+
+
+async def test_a_finished_job_is_forgotten_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KEEP_FINISHED", 0)
+    forgotten = asyncio.Event()
+    async with open_jobs() as jobs:
+        jobs.on_forget = lambda job: forgotten.set()
+        job = jobs.begin(JobType.LOAD, TINY, ALICE, succeed)
+        await forgotten.wait()
+        with pytest.raises(UnknownObject):
+            jobs.get(job.id, ALICE)
+
+
+async def test_closing_cancels_what_runs() -> None:
+    async with open_jobs() as jobs:
+        job = jobs.begin(JobType.LOAD, TINY, ALICE, last_for_ever)
+        await asyncio.sleep(0)
+    assert job.result is JobResult.CANCELLED

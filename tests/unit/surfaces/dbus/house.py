@@ -1,0 +1,139 @@
+"""The real operations over fakes of what is below them, for tests of the door."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import PurePath
+
+from tests.fakes.backend import FakeBackend
+from tests.fakes.clock import FakeClock
+from tests.fakes.fleet import FakeWorkers
+from unified_llm.domain.callers import Caller, Door
+from unified_llm.domain.chat import Finished, FinishReason, TextDelta, Usage
+from unified_llm.domain.events import ModelChanged
+from unified_llm.domain.models import FileIdentity, ModelId, ModelSpec
+from unified_llm.domain.units import Bytes, Seconds, Tokens
+from unified_llm.guard.audit import Audit
+from unified_llm.guard.permissions import Permissions
+from unified_llm.operations.gate import Gate
+from unified_llm.operations.inference import Inference
+from unified_llm.operations.jobs import Jobs
+from unified_llm.operations.models import Models
+from unified_llm.operations.status import Status
+from unified_llm.operations.watch import Watch
+from unified_llm.scheduler.loop import SchedulerLoop
+from unified_llm.scheduler.policy import SchedulingPolicy
+
+DAEMON_UID, USER_GID, ADMIN_GID = 990, 2001, 2002
+TINY, BIG = ModelId("tiny"), ModelId("org/big:q4")
+GIB = 1024**3
+END = Finished(FinishReason.STOP, Usage(Tokens(5), Tokens(2), Tokens(1)), total=Seconds(0.5))
+ANSWER = (TextDelta("Blue "), TextDelta("light."), END)
+
+
+def caller(uid: int, *gids: int, connection: str = ":1.7") -> Caller:
+    """A caller as the bus names it."""
+    return Caller(uid=uid, gids=frozenset(gids), pid=42, door=Door.DBUS, connection=connection)
+
+
+ROOT = caller(0, 0)
+USER = caller(1000, 1000, USER_GID)
+OTHER_USER = caller(1001, 1001, USER_GID, connection=":1.8")
+ADMIN = caller(1002, 1002, ADMIN_GID)
+STRANGER = caller(1003, 1003)
+
+
+def make_spec(model: ModelId, *, size_bytes: int = GIB) -> ModelSpec:
+    """A model that fits."""
+    return ModelSpec(
+        id=model,
+        path=PurePath("/models/file.gguf"),
+        identity=FileIdentity(1, 2, Bytes(size_bytes), 4),
+        defect=None,
+        size_bytes=Bytes(size_bytes),
+        architecture="llama",
+        context_tokens=Tokens(4096),
+        slots=2,
+        threads=None,
+        keep_alive=None,
+        pinned=False,
+        memory_bytes=Bytes(GIB),
+        source="settings",
+    )
+
+
+@dataclass(slots=True)
+class AuditTrail:
+    """An AuditDevice that keeps what is written."""
+
+    records: list[dict[str, str]] = field(default_factory=list)
+
+    def write(self, fields: Mapping[str, str]) -> None:
+        """As in AuditDevice."""
+        self.records.append(dict(fields))
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """Operations, what is below them, and what they left in the audit log."""
+
+    models: Models
+    inference: Inference
+    jobs: Jobs
+    status: Status
+    watch: Watch
+    scheduler: SchedulerLoop
+    workers: FakeWorkers
+    backend: FakeBackend
+    trail: AuditTrail
+    complaints: list[str]
+    clock: FakeClock
+
+    def set_models(self, *models: ModelId, size_bytes: int = GIB) -> None:
+        """These are all the models from now on."""
+        self.models.replace_catalogue(
+            {model: make_spec(model, size_bytes=size_bytes) for model in models}
+        )
+
+
+@asynccontextmanager
+async def open_house(
+    *, backend: FakeBackend | None = None, obedient: bool = True
+) -> AsyncIterator[House]:
+    """Models `tiny` and `org/big:q4`, on disk and not loaded; leaving writes the audit log."""
+    clock, watch, trail = FakeClock(), Watch(), AuditTrail()
+    workers = FakeWorkers(obedient=obedient)
+    backend = backend or FakeBackend(ANSWER)
+    complaints: list[str] = []
+    permissions = Permissions(DAEMON_UID, USER_GID, ADMIN_GID)
+    with Audit([trail]) as audit:
+        gate = Gate(permissions, audit, clock)
+        scheduler = SchedulerLoop(
+            SchedulingPolicy(ram_budget=Bytes(8 * GIB)),
+            clock=clock,
+            workers=workers,
+            on_status=lambda status: watch(ModelChanged(status)),
+            jitter=lambda: 1.0,
+            call_later=clock.call_later,
+        )
+        workers.reports = scheduler
+        async with Jobs(clock, permissions) as jobs:
+            models = Models(gate, scheduler, jobs, watch, load_limit=Seconds(60))
+            inference = Inference(gate, models, backend)
+            status = Status(gate, scheduler, clock, version="1.2.3", complaints=lambda: complaints)
+            house = House(
+                models,
+                inference,
+                jobs,
+                status,
+                watch,
+                scheduler,
+                workers,
+                backend,
+                trail,
+                complaints,
+                clock,
+            )
+            house.set_models(TINY, BIG)
+            status.doors_opened()
+            yield house

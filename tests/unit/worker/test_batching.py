@@ -1,0 +1,190 @@
+"""The batching engine when its model fails: every request still ends exactly once."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unified_llm.domain.chat import Message, Role, Sampling
+from unified_llm.worker.batching import BatchingEngine, DecodeError
+from unified_llm.worker.engine_port import Report
+from unified_llm.worker.protocol import Delta, Done, Failed, Generate, Load, Started
+from unified_llm.worker.sampling import ResolvedSampling
+from unified_llm.worker.slots import Feed
+
+_LOAD = Load(model="m", path="", context_tokens=64, slots=2, threads=1)
+_PIECE = b"\xc3\xa9"  # two bytes of one character, a token each
+
+
+class FragileModel:
+    """Checks what it is told, and fails as the outcomes say, one for each decode."""
+
+    context_tokens = 64
+    slots = 2
+    batch_tokens = 6
+    memory_bytes = None
+    description = "fragile"
+
+    def __init__(self, outcomes: Iterable[str] = (), *, can_truncate: bool = True) -> None:
+        self.outcomes = list(outcomes)
+        self.can_truncate = can_truncate
+        self.memory: dict[int, list[int]] = {}
+        self.computed = 0
+        self.broken_encode = False
+        self.broken_begin = False
+
+    def encode(self, messages: Sequence[Message]) -> list[int]:
+        if self.broken_encode:
+            raise DecodeError("no tokens")
+        return [ord(each) for each in messages[-1].content]
+
+    def begin(self, slot: int, sampling: ResolvedSampling, prompt: Sequence[int]) -> None:
+        if self.broken_begin:
+            raise DecodeError("no sampler")
+        assert slot not in self.memory
+        self.memory[slot] = []
+
+    def decode(self, feeds: Sequence[Feed], should_stop: Callable[[], bool]) -> bool:
+        outcome = self.outcomes.pop(0) if self.outcomes else "ok"
+        if outcome == "error":
+            raise DecodeError("broken")
+        for feed in feeds:
+            assert len(self.memory[feed.slot]) == feed.position
+            self.memory[feed.slot] += feed.tokens
+            if outcome == "abort":
+                return False  # the first one's tokens stay, as in a real context
+        self.computed += sum(len(feed.tokens) for feed in feeds)
+        return not should_stop()
+
+    def sample(self, slot: int) -> int:
+        return len(self.memory[slot]) % 2
+
+    def is_end(self, token: int) -> bool:
+        return False
+
+    def piece(self, token: int) -> bytes:
+        return _PIECE[token : token + 1]
+
+    def truncate(self, slot: int, position: int) -> bool:
+        del self.memory[slot][position if self.can_truncate else 0 :]
+        return self.can_truncate
+
+    def end(self, slot: int) -> None:
+        self.memory.pop(slot, None)
+
+    def close(self) -> None:
+        self.memory.clear()
+
+
+def open_engine(model: FragileModel) -> BatchingEngine:
+    engine = BatchingEngine(lambda *_: model, draw_seed=lambda: 1)
+    engine.load(_LOAD, lambda _: None)
+    return engine
+
+
+def ask(number: int, text: str = "abcd", max_tokens: int = 6) -> Generate:
+    return Generate(
+        id=number,
+        principal="uid:1",
+        messages=(Message(Role.USER, text),),
+        max_tokens=max_tokens,
+        stop=(),
+        sampling=Sampling(),
+    )
+
+
+def run(engine: BatchingEngine) -> list[Report]:
+    reports: list[Report] = []
+    while engine.is_busy:
+        reports += engine.step(lambda: None)
+    return reports
+
+
+@given(
+    st.lists(st.sampled_from(["ok", "abort", "error"]), max_size=30),
+    st.lists(st.text("abc", min_size=1, max_size=20), min_size=1, max_size=5),
+    st.booleans(),
+)
+def test_every_request_ends_exactly_once_whatever_fails(
+    outcomes: list[str], texts: list[str], can_truncate: bool
+) -> None:
+    model = FragileModel(outcomes, can_truncate=can_truncate)
+    engine = open_engine(model)
+    for number, text in enumerate(texts):
+        engine.submit(ask(number, text))
+    reports = run(engine)
+    for number in range(len(texts)):
+        kinds = [type(report) for report in reports if report.id == number]
+        assert kinds[0] is Started
+        assert kinds[-1] in (Done, Failed)
+        assert set(kinds[1:-1]) <= {Delta}
+    assert model.memory == {}
+    assert (engine.active, engine.waiting) == (0, 0)
+
+
+@given(st.lists(st.sampled_from(["ok", "abort"]), max_size=20), st.booleans())
+def test_aborted_steps_change_no_answer(outcomes: list[str], can_truncate: bool) -> None:
+    def texts(model: FragileModel) -> dict[int, str]:
+        engine = open_engine(model)
+        for number, text in enumerate(("abcdefgh", "b")):
+            engine.submit(ask(number, text))
+        found = dict.fromkeys(range(2), "")
+        for report in run(engine):
+            if isinstance(report, Delta):
+                found[report.id] += report.text
+        return found
+
+    assert texts(FragileModel(outcomes, can_truncate=can_truncate)) == texts(FragileModel())
+
+
+def test_a_failed_step_is_internal_and_the_next_request_is_served() -> None:
+    engine = open_engine(FragileModel(["error"]))
+    engine.submit(ask(1))
+    engine.submit(ask(2))
+    failed = [report for report in run(engine) if isinstance(report, Failed)]
+    assert [(report.id, report.code) for report in failed] == [(1, "internal"), (2, "internal")]
+    engine.submit(ask(3))
+    assert isinstance(run(engine)[-1], Done)
+
+
+def test_a_sampler_that_cannot_be_made_fails_only_its_request() -> None:
+    model = FragileModel()
+    engine = open_engine(model)
+    model.broken_begin = True
+    engine.submit(ask(1))
+    (failed,) = run(engine)
+    assert failed == Failed(id=1, code="internal", message="no sampler")
+    model.broken_begin = False
+    engine.submit(ask(2))
+    assert isinstance(run(engine)[-1], Done)
+
+
+def test_a_tokeniser_that_fails_fails_only_its_request() -> None:
+    model = FragileModel()
+    engine = open_engine(model)
+    model.broken_encode = True
+    engine.submit(ask(1))
+    assert run(engine) == [Failed(id=1, code="internal", message="no tokens")]
+
+
+def test_a_character_cut_by_the_end_of_the_answer_is_left_out() -> None:
+    engine = open_engine(FragileModel())
+    engine.submit(ask(1, "ab", max_tokens=3))
+    texts = [report.text for report in run(engine) if isinstance(report, Delta)]
+    assert texts == ["é"]
+
+
+def test_an_id_in_use_is_refused_and_its_first_owner_goes_on() -> None:
+    engine = open_engine(FragileModel())
+    engine.submit(ask(1))
+    engine.submit(ask(1))
+    reports = run(engine)
+    assert [report.code for report in reports if isinstance(report, Failed)] == ["invalid-request"]
+    assert isinstance(reports[-1], Done)
+
+
+def test_a_step_without_work_is_nothing() -> None:
+    engine = open_engine(FragileModel())
+    assert not engine.is_busy
+    assert engine.step(lambda: None) == []
+    assert engine.steps_done == 0

@@ -1,0 +1,49 @@
+"""What llama.cpp says is cut into lines, made harmless, and counted."""
+
+from unified_llm.worker.native_log import NativeLog
+
+_INFO, _WARN, _ERROR, _CONTINUED = 2, 3, 4, 5
+
+
+def log() -> tuple[NativeLog, list[str]]:
+    lines: list[str] = []
+    return NativeLog(lines.append), lines
+
+
+def test_only_warnings_and_errors_are_written() -> None:
+    native, lines = log()
+    native.take(_INFO, b"loading\n")
+    native.take(_WARN, b"odd\n")
+    native.take(_ERROR, b"bad\n")
+    assert lines == ["odd", "bad"]
+
+
+def test_a_line_may_come_in_pieces() -> None:
+    native, lines = log()
+    native.take(_WARN, b"one ")
+    native.take(_CONTINUED, b"line\nand ano")
+    native.take(_CONTINUED, b"ther\n")
+    assert lines == ["one line", "and another"]
+
+
+def test_a_hostile_line_is_made_harmless() -> None:
+    native, lines = log()
+    native.take(_WARN, b"\x1b[2J\r\xff" + b"x" * 2000 + b"\n")
+    assert lines == ["?[2J?\ufffd" + "x" * 494]
+
+
+def test_the_first_error_is_the_reason() -> None:
+    native, _ = log()
+    assert native.reason() == ""
+    native.take(_ERROR, b"tensor 'x' not found.\n")
+    native.take(_ERROR, b"failed to load model\n")
+    assert native.reason() == ": tensor 'x' not found"
+
+
+def test_announced_buffers_are_summed() -> None:
+    native, _ = log()
+    assert native.bytes_allocated is None
+    native.take(_INFO, b"load_tensors:   CPU_Mapped model buffer size =    92.10 MiB\n")
+    native.take(_INFO, b"llama_kv_cache:        CPU KV buffer size =    90.00 MiB\n")
+    native.take(_INFO, b"something else = 5.00 MiB\n")
+    assert native.bytes_allocated == round(92.1 * 2**20) + 90 * 2**20

@@ -1,0 +1,196 @@
+"""Frames survive any chopping, and garbage is only ever a ProtocolError."""
+
+import itertools
+from contextlib import suppress
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unified_llm.domain.chat import FinishReason, Message, Role, Sampling
+from unified_llm.worker import protocol
+from unified_llm.worker.protocol import (
+    Cancel,
+    Delta,
+    Done,
+    Failed,
+    FrameBuffer,
+    FromWorker,
+    Generate,
+    Heartbeat,
+    Hello,
+    Load,
+    Loaded,
+    LoadFailed,
+    Progress,
+    ProtocolError,
+    Started,
+    Stop,
+    ToWorker,
+    decode_from_worker,
+    decode_to_worker,
+    encode,
+)
+
+_integers = st.integers(-(2**63), 2**63 - 1)
+_floats = st.floats(allow_nan=False)
+_optional_floats = st.none() | _floats
+_optional_integers = st.none() | _integers
+_sampling = st.builds(
+    Sampling,
+    temperature=_optional_floats,
+    top_p=_optional_floats,
+    top_k=_optional_integers,
+    min_p=_optional_floats,
+    repeat_penalty=_optional_floats,
+    frequency_penalty=_optional_floats,
+    presence_penalty=_optional_floats,
+    seed=_optional_integers,
+)
+_messages = st.lists(
+    st.builds(Message, role=st.sampled_from(Role), content=st.text()), max_size=3
+).map(tuple)
+_to_worker: st.SearchStrategy[ToWorker] = st.one_of(
+    st.builds(
+        Load,
+        model=st.text(),
+        path=st.text(),
+        context_tokens=_integers,
+        slots=_integers,
+        threads=_optional_integers,
+    ),
+    st.builds(
+        Generate,
+        id=_integers,
+        principal=st.text(),
+        messages=_messages,
+        max_tokens=_optional_integers,
+        stop=st.lists(st.text(), max_size=3).map(tuple),
+        sampling=_sampling,
+    ),
+    st.builds(Cancel, id=_integers),
+    st.just(Stop()),
+)
+_from_worker: st.SearchStrategy[FromWorker] = st.one_of(
+    st.builds(Hello, version=_integers, pid=_integers, engine=st.text(), build=st.text()),
+    st.builds(Progress, fraction=_floats),
+    st.builds(
+        Loaded,
+        context_tokens=_integers,
+        slots=_integers,
+        memory_bytes=_optional_integers,
+        description=st.text(),
+    ),
+    st.builds(LoadFailed, message=st.text()),
+    st.builds(Started, id=_integers, prompt_tokens=_integers, cached_tokens=_integers),
+    st.builds(Delta, id=_integers, text=st.text()),
+    st.builds(
+        Done,
+        id=_integers,
+        reason=st.sampled_from(FinishReason),
+        prompt_tokens=_integers,
+        completion_tokens=_integers,
+        cached_tokens=_integers,
+    ),
+    st.builds(Failed, id=_integers, code=st.text(), message=st.text()),
+    st.builds(
+        Heartbeat,
+        steps_done=_integers,
+        busy_seconds=_floats,
+        active=_integers,
+        waiting=_integers,
+    ),
+)
+
+
+def bodies(stream: bytes, cuts: list[int]) -> list[bytes]:
+    """The frame bodies of a stream that arrives in pieces."""
+    frames = FrameBuffer()
+    borders = sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts)})
+    found = []
+    for start, end in itertools.pairwise(borders):
+        found += list(frames.feed(stream[start:end]))
+    assert frames.is_empty
+    return found
+
+
+@given(st.lists(_to_worker, max_size=4), st.lists(st.integers(0, 10**6), max_size=8))
+def test_messages_to_the_worker_arrive_however_the_stream_is_chopped(
+    messages: list[ToWorker], cuts: list[int]
+) -> None:
+    stream = b"".join(encode(message) for message in messages)
+    assert [decode_to_worker(body) for body in bodies(stream, cuts)] == messages
+
+
+@given(st.lists(_from_worker, max_size=4), st.lists(st.integers(0, 10**6), max_size=8))
+def test_messages_from_the_worker_arrive_however_the_stream_is_chopped(
+    messages: list[FromWorker], cuts: list[int]
+) -> None:
+    stream = b"".join(encode(message) for message in messages)
+    assert [decode_from_worker(body) for body in bodies(stream, cuts)] == messages
+
+
+@given(st.binary(max_size=300))
+def test_random_bytes_are_only_ever_a_protocol_error(data: bytes) -> None:
+    for decode in (decode_to_worker, decode_from_worker):
+        with suppress(ProtocolError):
+            decode(data)
+    with suppress(ProtocolError):
+        list(FrameBuffer().feed(data))
+
+
+@given(_to_worker | _from_worker, st.data())
+def test_a_damaged_frame_is_only_ever_a_protocol_error(
+    message: ToWorker | FromWorker, data: st.DataObject
+) -> None:
+    body = bytearray(encode(message)[4:])
+    body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+    for decode in (decode_to_worker, decode_from_worker):
+        with suppress(ProtocolError):
+            decode(bytes(body))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"type": "cancel", "id": 1, "more": 2},
+        {"type": "cancel", "id": "1"},
+        {"type": "cancel"},
+        {"type": "format-disk"},
+        {"id": 1},
+        ["cancel", 1],
+        None,
+    ],
+)
+def test_a_message_with_anything_odd_is_refused(body: object) -> None:
+    with pytest.raises(ProtocolError):
+        decode_to_worker(msgspec.msgpack.encode(body))
+
+
+def test_deep_nesting_is_refused() -> None:
+    with pytest.raises(ProtocolError):
+        decode_to_worker(b"\x91" * 100_000)
+
+
+def test_the_two_directions_do_not_understand_each_other() -> None:
+    with pytest.raises(ProtocolError):
+        decode_from_worker(encode(Stop())[4:])
+    with pytest.raises(ProtocolError):
+        decode_to_worker(encode(Delta(id=1, text="x"))[4:])
+
+
+def test_a_frame_longer_than_the_limit_is_refused_by_its_length_alone() -> None:
+    with pytest.raises(ProtocolError, match="16777217 bytes"):
+        list(FrameBuffer().feed((protocol.MAX_FRAME_BYTES + 1).to_bytes(4, "big")))
+
+
+def test_a_message_longer_than_the_limit_is_not_sent() -> None:
+    with pytest.raises(ProtocolError, match="limit"):
+        encode(Delta(id=1, text="x" * (protocol.MAX_FRAME_BYTES + 1)))
+
+
+def test_a_cut_off_frame_is_noticed() -> None:
+    frames = FrameBuffer()
+    assert list(frames.feed(encode(Stop())[:-1])) == []
+    assert not frames.is_empty

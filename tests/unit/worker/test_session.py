@@ -1,0 +1,193 @@
+"""The conversation with the daemon: order, heartbeats, progress."""
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from unified_llm.domain.errors import ModelFailedToLoad
+from unified_llm.domain.units import Instant
+from unified_llm.worker.engine_port import OnProgress, Pulse, Report
+from unified_llm.worker.protocol import (
+    Cancel,
+    Delta,
+    FrameBuffer,
+    FromWorker,
+    Heartbeat,
+    Hello,
+    Load,
+    Loaded,
+    LoadFailed,
+    Progress,
+    ToWorker,
+    decode_from_worker,
+    encode,
+)
+from unified_llm.worker.session import ExitStatus, Session
+
+_LOAD = Load(model="m", path="/m", context_tokens=64, slots=1, threads=1)
+_LOADED = Loaded(context_tokens=64, slots=1, memory_bytes=None, description="scripted")
+
+
+class VirtualClock:
+    def __init__(self) -> None:
+        self.moment = 0.0
+
+    def now(self) -> Instant:
+        return Instant(self.moment)
+
+
+class ScriptedEngine:
+    """Busy for some steps of some seconds each, then says goodbye with a second Load."""
+
+    steps_done = 0
+    active = 1
+    waiting = 2
+
+    def __init__(
+        self, clock: VirtualClock, daemon: socket.socket, steps: list[list[float]]
+    ) -> None:
+        self.clock = clock
+        self.daemon = daemon
+        self.steps = steps
+        self.cancelled: list[int] = []
+        self.interrupted: list[int] = []
+        self.fractions = [0.0, 0.1, 0.2, 0.3, 1.0]
+        self.refusal: ModelFailedToLoad | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self.steps) and bool(self.cancelled)
+
+    def load(self, load: Load, on_progress: OnProgress) -> Loaded:
+        if self.refusal:
+            raise self.refusal
+        for fraction in self.fractions:
+            self.clock.moment += 0.1
+            on_progress(fraction)
+        return _LOADED
+
+    def submit(self, request: object) -> None:
+        raise AssertionError("nobody sends a request here")
+
+    def cancel(self, request_id: int) -> None:
+        self.cancelled.append(request_id)
+
+    def interrupt(self, request_id: int) -> None:
+        self.interrupted.append(request_id)
+
+    def step(self, pulse: Pulse) -> list[Report]:
+        for seconds in self.steps.pop(0):
+            self.clock.moment += seconds
+            pulse()
+        self.steps_done += 1
+        if not self.steps:
+            self.daemon.sendall(encode(_LOAD))
+        return [Delta(id=1, text=f"step {self.steps_done}")]
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(10)
+        yield ours, theirs
+        # Ends the session's reader, which would wait on a closed descriptor's number for ever.
+        ours.shutdown(socket.SHUT_RDWR)
+
+
+def leave(status: ExitStatus) -> None:
+    """Ends the thread that computes; the one that reads ends by itself after it."""
+    if threading.current_thread() is threading.main_thread():
+        raise SystemExit(status)
+
+
+def run(
+    pair: tuple[socket.socket, socket.socket],
+    *messages: ToWorker,
+    steps: list[list[float]] | None = None,
+    refusal: ModelFailedToLoad | None = None,
+) -> tuple[list[FromWorker], ScriptedEngine, int]:
+    """What the worker says to these messages, and the status it ends with."""
+    daemon, worker = pair
+    clock = VirtualClock()
+    engine = ScriptedEngine(clock, daemon, steps or [])
+    engine.refusal = refusal
+    daemon.sendall(b"".join(encode(message) for message in messages))
+    session = Session(worker, engine, clock.now, leave)  # type: ignore[arg-type]
+    with pytest.raises(SystemExit) as left:
+        session.run("scripted", "1")
+    daemon.setblocking(False)
+    bodies = FrameBuffer().feed(daemon.recv(65536))
+    assert isinstance(left.value.code, int)
+    return [decode_from_worker(body) for body in bodies], engine, left.value.code
+
+
+def test_hello_is_the_first_word(pair: tuple[socket.socket, socket.socket]) -> None:
+    said, _, status = run(pair, Cancel(id=1))
+    assert said == [Hello(version=1, pid=os.getpid(), engine="scripted", build="1")]
+    assert status == ExitStatus.PROTOCOL_ERROR
+
+
+def test_progress_comes_four_times_a_second_at_most_and_the_end_always(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    said, _, status = run(pair, _LOAD, _LOAD)
+    assert [message for message in said if isinstance(message, Progress)] == [
+        Progress(fraction=0.0),
+        Progress(fraction=0.3),
+        Progress(fraction=1.0),
+    ]
+    assert said[-1] == _LOADED
+    assert status == ExitStatus.PROTOCOL_ERROR
+
+
+def test_a_refused_model_is_said_and_ends_the_worker(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    said, _, status = run(pair, _LOAD, refusal=ModelFailedToLoad("No.", hint="Try another."))
+    assert said[-1] == LoadFailed(message="No. Try another.")
+    assert status == ExitStatus.LOAD_FAILED
+
+
+def test_heartbeats_come_once_a_second_while_busy(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    said, _, _ = run(pair, _LOAD, Cancel(id=1), steps=[[0.4], [0.4], [0.4], [0.7, 0.7, 0.7]])
+    beats = [message for message in said if isinstance(message, Heartbeat)]
+    told = [(beat.steps_done, round(beat.busy_seconds, 3)) for beat in beats]
+    assert told == [(2, 0.4), (3, 1.4)]
+    assert (beats[0].active, beats[0].waiting) == (1, 2)
+
+
+def test_a_cancel_interrupts_the_step_and_then_reaches_the_engine(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    _, engine, _ = run(pair, _LOAD, Cancel(id=7), steps=[[0.1]])
+    assert engine.interrupted == [7]
+    assert engine.cancelled == [7]
+
+
+def test_what_a_step_brings_is_sent_in_order(pair: tuple[socket.socket, socket.socket]) -> None:
+    said, _, _ = run(pair, _LOAD, Cancel(id=1), steps=[[0.1], [0.1], [0.1]])
+    assert [message.text for message in said if isinstance(message, Delta)] == [
+        "step 1",
+        "step 2",
+        "step 3",
+    ]
+
+
+def test_a_daemon_that_is_gone_ends_the_worker(pair: tuple[socket.socket, socket.socket]) -> None:
+    daemon, worker = pair
+    clock = VirtualClock()
+    engine = ScriptedEngine(clock, daemon, [])
+    daemon.shutdown(socket.SHUT_RD)
+    session = Session(worker, engine, clock.now, leave)  # type: ignore[arg-type]
+    with pytest.raises(SystemExit) as left:
+        session.run("scripted", "1")
+    assert left.value.code == ExitStatus.OK
