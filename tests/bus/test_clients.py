@@ -74,7 +74,7 @@ async def test_gdbus_calls_and_lists(shared_bus: PrivateBus) -> None:
         managed = await _gdbus(shared_bus, "org.freedesktop.DBus.ObjectManager.GetManagedObjects")
         assert managed == (
             f"({{objectpath '{ROOT_PATH}/model/a': {{'{MODEL_INTERFACE}': "
-            "{'State': <'loading'>, 'Count': <uint32 0>}},)"
+            "{'State': <'loading'>, 'Count': <uint32 0>}}},)"
         )
         code, _output, errors = await _run(
             shared_bus, "gdbus", "introspect", "--system", "-d", BUS_NAME, "-o", ROOT_PATH

@@ -11,7 +11,7 @@ side; what has no word in the domain (nobody owns the name, no bus) as BusFault.
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import Final, cast
 
 from unified_llm.bus import faults
@@ -88,9 +88,12 @@ class BusClient:
             stack.callback(self._bus.on_name_vanished(signals.on_name_vanished))
             stack.callback(self._bus.on_lost(signals.end))
             await self._bus.add_match(rule)
-            yield signals
-            # Only on the way out without an error: the connection may be what failed.
-            await self._bus.remove_match(rule)
+            try:
+                yield signals
+            finally:
+                # The bus has removed the rule already if the sender, or the connection, is gone.
+                with suppress(faults.BusFault):
+                    await self._bus.remove_match(rule)
 
 
 class Signals:

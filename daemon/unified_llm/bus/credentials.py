@@ -1,7 +1,9 @@
 """Who a bus name is, as the bus asked the kernel when it connected."""
 
+import asyncio
 import pwd
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import cast
 
 from unified_llm.bus import faults
@@ -9,6 +11,12 @@ from unified_llm.bus.connection import BusConnection
 from unified_llm.bus.values import unwrap
 from unified_llm.domain.callers import Caller, Door
 from unified_llm.domain.errors import NotPermitted
+
+
+@dataclass(slots=True)
+class _Entry:
+    caller: Caller | None = None
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Credentials:
@@ -19,24 +27,22 @@ class Credentials:
 
     def __init__(self, bus: BusConnection) -> None:
         self._bus = bus
-        self._callers: dict[str, Caller] = {}
-        self._asking: dict[str, int] = {}
+        self._entries: dict[str, _Entry] = {}
         bus.on_name_vanished(self._on_name_vanished)
 
     async def caller_of(self, unique_name: str) -> Caller:
         """The verified identity behind a unique name. Raises NotPermitted if it is not known."""
-        known = self._callers.get(unique_name)
-        if known is not None:
-            return known
-        self._asking[unique_name] = self._asking.get(unique_name, 0) + 1
-        try:
-            caller = await self._ask(unique_name)
-            # Absent if the name vanished meanwhile: then nobody would ever forget it.
-            if unique_name in self._asking:
-                self._callers[unique_name] = caller
-            return caller
-        finally:
-            self._stop_asking(unique_name)
+        entry = self._entries.get(unique_name)
+        if entry is None:
+            entry = self._entries[unique_name] = _Entry()
+        async with entry.asking:
+            if entry.caller is None:
+                try:
+                    entry.caller = await self._ask(unique_name)
+                except BaseException:
+                    self._entries.pop(unique_name, None)
+                    raise
+            return entry.caller
 
     async def _ask(self, unique_name: str) -> Caller:
         try:
@@ -50,14 +56,8 @@ class Credentials:
             ) from exc
         return parse_credentials(unique_name, cast("dict[str, object]", unwrap(answer)))
 
-    def _stop_asking(self, unique_name: str) -> None:
-        left = self._asking.pop(unique_name, 0) - 1
-        if left > 0:
-            self._asking[unique_name] = left
-
     def _on_name_vanished(self, name: str) -> None:
-        self._callers.pop(name, None)
-        self._asking.pop(name, None)
+        self._entries.pop(name, None)
 
 
 def parse_credentials(unique_name: str, answer: dict[str, object]) -> Caller:

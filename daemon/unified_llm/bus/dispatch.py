@@ -66,15 +66,23 @@ class Dispatcher:
         """Answer at once, or begin to."""
         header = incoming.header
         try:
-            if self._needs_caller(header):
-                self._calls.refuse_flood(header.sender)
-                self._calls.begin(header.sender, self._answer(incoming), incoming.close_fds)
+            if self._is_private(header.path):
+                self._begin(incoming)
                 return
             method = self._find_method(header)
+            _refuse_unreadable(incoming, method)
+            if self._needs_caller(header):
+                self._begin(incoming)
+                return
             self._reply(header, method, self._answer_standard(incoming, method, None))
         except Exception as exc:  # noqa: BLE001 - logged and mapped by _refuse
             self._refuse(header, exc)
         incoming.close_fds()
+
+    def _begin(self, incoming: Incoming) -> None:
+        sender = incoming.header.sender
+        self._calls.refuse_flood(sender)
+        self._calls.begin(sender, self._answer(incoming), incoming.close_fds)
 
     async def _answer(self, incoming: Incoming) -> None:
         header = incoming.header
@@ -82,7 +90,9 @@ class Dispatcher:
             caller = await self._credentials.caller_of(header.sender)
             with self._calls.counted(caller):
                 self._refuse_stranger(header.path, caller)
+                # Once more: objects may have come and gone since the call arrived.
                 method = self._find_method(header)
+                _refuse_unreadable(incoming, method)
                 result = await self._result(incoming, method, caller)
             self._reply(header, method, result)
         except asyncio.CancelledError:
@@ -122,14 +132,13 @@ class Dispatcher:
         )
 
     def _needs_caller(self, header: Header) -> bool:
-        live = self._tree.get(header.path)
-        if live is not None and live.exported.owner is not None:
-            return True
-        if header.interface not in STANDARD:
-            return live is not None and header.interface in live.interfaces
-        if (header.interface, header.member) == _SET:
-            return True
-        return header.interface in _LISTINGS and self._tree.has_private
+        if header.interface in _LISTINGS:
+            return self._tree.has_private
+        return header.interface not in STANDARD or (header.interface, header.member) == _SET
+
+    def _is_private(self, path: str) -> bool:
+        live = self._tree.get(path)
+        return live is not None and live.exported.owner is not None
 
     def _refuse_stranger(self, path: str, caller: Caller) -> None:
         live = self._tree.get(path)
@@ -186,13 +195,12 @@ class Dispatcher:
         self._bus.begin_error(call, *faults.describe(error))
 
 
-def _take_arguments(incoming: Incoming, method: Method) -> tuple[object, ...]:
-    """The arguments; descriptors among them leave `incoming`. Raises BusFault."""
-    header = incoming.header
+def _refuse_unreadable(incoming: Incoming, method: Method) -> None:
+    """Raise BusFault if the arguments are not there or come with descriptors nobody wants."""
     if incoming.problem is Problem.TOO_LARGE:
         raise faults.BusFault(
             faults.LIMITS_EXCEEDED,
-            f"The arguments of {method.name} have {render_bytes(header.body_bytes)}; "
+            f"The arguments of {method.name} have {render_bytes(incoming.header.body_bytes)}; "
             f"the limit is {render_bytes(MAX_BODY_BYTES)}. The HTTP socket takes more.",
         )
     if incoming.body is None:
@@ -205,8 +213,12 @@ def _take_arguments(incoming: Incoming, method: Method) -> tuple[object, ...]:
             faults.INVALID_ARGS,
             f"{method.name} takes {declared} file descriptors, not {len(incoming.fds)}.",
         )
+
+
+def _take_arguments(incoming: Incoming, method: Method) -> tuple[object, ...]:
+    """The arguments; descriptors among them leave `incoming`. Raises BusFault."""
     try:
-        arguments = from_body(header.signature, incoming.body, incoming.fds)
+        arguments = from_body(method.in_signature, incoming.body or (), incoming.fds)
     except ValueError as exc:
         raise faults.BusFault(faults.INVALID_ARGS, f"{method.name}: {exc}.") from exc
     incoming.fds = []

@@ -46,6 +46,7 @@ class Launch:
         options = {
             "--socket-fd": socket,
             "--engine": self.engine,
+            "--parent-pid": os.getpid(),
             "--keep-fd": model,
         }
         return [*self.command, *(str(word) for pair in options.items() for word in pair)]

@@ -22,7 +22,7 @@ class FragileModel:
     context_tokens = 64
     slots = 2
     batch_tokens = 6
-    memory_bytes = None
+    memory_bytes: int | None = None
     description = "fragile"
 
     def __init__(self, outcomes: Iterable[str] = (), *, can_truncate: bool = True) -> None:

@@ -33,7 +33,7 @@ class Peer:
 
         A connection serves one request at a time, so there is one scope at a time.
         """
-        self.ensure_wanted()
+        self._ensure_wanted()
         # A timeout without a deadline is the standard library's cancel scope: it tells its own
         # cancellation from that of others.
         scope = asyncio.timeout(None)
@@ -43,7 +43,7 @@ class Peer:
                 yield
         except TimeoutError as error:
             if scope.expired():
-                self.ensure_wanted(error)
+                self._ensure_wanted(error)
             raise
         finally:
             self._scope = None
@@ -55,8 +55,12 @@ class Peer:
             if self._scope is not None:
                 self._scope.reschedule(asyncio.get_running_loop().time())
 
-    def ensure_wanted(self, cause: Exception | None = None) -> None:
-        """Raise what `interrupt` was called with, if it was."""
+    async def checkpoint(self) -> None:
+        """Where work that may never wait lets an interruption reach it."""
+        if self._reason is not None and self._scope is not None:
+            await asyncio.Event().wait()  # the scope's cancellation is on its way
+
+    def _ensure_wanted(self, cause: Exception | None = None) -> None:
         if self._reason is not None:
             raise self._reason from cause
 
@@ -78,7 +82,7 @@ class Connections:
 
     def __init__(self, limits: HttpLimits) -> None:
         self._limits = limits
-        self._open: set[Connection] = set()
+        self._open: dict[Connection, UnifiedLlmError | None] = {}
         self._by_uid: Counter[int] = Counter()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -87,12 +91,37 @@ class Connections:
     def __len__(self) -> int:
         return len(self._open)
 
-    def refusal(self, uid: int) -> UnifiedLlmError | None:
-        """Why `uid` may not have one more connection; None if it may."""
+    def enter(self, connection: Connection) -> UnifiedLlmError | None:
+        """Keep `connection` until `leave`. Returns why it may not be served; None if it may."""
+        uid = connection.peer.caller.uid
+        refusal = self._open[connection] = self._refusal(uid)
+        self._empty.clear()
+        if refusal is None:
+            self._by_uid[uid] += 1
+        return refusal
+
+    def leave(self, connection: Connection) -> None:
+        """Forget `connection`; harmless if it never entered."""
+        if connection not in self._open:
+            return
+        if self._open.pop(connection) is None:
+            uid = connection.peer.caller.uid
+            self._by_uid[uid] -= 1
+            if not self._by_uid[uid]:
+                del self._by_uid[uid]
+        if not self._open:
+            self._empty.set()
+
+    @property
+    def is_flooded(self) -> bool:
+        """Whether even those that are being refused are too many."""
+        return len(self._open) > 2 * self._limits.connections
+
+    def _refusal(self, uid: int) -> UnifiedLlmError | None:
         limits = self._limits
         if self._is_closing:
             return Closing("The daemon is stopping.", retry_after=Seconds(5))
-        if len(self._open) >= limits.connections:
+        if self._by_uid.total() >= limits.connections:
             return QueueFull(
                 f"{limits.connections} connections are open, which is the most.",
                 retry_after=Seconds(1),
@@ -104,24 +133,6 @@ class Connections:
                 retry_after=Seconds(1),
             )
         return None
-
-    def enter(self, connection: Connection) -> None:
-        """Count `connection` until `leave`."""
-        self._open.add(connection)
-        self._by_uid[connection.peer.caller.uid] += 1
-        self._empty.clear()
-
-    def leave(self, connection: Connection) -> None:
-        """Stop counting `connection`; harmless if it was not counted."""
-        if connection not in self._open:
-            return
-        self._open.discard(connection)
-        uid = connection.peer.caller.uid
-        self._by_uid[uid] -= 1
-        if not self._by_uid[uid]:
-            del self._by_uid[uid]
-        if not self._open:
-            self._empty.set()
 
     async def close(self, grace: Seconds) -> None:
         """End every connection: idle ones now, busy ones after their answer or `grace`.

@@ -81,10 +81,11 @@ class DeadlineProtocol(H11Protocol):
             transport.abort()
             return
         self.app_state = {PEER_KEY: self.peer}
-        self._refusal = self._connections.refusal(self.peer.caller.uid)
+        self._refusal = self._connections.enter(self)
         if self._refusal is None:
-            self._connections.enter(self)
             self._watch()
+        elif self._connections.is_flooded:
+            transport.abort()
         else:
             self._arm(_REFUSED_SECONDS, self._refuse)
 

@@ -99,7 +99,7 @@ class ChatStream(Response):
             await self._write(send, self._writer.delta(event.text))
             # To send to a client that has left is no error in ASGI, and events that are all there
             # already never wait: 410,000 of them were once written to nobody in a second.
-            self._peer.ensure_wanted()
+            await self._peer.checkpoint()
         raise EndlessAnswerError
 
     async def _keep_alive(self, send: Send) -> None:

@@ -242,7 +242,8 @@ FIELDS = st.sampled_from(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.slow
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(bodies=st.lists(json_values | st.dictionaries(FIELDS, json_values), min_size=5, max_size=5))
 def test_any_json_gets_a_declared_status(
     tmp_path_factory: pytest.TempPathFactory, bodies: list[Any]
