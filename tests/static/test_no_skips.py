@@ -15,7 +15,12 @@ _OK = 0
 def _run(folder: Path, source: str, *arguments: str, ci: bool = False) -> int:
     (folder / "test_sample.py").write_text(f"import pytest\n{source}\n")
     (folder / "pytest.ini").write_text("[pytest]\nmarkers = gpu: needs a GPU\n")
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "CI": "true" if ci else ""}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(REPOSITORY),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "CI": "true" if ci else "",
+    }
     command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.no_skips", *arguments]
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, check=False

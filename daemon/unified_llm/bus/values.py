@@ -40,12 +40,17 @@ def to_body(signature: str, values: Sequence[object]) -> tuple[list[object], lis
 def from_body(signature: str, body: Sequence[object], fds: Sequence[int]) -> tuple[object, ...]:
     """The values of a received body, with descriptors in place of their numbers in the message.
 
-    Raises ValueError if a number has no descriptor. Numbers inside of variants stay numbers.
+    Raises ValueError unless each descriptor is referred to once. Numbers inside of variants stay
+    numbers.
     """
     if "h" not in signature:
         return tuple(body)
     types = parse_signature(signature).types
-    return tuple(_inward(kind, value, fds) for kind, value in zip(types, body, strict=True))
+    left = dict(enumerate(fds))
+    values = tuple(_inward(kind, value, left) for kind, value in zip(types, body, strict=True))
+    if left:
+        raise ValueError(f"{len(left)} descriptors that no argument refers to")
+    return values
 
 
 def unwrap(value: object) -> object:
@@ -101,24 +106,24 @@ def _legal_text(text: str) -> str:
     return text.replace("\0", "\ufffd").encode(errors="replace").decode()
 
 
-def _inward(kind: SignatureType, value: Any, fds: Sequence[int]) -> object:
+def _inward(kind: SignatureType, value: Any, left: dict[int, int]) -> object:
     match kind.token:
-        case "h" if value >= len(fds):
-            raise ValueError(f"descriptor {value} of {len(fds)}")
+        case "h" if value not in left:
+            raise ValueError(f"descriptor {value} is not there, or not any more")
         case "h":
-            return fds[value]
+            return left.pop(value)
         case "(":
             return [
-                _inward(child, inner, fds)
+                _inward(child, inner, left)
                 for child, inner in zip(kind.children, value, strict=True)
             ]
         case "a" if kind.signature.startswith("a{"):
             key_type, value_type = kind.children[0].children
             return {
-                _inward(key_type, key, fds): _inward(value_type, inner, fds)
+                _inward(key_type, key, left): _inward(value_type, inner, left)
                 for key, inner in value.items()
             }
         case "a" if "h" in kind.signature:
-            return [_inward(kind.children[0], inner, fds) for inner in value]
+            return [_inward(kind.children[0], inner, left) for inner in value]
         case _:
             return cast("object", value)

@@ -9,9 +9,7 @@ import typer
 # A model's answer is untrusted: without this it could move the cursor, rewrite what stands above
 # it, or set the clipboard. Newline and tab stay.
 _UNSAFE: Final = {
-    code: f"\\x{code:02x}"
-    for code in (*range(0x20), *range(0x7F, 0xA0))
-    if chr(code) not in "\n\t"
+    code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"
 } | {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 
 

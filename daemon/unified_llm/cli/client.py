@@ -1,0 +1,148 @@
+"""The daemon's HTTP door, from outside: reads, and chats as a stream of events."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Final, Self
+
+import httpx
+
+from unified_llm.cli.session import DaemonUnreachable, parse_json, socket_path
+from unified_llm.domain.chat import ChatEvent, Finished, FinishReason, Message, TextDelta, Usage
+from unified_llm.domain.errors import (
+    InternalError,
+    InvalidRequest,
+    UnifiedLlmError,
+    WorkerDied,
+    concrete_errors,
+)
+from unified_llm.domain.units import Tokens
+from unified_llm.wire.native import HealthBody, StatusBody, decode_body
+
+_CONNECT_SECONDS: Final = 5.0
+# Loading a large model may take minutes before the first byte; the daemon has the deadlines.
+_ANSWER_SECONDS: Final = 1200.0
+_ERRORS: Final = {kind.code: kind for kind in concrete_errors()}
+
+
+class Daemon:
+    """A connection to the daemon on its Unix socket."""
+
+    def __init__(self) -> None:
+        self._path = socket_path()
+        self._http = httpx.Client(
+            transport=httpx.HTTPTransport(uds=self._path),
+            base_url="http://unified-llm",
+            timeout=httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._http.close()
+
+    def status(self) -> StatusBody:
+        """How the daemon is."""
+        return decode_body(StatusBody, self._get("/v1/status").content)
+
+    def health(self) -> HealthBody:
+        """Whether it takes requests; answered also while it does not."""
+        with self._mapped():
+            return decode_body(HealthBody, self._http.get("/health").content)
+
+    def models(self) -> list[dict[str, Any]]:
+        """Every model, as the OpenAI API describes it, with our fields under x_unified_llm."""
+        answer: Any = parse_json(self._get("/v1/models").text)
+        models: list[dict[str, Any]] = answer["data"]
+        return models
+
+    def model(self, name: str) -> dict[str, Any]:
+        """One model. Raises UnknownModel."""
+        answer: Any = parse_json(self._get(f"/v1/models/{name}").text)
+        model: dict[str, Any] = answer
+        return model
+
+    @contextmanager
+    def open_chat(
+        self, model: str, messages: Sequence[Message], options: dict[str, object]
+    ) -> Iterator[Iterator[ChatEvent]]:
+        """The answer as it comes; leaving the context stops it."""
+        body = {
+            "model": model,
+            "messages": [{"role": m.role.value, "content": m.content} for m in messages],
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            **options,
+        }
+        with (
+            self._mapped(),
+            self._http.stream("POST", "/v1/chat/completions", json=body) as answer,
+        ):
+            if answer.status_code != httpx.codes.OK:
+                answer.read()
+                raise _error_in(parse_json(answer.text))
+            yield _events(answer.iter_lines())
+
+    def _get(self, path: str) -> httpx.Response:
+        with self._mapped():
+            answer = self._http.get(path)
+        if answer.status_code != httpx.codes.OK:
+            raise _error_in(parse_json(answer.text))
+        return answer
+
+    @contextmanager
+    def _mapped(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.TransportError as error:
+            raise DaemonUnreachable(
+                f"No answer at {self._path}: {error}. Is the daemon running? See "
+                "`systemctl status unified-llm`; UNIFIED_LLM_SOCKET names another socket."
+            ) from error
+
+
+def _events(lines: Iterator[str]) -> Iterator[ChatEvent]:
+    """The chat in a server-sent event stream. Only `data: [DONE]` is a good end."""
+    reason: FinishReason | None = None
+    usage = Usage(Tokens(0), Tokens(0))
+    for line in lines:
+        if not line.startswith("data:"):
+            continue
+        data = line.removeprefix("data:").strip()
+        if data == "[DONE]":
+            if reason is None:
+                break
+            yield Finished(reason, usage)
+            return
+        chunk: Any = parse_json(data)
+        if "error" in chunk:
+            raise _error_in(chunk)
+        if chunk.get("usage"):
+            usage = _usage(chunk["usage"])
+        for choice in chunk["choices"]:
+            if text := choice["delta"].get("content"):
+                yield TextDelta(text)
+            if choice["finish_reason"]:
+                reason = FinishReason(choice["finish_reason"])
+    raise WorkerDied("The answer broke off.", hint="See the daemon's log.")
+
+
+def _usage(body: dict[str, Any]) -> Usage:
+    return Usage(Tokens(body["prompt_tokens"]), Tokens(body["completion_tokens"]))
+
+
+def _error_in(body: Any) -> UnifiedLlmError:
+    """The domain error that an answer's body tells of."""
+    error = body.get("error", {}) if isinstance(body, dict) else {}
+    message = str(error.get("message", json.dumps(body)))
+    kind = _ERRORS.get(str(error.get("code")), InternalError)
+    if issubclass(kind, InvalidRequest):
+        return kind(message, parameter=error.get("param"))
+    return kind(message)

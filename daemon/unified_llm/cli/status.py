@@ -1,0 +1,39 @@
+"""`unified-llm status`: how the daemon is."""
+
+import typer
+
+from unified_llm.cli.client import Daemon
+from unified_llm.cli.render import print_fields, print_json
+from unified_llm.cli.session import AsJson, reporting
+from unified_llm.domain.units import render_bytes
+from unified_llm.wire.native import StatusBody
+
+
+def status(as_json: AsJson = False) -> None:
+    """Show how the daemon is: state, models, requests, memory, and what does not work."""
+    with reporting(as_json), Daemon() as daemon:
+        found = daemon.status()
+        if as_json:
+            print_json(found.model_dump())
+        else:
+            _show(found)
+
+
+def _show(found: StatusBody) -> None:
+    states = ", ".join(f"{count} {state}" for state, count in sorted(found.models.items()))
+    print_fields(
+        [
+            ("version", found.version),
+            ("state", found.health.state),
+            ("up for", f"{found.uptime_seconds:.0f} s"),
+            ("models", states or "none"),
+            ("requests", f"{found.requests.running} running, {found.requests.waiting} waiting"),
+            (
+                "memory",
+                f"{render_bytes(found.memory.committed_bytes)} of "
+                f"{render_bytes(found.memory.budget_bytes)} given to models",
+            ),
+        ]
+    )
+    for complaint in found.health.degraded:
+        typer.echo(f"! {complaint}")
