@@ -1,7 +1,7 @@
 """Runs `async def` tests, and fails any test that leaves something behind.
 
-The leak sentinel is cockpit's habit: after each test no task, no child process and no descriptor may
-be left that was not there before it.
+The leak sentinel is cockpit's habit: after each test no task, no child process and no descriptor
+may be left that was not there before it.
 """
 
 import asyncio
@@ -12,6 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A deadline per example would be an assertion on seconds.
+settings.register_profile("unified-llm", deadline=None)
+settings.load_profile("unified-llm")
 
 
 @pytest.hookimpl(tryfirst=True)

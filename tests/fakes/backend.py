@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 
 from unified_llm.domain.callers import Caller
-from unified_llm.domain.chat import ChatEvent, ChatRequest
+from unified_llm.domain.chat import ChatEvent, ChatRequest, Finished
 from unified_llm.domain.errors import UnifiedLlmError
 
 
@@ -51,3 +51,5 @@ class FakeBackend:
                 await step.wait()
             else:
                 yield step
+                if isinstance(step, Finished):
+                    return

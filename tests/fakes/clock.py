@@ -47,7 +47,6 @@ class FakeClock:
                 alarm.callback()
         self._now = end
 
-    @property
     def next_alarm(self) -> Seconds | None:
         """How far the next ringing is away; None if nothing is set."""
         pending = [moment for moment, _, alarm in self._alarms if not alarm.is_cancelled]

@@ -1,4 +1,4 @@
-"""Workers without processes: what they were told is kept, and what they report is up to the test."""
+"""Workers without processes: they report what the test makes them report."""
 
 from unified_llm.domain.errors import UnifiedLlmError
 from unified_llm.domain.models import ModelId, ModelSpec

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import httpx2
 import openai
@@ -12,6 +12,7 @@ import pytest
 from openai.types.chat.completion_create_params import CompletionCreateParamsBase
 
 from tests.fakes.backend import FakeBackend
+from tests.fakes.timers import settle
 from tests.unit.surfaces.dbus.house import ANSWER, BIG, TINY
 from tests.unit.surfaces.http.door import OpenDoor, open_door
 from unified_llm.domain.errors import NoRoom, RateLimited, WorkerDied
@@ -63,7 +64,7 @@ async def test_a_completion_is_understood(tmp_path: Path) -> None:
         answer = await client.chat.completions.create(model=TINY, messages=ASKED, max_tokens=9)
         # What the client echoes of our answer is taken back as history.
         echoed = answer.choices[0].message.model_dump()
-        await client.chat.completions.create(model=TINY, messages=[*ASKED, echoed])
+        await client.chat.completions.create(model=TINY, messages=[*ASKED, cast(Any, echoed)])
     assert answer.choices[0].message.content == "Blue light."
     assert answer.choices[0].finish_reason == "stop"
     assert answer.usage is not None
@@ -76,6 +77,7 @@ async def test_a_stream_is_understood(tmp_path: Path) -> None:
             model=TINY, messages=ASKED, stream=True, stream_options={"include_usage": True}
         )
         chunks = [chunk async for chunk in stream]
+        await settle()  # the client leaves an inner iterator of its own to the garbage collector
     assert "".join(c.delta.content or "" for k in chunks for c in k.choices) == "Blue light."
     assert chunks[-1].usage is not None
     assert chunks[-1].usage.completion_tokens == 2
@@ -122,10 +124,12 @@ async def test_an_error_in_a_stream_raises_in_both_clients(tmp_path: Path) -> No
 async def test_errors_become_the_clients_own(
     tmp_path: Path, refusal: Any, expected: type[openai.APIStatusError]
 ) -> None:
-    async with open_door(tmp_path, FakeBackend(refusal=refusal)) as door:
-        async with open_client(door) as client:
-            with pytest.raises(expected) as caught:
-                await client.chat.completions.create(model=TINY, messages=ASKED)
+    async with (
+        open_door(tmp_path, FakeBackend(refusal=refusal)) as door,
+        open_client(door) as client,
+    ):
+        with pytest.raises(expected) as caught:
+            await client.chat.completions.create(model=TINY, messages=ASKED)
     assert caught.value.code == refusal.code
     assert caught.value.request_id is not None
 

@@ -22,10 +22,13 @@ class CatalogueKeeper:
     async def refresh(self, settings: Settings) -> None:
         """Look at the disk again, in a thread, and take what is found."""
         catalogue = await asyncio.to_thread(build_catalogue, settings, self._files)
+        for problem in catalogue.problems:
+            level = logging.WARNING if problem.is_fault else logging.INFO
+            _log.log(level, "%s: %s", problem.path, problem.message)
         self.complaints = tuple(
-            f"{problem.path}: {problem.message}" for problem in catalogue.problems
+            f"{problem.path}: {problem.message}"
+            for problem in catalogue.problems
+            if problem.is_fault
         )
-        for complaint in self.complaints:
-            _log.warning("%s", complaint)
         self._models.replace_catalogue(catalogue.models)
         _log.info("%d models in the catalogue", len(catalogue.models))

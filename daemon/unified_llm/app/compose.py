@@ -95,7 +95,7 @@ async def open_house(
         await stack.enter_async_context(fleet.open(scheduler))
         await stack.enter_async_context(_running(scheduler.run()))
 
-        jobs = await stack.enter_async_context(Jobs(clock, permissions))
+        jobs = await stack.enter_async_context(Jobs(clock, gate))
         models = Models(gate, scheduler, jobs, watch, load_limit=settings.scheduler.load_seconds)
         catalogue = CatalogueKeeper(models)
         await catalogue.refresh(settings)

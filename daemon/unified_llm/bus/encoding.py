@@ -61,7 +61,7 @@ def encode_return(serial: int, call: Header, signature: str, values: Sequence[ob
         values,
         message_type=MessageType.METHOD_RETURN,
         reply_serial=call.serial,
-        destination=call.sender,
+        destination=call.sender or None,
     )
 
 
@@ -74,7 +74,7 @@ def encode_error(serial: int, call: Header, name: str, text: str) -> Frame:
         message_type=MessageType.ERROR,
         error_name=name,
         reply_serial=call.serial,
-        destination=call.sender,
+        destination=call.sender or None,
     )
 
 

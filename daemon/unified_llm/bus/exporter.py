@@ -65,7 +65,7 @@ class Exporter:
         Raises ValueError if there is one already, TypeError or ValueError if values do not fit.
         """
         live = self._tree.add(path, exported)
-        if _is_announced(live):
+        if is_managed(live):
             self._bus.emit(
                 ROOT_PATH,
                 OBJECT_MANAGER_INTERFACE,
@@ -79,7 +79,7 @@ class Exporter:
         """Take the object at `path` away and announce it. Raises KeyError if there is none."""
         live = self._tree.remove(path)
         self._changed.pop(path, None)
-        if _is_announced(live):
+        if is_managed(live):
             self._bus.emit(
                 ROOT_PATH,
                 OBJECT_MANAGER_INTERFACE,
@@ -152,7 +152,3 @@ async def open_exporter(bus: BusConnection) -> AsyncIterator[Exporter]:
         finally:
             unsubscribe()
             bus.serve(None)
-
-
-def _is_announced(live: LiveObject) -> bool:
-    return is_managed(live) and live.exported.owner is None

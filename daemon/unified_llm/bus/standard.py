@@ -111,7 +111,7 @@ class StandardAnswers:
             case _, "GetAll":
                 return (self._properties(path, cast("str", arguments[0])),)
             case _:
-                return (self._managed_objects(who),)
+                return (self._managed_objects(),)
 
     def _read_machine_id(self) -> str:
         try:
@@ -145,17 +145,13 @@ class StandardAnswers:
             raise unknown_interface(path, interface)
         return dict(live.values(interface)) if interface in live.interfaces else {}
 
-    def _managed_objects(self, who: Caller | None) -> dict[str, object]:
-        return {
-            live.path: live.all_values()
-            for live in self._tree
-            if is_managed(live) and live.exported.is_visible_to(who)
-        }
+    def _managed_objects(self) -> dict[str, object]:
+        return {live.path: live.all_values() for live in self._tree if is_managed(live)}
 
 
 def is_managed(live: LiveObject) -> bool:
-    """Whether the object manager at the root tells of this object."""
-    return live.path.startswith(f"{ROOT_PATH}/")
+    """Whether the object manager at the root tells of this object; of private ones it does not."""
+    return live.path.startswith(f"{ROOT_PATH}/") and live.exported.owner is None
 
 
 def unknown_interface(path: str, interface: str) -> faults.BusFault:

@@ -22,7 +22,7 @@ class Patience:
     hello: Seconds = Seconds(30.0)
     load_silence: Seconds = Seconds(300.0)
     progress: Seconds = Seconds(30.0)
-    second_look: Seconds = Seconds(3.0)
+    second_look: Seconds = Seconds(1.0)
     cancel: Seconds = Seconds(5.0)
     exit: Seconds = Seconds(2.0)
 

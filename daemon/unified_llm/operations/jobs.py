@@ -26,7 +26,8 @@ from unified_llm.domain.errors import (
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.ports import Clock
 from unified_llm.domain.units import Instant, Seconds
-from unified_llm.guard.permissions import Action, Permissions
+from unified_llm.guard.permissions import Action
+from unified_llm.operations.gate import Gate
 
 _log = logging.getLogger(__name__)
 
@@ -95,9 +96,9 @@ class Jobs(AbstractAsyncContextManager["Jobs"]):
     longer; both return at once.
     """
 
-    def __init__(self, clock: Clock, permissions: Permissions) -> None:
+    def __init__(self, clock: Clock, gate: Gate) -> None:
         self._clock = clock
-        self._permissions = permissions
+        self._gate = gate
         self._jobs: dict[JobId, Job] = {}
         self._group = asyncio.TaskGroup()
         self._tasks: dict[JobId, asyncio.Task[None]] = {}
@@ -167,9 +168,11 @@ class Jobs(AbstractAsyncContextManager["Jobs"]):
 
         Cancelling one's own job needs no right; cancelling a finished one does nothing.
         """
-        if caller.uid != job.owner.uid:
-            self._permissions.ensure_may(caller, Action.MANAGE_JOBS)
-        self._cancel(job)
+        if caller.uid == job.owner.uid:
+            self._cancel(job)
+            return
+        with self._gate.open_entry(caller, Action.MANAGE_JOBS, f"job {job.id}"):
+            self._cancel(job)
 
     def owner_vanished(self, connection: str) -> None:
         """End what dies with its caller: private jobs. Loads and unloads go on."""

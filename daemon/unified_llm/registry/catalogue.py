@@ -122,11 +122,12 @@ class _Builder:
             path,
             f"{model} was trained with {header.context_length} tokens of context and gets these "
             f"instead of {wanted}.",
+            is_fault=False,
         )
         return header.context_length
 
-    def _report(self, path: Path, message: str) -> None:
-        self.problems.append(CatalogueProblem(path, message))
+    def _report(self, path: Path, message: str, *, is_fault: bool = True) -> None:
+        self.problems.append(CatalogueProblem(path, message, is_fault))
 
 
 def scanned_id(header: ModelHeader, stem: str) -> ModelId | None:

@@ -15,10 +15,15 @@ _SUFFIX: Final = ".gguf"
 
 @dataclass(frozen=True, slots=True)
 class CatalogueProblem:
-    """Something about a file or directory that its owner should know. `message`: a sentence."""
+    """Something about a file or directory that its owner should know.
+
+    message: a sentence. is_fault: whether something configured does not work because of it; a mere
+    note otherwise.
+    """
 
     path: PurePath
     message: str
+    is_fault: bool = True
 
 
 @dataclass(slots=True)

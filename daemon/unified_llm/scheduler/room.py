@@ -91,7 +91,8 @@ class Room:
         for record in tuple(self._residency.queued.values()):
             if record.spec.memory_bytes > most:
                 self._tickets.refuse_waiting(record, partial(self.no_room, record))
-            self._residency.attend(record, now)
+            if not record.queue:
+                self._residency.attend(record, now)
 
     def _promise(self, record: ModelRecord, promised: Bytes, now: Instant) -> Bytes | None:
         """What is left to promise to others; None if there is not enough for this one."""

@@ -7,6 +7,7 @@ itself, so those for which that is no use carry `x-should-retry: false`.
 
 import math
 from dataclasses import dataclass
+from enum import StrEnum
 
 import msgspec
 
@@ -40,6 +41,19 @@ TABLE: dict[type[UnifiedLlmError], tuple[int, str]] = {
     errors.WorkerDied: (502, SERVER),
 }
 """(status, OpenAI error type) of each concrete class; a test walks them all."""
+
+
+class DoorCode(StrEnum):
+    """Why the HTTP door refuses by itself, before any operation is asked."""
+
+    BODY_TOO_LARGE = errors.TooLarge.code
+    HEAD_TOO_LARGE = "head-too-large"
+    MALFORMED_HTTP = "malformed-http"
+    METHOD_NOT_ALLOWED = "method-not-allowed"
+    ORIGIN_REFUSED = "origin-refused"
+    REQUEST_TOO_SLOW = "request-too-slow"
+    UNKNOWN_ROUTE = "unknown-route"
+    UNSUPPORTED_ENCODING = "unsupported-encoding"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from unified_llm.fleet.process import Ending, Launch
@@ -21,5 +23,6 @@ def test_an_ending_is_told_in_words(ending: Ending, words: str) -> None:
 def test_a_worker_is_told_its_descriptors_and_nothing_of_the_model() -> None:
     launch = Launch("fake", command=("worker",))
     assert launch.arguments(socket=5, model=6) == [
-        "worker", "--socket-fd", "5", "--engine", "fake", "--keep-fd", "6",
+        "worker", "--socket-fd", "5", "--engine", "fake",
+        "--parent-pid", str(os.getpid()), "--keep-fd", "6",
     ]  # fmt: skip

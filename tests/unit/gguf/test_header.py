@@ -1,4 +1,4 @@
-"""gguf.header, and through it metadata, tensors and vocabulary."""
+"""gguf.header, and through it gguf.metadata."""
 
 import random
 from dataclasses import replace
@@ -9,21 +9,12 @@ from hypothesis import strategies as st
 
 from tests.real_models import smollm2
 from tests.tiny_gguf import Defect, tiny_gguf
-from tests.unit.gguf.writing import BytesSource, Entry, ModelFile, Tensor, string
-from unified_llm.gguf.header import MAX_HEADER_BYTES, ModelHeader, read_header
+from tests.unit.gguf.reading import header_of, refusal_of
+from tests.unit.gguf.writing import Entry, ModelFile
+from unified_llm.gguf.header import read_header
 from unified_llm.gguf.reader import NotAModel
 
 SEED = ModelFile().packed()
-
-
-def header_of(content: bytes) -> ModelHeader:
-    return read_header(BytesSource(content), len(content))
-
-
-def refusal_of(content: bytes) -> str:
-    with pytest.raises(NotAModel) as caught:
-        header_of(content)
-    return str(caught.value)
 
 
 def test_a_right_file_is_described() -> None:
@@ -123,9 +114,7 @@ def test_a_name_that_cannot_be_shown_is_unknown(label: bytes) -> None:
     assert header.basename != ""
 
 
-TOKENS = [f"t{index}" for index in range(285)]
 M = ModelFile()
-T = Tensor("a", (32,))
 
 WRONG: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "needs 24 bytes"),
@@ -196,98 +185,6 @@ WRONG: dict[str, tuple[bytes, str]] = {
         M.having(Entry("llama.rope.scaling.type", "string", "x")).packed(),
         "scaling.type is 'x'",
     ),
-    "byte tokens in a word-piece vocabulary": (
-        M.having(Entry("tokenizer.ggml.model", "string", "bert")).packed(),
-        "256 byte tokens, not 0",
-    ),
-    "no tokenizer": (M.without("tokenizer.ggml.model").packed(), "no tokenizer"),
-    "tokenizer none": (
-        M.having(Entry("tokenizer.ggml.model", "string", "none")).packed(),
-        "no tok",
-    ),
-    "no tokens": (M.without("tokenizer.ggml.tokens").packed(), "has 0 tokens"),
-    "an empty token": (
-        M.having(Entry("tokenizer.ggml.tokens", "array", ["", *TOKENS[1:]], "string")).packed(),
-        "Token 0 is empty",
-    ),
-    "a token with a NUL": (
-        M.without("tokenizer.ggml.token_type")
-        .having(Entry("tokenizer.ggml.tokens", "array", [*TOKENS[1:], "a\0"], "string"))
-        .packed(),
-        "Token 284 is empty or holds a NUL",
-    ),
-    "a token twice": (
-        M.without("tokenizer.ggml.token_type")
-        .having(Entry("tokenizer.ggml.tokens", "array", [*TOKENS[1:], "t7"], "string"))
-        .packed(),
-        "b't7', is in the vocabulary twice",
-    ),
-    "a token of 5000 bytes": (
-        M.without("tokenizer.ggml.token_type")
-        .having(Entry("tokenizer.ggml.tokens", "array", [*TOKENS[1:], "x" * 5000], "string"))
-        .packed(),
-        "5000 bytes",
-    ),
-    "byte tokens that are none": (
-        M.having(Entry("tokenizer.ggml.tokens", "array", TOKENS, "string")).packed(),
-        "must look like <0x0A>",
-    ),
-    "a byte token too few": (
-        M.having(
-            Entry("tokenizer.ggml.token_type", "array", [2, 3, 3, *[6] * 255, *[1] * 27], "i32")
-        ).packed(),
-        "255 of the 256",
-    ),
-    "a token type of 7": (
-        M.having(Entry("tokenizer.ggml.token_type", "array", [7] * 285, "i32")).packed(),
-        "type 7",
-    ),
-    "too few scores": (
-        M.having(Entry("tokenizer.ggml.scores", "array", [0.0] * 284, "f32")).packed(),
-        "284 items for 285 tokens",
-    ),
-    "an end token beyond the vocabulary": (
-        M.having(Entry("tokenizer.ggml.eos_token_id", "u32", 285)).packed(),
-        "is 285; it must be from 0 to 284",
-    ),
-    "a template of 300 KB": (
-        M.having(Entry("tokenizer.chat_template", "string", "x" * 300_000)).packed(),
-        "300000 bytes long",
-    ),
-    "a template that is not text": (
-        M.having(Entry("tokenizer.chat_template", "string", b"\xff")).packed(),
-        "not UTF-8",
-    ),
-    "a tensor without a name": (replace(M, tensors=(Tensor("", (1,)),)).packed(), "is empty"),
-    "a tensor name of 64 bytes": (
-        replace(M, tensors=(Tensor("x" * 64, (1,)),)).packed(),
-        "at most 63",
-    ),
-    "a tensor twice": (replace(M, tensors=(T, T)).packed(), "there twice"),
-    "no dimensions": (replace(M, tensors=(Tensor("a", ()),)).packed(), "0 dimensions"),
-    "five dimensions": (replace(M, tensors=(Tensor("a", (1,) * 5),)).packed(), "5 dimensions"),
-    "a dimension of 0": (replace(M, tensors=(Tensor("a", (0,)),)).packed(), "dimension of 0"),
-    "a dimension of 2^64-1": (
-        replace(M, tensors=(Tensor("a", (2**64 - 1,)),)).packed(),
-        "dimension of 18446744073709551615",
-    ),
-    "a product of 2^80": (
-        replace(M, tensors=(Tensor("a", (2**40, 2**40)),)).packed(),
-        f"takes {4 * 2**80} bytes",
-    ),
-    "an unknown type": (replace(M, tensors=(Tensor("a", (32,), 4),)).packed(), "type 4"),
-    "a row that is no block": (
-        replace(M, tensors=(Tensor("a", (33,), 2),)).packed(),
-        "multiple of 32",
-    ),
-    "overlap": (replace(M, tensors=(T, Tensor("b", (32,), 0, 32))).packed(), "not 128"),
-    "a gap": (replace(M, tensors=(Tensor("a", (32,), 0, 32),)).packed(), "offset 32, not 0"),
-    "an offset of 2^64-32": (
-        replace(M, tensors=(T, Tensor("b", (32,), 0, 2**64 - 32))).packed(),
-        "offset 18446744073709551584",
-    ),
-    "one byte short": (replace(M, missing_bytes=1).packed(), "b'blk.0.attn_q.weight' would end"),
-    "31 bytes short": (replace(M, missing_bytes=31).packed(), "b'blk.0.attn_q.weight' would end"),
 }
 
 
@@ -299,53 +196,6 @@ def test_a_wrong_file_is_refused_with_the_reason(name: str) -> None:
 
 def test_a_split_model_of_one_part_is_whole() -> None:
     header_of(M.having(Entry("split.count", "u16", 1)).packed())
-
-
-@pytest.mark.parametrize("length", [2**31, 2**63, 2**64 - 1])
-@pytest.mark.parametrize("kind", ["string", "strings", "numbers"])
-def test_a_length_is_not_believed(length: int, kind: str) -> None:
-    raw = length.to_bytes(8, "little")
-    value = {
-        "string": (8).to_bytes(4, "little") + raw,
-        "strings": (9).to_bytes(4, "little") + (8).to_bytes(4, "little") + raw,
-        "numbers": (9).to_bytes(4, "little") + (12).to_bytes(4, "little") + raw,
-    }[kind]
-    head = b"GGUF" + (3).to_bytes(4, "little") + (1).to_bytes(8, "little") * 2
-    refusal_of(head + string("key") + value + bytes(100))
-
-
-class _Zeros:
-    """A file of any size that takes no room on the disk, with a given beginning."""
-
-    def __init__(self, beginning: bytes) -> None:
-        self._beginning = beginning
-        self.read_bytes = 0
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        self.read_bytes += length
-        return self._beginning[offset : offset + length].ljust(length, b"\0")
-
-
-def test_a_sparse_file_costs_no_more_than_the_header_limit() -> None:
-    """An array of 2 million empty strings, then keys without a name, in a file of 2^60 bytes."""
-    head = b"GGUF" + (3).to_bytes(4, "little") + (1).to_bytes(8, "little")
-    head += (65_536).to_bytes(8, "little") + string("key") + (9).to_bytes(4, "little")
-    source = _Zeros(head + (0).to_bytes(4, "little") + (2**26).to_bytes(8, "little"))
-    with pytest.raises(NotAModel):
-        read_header(source, 2**60)
-    assert source.read_bytes <= MAX_HEADER_BYTES
-
-
-def test_strings_in_arrays_are_limited_in_all() -> None:
-    head = b"GGUF" + (3).to_bytes(4, "little") + (1).to_bytes(8, "little") * 2 + string("key")
-    head += (9).to_bytes(4, "little") + (8).to_bytes(4, "little") + (2**23).to_bytes(8, "little")
-    with pytest.raises(NotAModel, match="more than 4194304 strings"):
-        read_header(_Zeros(head), 2**60)
-
-
-def test_a_source_that_ends_early_is_a_refusal() -> None:
-    with pytest.raises(NotAModel, match="ended at byte"):
-        read_header(BytesSource(SEED[:1000]), len(SEED))
 
 
 def test_every_truncation_is_refused() -> None:

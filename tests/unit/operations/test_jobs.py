@@ -10,8 +10,10 @@ from unified_llm.domain.callers import Caller, Door
 from unified_llm.domain.errors import NotPermitted, RateLimited, UnknownObject, WorkerDied
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.units import Instant
+from unified_llm.guard.audit import Audit
 from unified_llm.guard.permissions import Permissions
 from unified_llm.operations import jobs as module
+from unified_llm.operations.gate import Gate
 from unified_llm.operations.jobs import Details, Job, JobResult, Jobs, JobState, JobType
 
 TINY = ModelId("tiny")
@@ -32,8 +34,10 @@ ROOT, ALICE, BOB = caller(0), caller(1000), caller(1001)
 @asynccontextmanager
 async def open_jobs() -> AsyncIterator[Jobs]:
     permissions = Permissions(daemon_uid=990, user_gid=None, admin_gid=None)
-    async with Jobs(StoppedClock(), permissions) as jobs:
-        yield jobs
+    clock = StoppedClock()
+    with Audit([]) as audit:
+        async with Jobs(clock, Gate(permissions, audit, clock)) as jobs:
+            yield jobs
 
 
 async def succeed(job: Job) -> Details:

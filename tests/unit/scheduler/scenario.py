@@ -122,6 +122,10 @@ class Scenario:
         """Where the model is."""
         return self.core.status(model).state
 
+    def is_closed(self) -> bool:
+        """Whether the core is; a call, so that type checkers expect it to change."""
+        return self.core.is_closed
+
     @property
     def loading(self) -> list[ModelId]:
         """Every load begun so far."""

@@ -12,14 +12,14 @@ def test_nothing_waits_before_the_first_failure() -> None:
 
 
 def test_the_delay_doubles_up_to_the_last_and_never_beyond() -> None:
-    backoff, now, delays = Backoff(POLICY, lambda: 1.0), Instant(0), []
+    backoff, now, delays = Backoff(POLICY, lambda: 1.0), Instant(0), list[float | None]()
     for _ in range(2000):
         # Apart enough not to be exhausted, near enough to be one row.
         now = Instant(now + 200)
         backoff.failed(now)
         delays.append(backoff.remaining(now))
-    assert delays[:10] == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300]
-    assert set(delays[10:]) == {300}
+    assert delays[:10] == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 300.0]
+    assert set(delays[10:]) == {300.0}
 
 
 def test_jitter_shortens_the_delay_by_a_quarter_at_most() -> None:
@@ -33,7 +33,7 @@ def test_a_window_without_failure_ends_the_row() -> None:
     backoff.failed(Instant(0))
     backoff.failed(Instant(1))
     backoff.failed(Instant(1 + 600.5))
-    assert backoff.remaining(Instant(601.5)) == 1
+    assert backoff.remaining(Instant(600.5 + 1)) == Seconds(1)
 
 
 def test_too_many_failures_hold_until_the_first_of_them_leaves_the_window() -> None:

@@ -24,8 +24,12 @@ from unified_llm.scheduler.policy import SchedulingPolicy
 REFUSAL = ModelFailedToLoad("tensor 'output' has an unknown type")
 
 
-def big_policy(**changes: int) -> SchedulingPolicy:
-    return SchedulingPolicy(ram_budget=Bytes(64 * GIB), **changes)
+def big_policy(*, queue_limit: int = 64, failure_window: float = 600) -> SchedulingPolicy:
+    return SchedulingPolicy(
+        ram_budget=Bytes(64 * GIB),
+        queue_limit=queue_limit,
+        failure_window=Seconds(failure_window),
+    )
 
 
 def test_a_model_is_loaded_on_demand_and_granted_when_it_serves() -> None:
@@ -323,7 +327,7 @@ def test_a_load_that_takes_too_long_is_killed() -> None:
     scene.wait(scene.policy.load_deadline)
     assert isinstance(scene.effects.refused[ticket], ModelFailedToLoad)
     (stop,) = scene.effects.stops
-    assert stop.grace == 0
+    assert stop.grace == Seconds(0)
     scene.finish_stop(CAT)
     assert scene.state(CAT) is ModelState.AVAILABLE
 
@@ -370,7 +374,7 @@ def test_five_failures_in_the_window_fail_the_model_and_requests_are_refused_fas
     assert scene.state(CAT) is ModelState.FAILED
     error = scene.effects.refused[scene.ask(CAT)]
     assert isinstance(error, ModelFailedToLoad)
-    assert error.retry_after == 10_000 - 4 * 300
+    assert error.retry_after == Seconds(10_000 - 4 * 300)
     assert "by hand" in error.hint
     assert len(scene.loading) == 5
 

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,6 +48,6 @@ def test_all_who_are_not_removed_are_taken_once_and_nobody_waits_two_rounds(
     assert {waiter.ticket for waiter in taken} == set(tickets) - removed
     for principal in set("abcd"):
         own = [place for place, waiter in enumerate(taken) if waiter.principal == principal]
-        assert all(later - earlier <= 4 for earlier, later in zip(own, own[1:], strict=False))
+        assert all(later - earlier <= 4 for earlier, later in pairwise(own))
         order = [taken[place].ticket for place in own]
         assert order == sorted(order)

@@ -22,7 +22,7 @@ def test_rule_1_every_ticket_ends_in_exactly_one_of_granted_refused_cancelled() 
     # FakeEffects itself refuses a second end of a ticket.
     assert set(scene.effects.granted) == {served}
     assert set(scene.effects.refused) == {waiting}
-    assert scene.core.is_closed
+    assert scene.is_closed()
 
 
 def test_rule_2_a_lease_is_counted_only_if_grant_said_true() -> None:
@@ -176,7 +176,7 @@ def test_rule_10_closing_refuses_waiters_lets_leases_end_and_then_stops_the_work
     assert scene.stopping == [OWL, DOG]
     scene.wait(1)
     assert scene.stopping == [OWL, DOG, CAT]
-    assert not scene.core.is_closed
+    assert not scene.is_closed()
     scene.finish_stop(CAT)
-    assert scene.core.is_closed
+    assert scene.is_closed()
     assert long in scene.effects.granted

@@ -12,7 +12,7 @@ def test_due_timers_run_in_order_and_the_rest_stays() -> None:
     timers.set("a", Instant(1), lambda _: done.append("a"))
     timers.run_due(Instant(2))
     assert done == ["a", "b"]
-    assert timers.next() == 9
+    assert timers.next() == Instant(9)
 
 
 def test_setting_a_key_again_replaces_its_timer() -> None:
@@ -41,14 +41,14 @@ def test_an_action_may_clear_and_set_timers() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.none() | st.integers(0, 100))))
 def test_timers_are_a_mapping_of_keys_to_moments(changes: list[tuple[int, int | None]]) -> None:
-    timers, model = Timers(), dict[int, int]()
+    timers, model = Timers(), dict[int, Instant]()
     for key, moment in changes:
         if moment is None:
             timers.clear(key)
             model.pop(key, None)
         else:
-            timers.set(key, Instant(moment), lambda _: None)
-            model[key] = moment
+            model[key] = Instant(moment)
+            timers.set(key, model[key], lambda _: None)
         assert timers.next() == min(model.values(), default=None)
         assert len(timers) == len(model)
 

@@ -24,7 +24,7 @@ from unified_llm.surfaces.http.stream import ChatStream, read_to_end
 from unified_llm.wire import native
 from unified_llm.wire.openai import ChatCompletionShape, parse_chat
 from unified_llm.wire.openai_answers import CompletionWriter, encode_model, encode_models
-from unified_llm.wire.problem import INVALID, HttpProblem
+from unified_llm.wire.problem import INVALID, DoorCode, HttpProblem
 
 # Nobody is there to read it; uvicorn only wants to see that something was sent.
 _UNREAD = 499
@@ -45,7 +45,7 @@ def create_app(
 ) -> FastAPI:
     """The application that `HttpDoor` serves; it needs the Peer that our protocol puts in scope."""
     routes = _Routes(inference, models, status, limits or HttpLimits(), unix_time)
-    app = FastAPI(
+    app = _Api(
         title="unified-llm",
         version=version,
         docs_url=None,
@@ -62,10 +62,20 @@ def create_app(
     return app
 
 
+class _Api(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document, with the shapes of bodies that we parse ourselves."""
+        document = super().openapi()
+        document.setdefault("components", {}).setdefault("schemas", {}).update(_SHAPES)
+        return document
+
+
+_CHAT_SCHEMA = ChatCompletionShape.model_json_schema(ref_template="#/components/schemas/{model}")
+_SHAPES = _CHAT_SCHEMA.pop("$defs")
 _CHAT_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": {"application/json": {"schema": ChatCompletionShape.model_json_schema()}},
+        "content": {"application/json": {"schema": _CHAT_SCHEMA}},
     }
 }
 
@@ -168,9 +178,12 @@ def _json(body: bytes, request_id: str, *, status: int = 200) -> Response:
 async def _no_such_route(request: Request, error: Exception) -> Response:
     """Starlette's own refusals (404 and 405) in OpenAI's shape."""
     status = error.status_code if isinstance(error, HTTPException) else 500
-    code, message = "unknown-route", "There is no such route; docs/reference/http.md lists them."
+    code, message = (
+        DoorCode.UNKNOWN_ROUTE,
+        "There is no such route; docs/reference/http.md lists them.",
+    )
     if status == 405:
-        code, message = "method-not-allowed", "This route is not used with that method."
+        code, message = DoorCode.METHOD_NOT_ALLOWED, "This route is not used with that method."
     return problem_response(HttpProblem(status, INVALID, code, message), new_request_id())
 
 

@@ -6,7 +6,7 @@ Pure like h11 itself: bytes in, events or a refusal out.
 import h11
 
 from unified_llm.surfaces.http.limits import HttpLimits
-from unified_llm.wire.problem import INVALID, PERMISSION, HttpProblem
+from unified_llm.wire.problem import INVALID, PERMISSION, DoorCode, HttpProblem
 
 
 class RefusedRequest(h11.RemoteProtocolError):
@@ -69,24 +69,27 @@ class Intake(h11.Connection):
         limit = self._limits.body_bytes
         if size > limit:
             message = f"The body has more than {limit} bytes, which is the most."
-            raise RefusedRequest(HttpProblem(413, INVALID, "too-large", message))
+            raise RefusedRequest(HttpProblem(413, INVALID, DoorCode.BODY_TOO_LARGE, message))
 
 
 # A web page that gets hold of a proxy to the socket must not use the user's models
 # (CVE-2024-28224 of Ollama); no program but a browser sends this field.
 _FROM_BROWSER = HttpProblem(
-    403, PERMISSION, "origin-refused", "Requests of web pages (with an `Origin` field) are refused."
+    403,
+    PERMISSION,
+    DoorCode.ORIGIN_REFUSED,
+    "Requests of web pages (with an `Origin` field) are refused.",
 )
 _ENCODED = HttpProblem(
     415,
     INVALID,
-    "unsupported-encoding",
+    DoorCode.UNSUPPORTED_ENCODING,
     "A body with `Content-Encoding` is refused. Send it uncompressed.",
 )
 _TWO_LENGTHS = HttpProblem(
     400,
     INVALID,
-    "malformed-http",
+    DoorCode.MALFORMED_HTTP,
     "The request has both `Content-Length` and `Transfer-Encoding`. Send one of them.",
 )
 
@@ -95,7 +98,7 @@ def _head_too_large(limits: HttpLimits) -> HttpProblem:
     return HttpProblem(
         431,
         INVALID,
-        "head-too-large",
+        DoorCode.HEAD_TOO_LARGE,
         f"The head of the request has more than {limits.head_bytes} bytes or "
         f"{limits.head_fields} fields, which is the most.",
     )
@@ -107,5 +110,8 @@ def _malformed(error: h11.RemoteProtocolError, limits: HttpLimits) -> HttpProble
     # h11's texts may quote the request; what is not text is left out of the answer.
     reason = str(error)[:200].encode(errors="replace").decode()
     return HttpProblem(
-        error.error_status_hint, INVALID, "malformed-http", f"This is not HTTP/1.1: {reason}."
+        error.error_status_hint,
+        INVALID,
+        DoorCode.MALFORMED_HTTP,
+        f"This is not HTTP/1.1: {reason}.",
     )

@@ -25,7 +25,7 @@ from unified_llm.guard.peers import read_caller
 from unified_llm.surfaces.http.connections import ClientGoneError, Connections, Peer
 from unified_llm.surfaces.http.intake import Intake
 from unified_llm.surfaces.http.limits import HttpLimits
-from unified_llm.wire.problem import INVALID, HttpProblem, describe
+from unified_llm.wire.problem import INVALID, DoorCode, HttpProblem, describe
 
 PEER_KEY = "peer"
 """Where in an ASGI scope's state the Peer is."""
@@ -114,7 +114,9 @@ class DeadlineProtocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer a request that is not served. uvicorn calls this for each RemoteProtocolError."""
-        self._answer(self._intake.problem or HttpProblem(400, INVALID, "malformed-http", msg))
+        self._answer(
+            self._intake.problem or HttpProblem(400, INVALID, DoorCode.MALFORMED_HTTP, msg)
+        )
 
     def pause_writing(self) -> None:
         """The client has stopped reading."""
@@ -212,7 +214,7 @@ class DeadlineProtocol(H11Protocol):
 
 def _late(part: str, limit: Seconds) -> HttpProblem:
     message = f"The {part} of the request took more than {limit:g} seconds to arrive."
-    return HttpProblem(408, INVALID, "request-too-slow", message)
+    return HttpProblem(408, INVALID, DoorCode.REQUEST_TOO_SLOW, message)
 
 
 def _render(problem: HttpProblem) -> bytes:

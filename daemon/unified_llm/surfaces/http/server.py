@@ -74,6 +74,7 @@ class _Server(uvicorn.Server):
     ) -> None:
         super().__init__(config)
         self._flush_seconds = flush_seconds
+        self.servers = []  # uvicorn sets it at the start, and we may be cancelled before
         self.opened = asyncio.Event()
         self.stop = asyncio.Event()
         self.grace = Seconds(0)

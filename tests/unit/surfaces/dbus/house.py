@@ -117,7 +117,7 @@ async def open_house(
             call_later=clock.call_later,
         )
         workers.reports = scheduler
-        async with Jobs(clock, permissions) as jobs:
+        async with Jobs(clock, gate) as jobs:
             models = Models(gate, scheduler, jobs, watch, load_limit=Seconds(60))
             inference = Inference(gate, models, backend)
             status = Status(gate, scheduler, clock, version="1.2.3", complaints=lambda: complaints)

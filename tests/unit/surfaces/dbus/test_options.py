@@ -48,6 +48,7 @@ def keys() -> st.SearchStrategy[str]:
     return st.sampled_from(sorted(GenerateTextOptions.model_fields)) | st.text()
 
 
+@pytest.mark.slow
 @given(given=st.dictionaries(keys(), variants(), max_size=4))
 @pytest.mark.parametrize("kind", [NoOptions, GenerateOptions, GenerateTextOptions])
 def test_whatever_a_peer_sends_is_taken_or_refused_by_name(

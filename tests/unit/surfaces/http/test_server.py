@@ -127,6 +127,18 @@ async def test_a_cancelled_door_leaves_nothing_open(tmp_path: Path) -> None:
         assert listener.fileno() == -1
 
 
+async def test_a_door_cancelled_before_it_opened_closes_its_listeners(tmp_path: Path) -> None:
+    async def refuse_all(scope: object, receive: object, send: object) -> None:
+        raise AssertionError
+
+    with open_listener(tmp_path / "s", mode=0o600, gid=None) as listener:
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(HttpDoor(refuse_all, [listener]).run())
+            await asyncio.sleep(0)
+            running.cancel()
+        assert listener.fileno() == -1
+
+
 async def test_signals_are_left_to_the_composition_root(tmp_path: Path) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     async with open_door(tmp_path):

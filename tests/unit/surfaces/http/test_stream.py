@@ -111,7 +111,7 @@ async def test_the_status_waits_for_the_first_event(tmp_path: Path) -> None:
 
 async def test_silence_is_bridged_by_comments_before_and_after_content(tmp_path: Path) -> None:
     first, second = asyncio.Event(), asyncio.Event()
-    script = [first, ANSWER[0], second, *ANSWER[1:]]
+    script: Script = [first, ANSWER[0], second, *ANSWER[1:]]
     async with open_door(tmp_path, FakeBackend(script), HASTY) as door, door.wire() as wire:
         wire.send(chat_request(stream=True))
         opening = await wire.reader.readuntil(b": ping")
@@ -128,7 +128,7 @@ async def test_silence_is_bridged_by_comments_before_and_after_content(tmp_path:
 
 async def test_an_error_after_the_comments_began_is_one_event(tmp_path: Path) -> None:
     gate = asyncio.Event()
-    script = [gate, WorkerDied("It died.")]
+    script: Script = [gate, WorkerDied("It died.")]
     async with open_door(tmp_path, FakeBackend(script), HASTY) as door, door.wire() as wire:
         wire.send(chat_request(stream=True))
         await wire.reader.readuntil(b": ping")

@@ -1,0 +1,129 @@
+"""Parsing what a peer has sent."""
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unified_llm.bus.decoding import (
+    FIXED_BYTES,
+    BrokenFraming,
+    Kind,
+    Malformed,
+    parse_body,
+    parse_extent,
+    parse_header,
+)
+from unified_llm.bus.encoding import encode_call, encode_error
+from unified_llm.bus.values import Variant
+
+
+def _call(signature: str = "sv", *values: object) -> bytes:
+    return encode_call(
+        7,
+        destination="org.x",
+        path="/org/x",
+        interface="org.x.I",
+        member="M",
+        signature=signature,
+        values=values or ("a", Variant("u", 1)),
+        flags=4,
+    ).data
+
+
+def test_a_header_is_read_as_written() -> None:
+    header = parse_header(_call())
+    assert (header.kind, header.flags, header.serial) == (Kind.CALL, 4, 7)
+    assert (header.destination, header.path) == ("org.x", "/org/x")
+    assert (header.interface, header.member, header.signature) == ("org.x.I", "M", "sv")
+    assert (header.sender, header.error_name, header.reply_serial) == ("", "", 0)
+    refusal = parse_header(encode_error(8, header, "a.B", "no").data)
+    assert (refusal.kind, refusal.reply_serial, refusal.error_name) == (Kind.ERROR, 7, "a.B")
+
+
+def test_the_extent_is_where_the_body_begins_and_ends() -> None:
+    data = _call()
+    extent = parse_extent(data[:FIXED_BYTES])
+    assert extent.header_bytes + extent.body_bytes == len(data)
+    header = parse_header(data[: extent.header_bytes])
+    assert parse_body(header, data[extent.header_bytes :]) == ["a", Variant("u", 1)]
+
+
+def test_the_other_byte_order_is_read_too() -> None:
+    fields = b"\x05\x01u\0" + struct.pack(">I", 3) + b"\x08\x01g\0\x01u\0"
+    data = b"B" + bytes([2, 0, 1]) + struct.pack(">III", 4, 9, len(fields)) + fields
+    data += bytes(-len(data) % 8)
+    header = parse_header(data)
+    assert (header.kind, header.serial, header.reply_serial) == (Kind.RETURN, 9, 3)
+    assert parse_body(header, struct.pack(">I", 5)) == [5]
+
+
+def test_header_fields_of_a_later_specification_are_passed_over() -> None:
+    field = b"\x37\x01s\0" + struct.pack("<I", 2) + b"hi\0"
+    data = b"l" + bytes([1, 0, 1]) + struct.pack("<III", 0, 9, len(field)) + field
+    data += bytes(-len(data) % 8)
+    header = parse_header(data)
+    assert (header.serial, header.member) == (9, "")
+
+
+@pytest.mark.parametrize("start", [b"x\x01\0\x01", b"l\x01\0\x02", b"GET "])
+def test_what_is_no_message_breaks_the_framing(start: bytes) -> None:
+    with pytest.raises(BrokenFraming):
+        parse_extent(start + bytes(12))
+
+
+def test_an_unknown_kind_of_message_is_malformed() -> None:
+    data = bytearray(_call())
+    data[1] = 9
+    with pytest.raises(Malformed):
+        parse_header(data)
+
+
+@given(st.binary(max_size=200))
+def test_no_header_bytes_surprise(noise: bytes) -> None:
+    fixed = b"l\x01\0\x01" + struct.pack("<III", 0, 1, len(noise))
+    try:
+        parse_header(fixed + noise + bytes(-len(noise) % 8))
+    except Malformed:
+        return
+
+
+@given(
+    st.sampled_from(["v", "as", "a{sv}", "(sv)", "a(ss)a{sv}", "ay", "g", "o", "av", "h", "d"]),
+    st.binary(max_size=200),
+)
+def test_no_body_bytes_surprise(signature: str, noise: bytes) -> None:
+    header = parse_header(_call(signature, *_placeholders(signature)))
+    try:
+        parse_body(header, noise)
+    except Malformed:
+        return
+
+
+@given(st.integers(0, 400), st.integers(0, 255))
+def test_no_changed_byte_surprises(at: int, value: int) -> None:
+    data = bytearray(_call())
+    data[at % len(data)] = value
+    try:
+        extent = parse_extent(data)
+        header = parse_header(data)
+        parse_body(header, data[extent.header_bytes :])
+    except (Malformed, BrokenFraming):
+        return
+
+
+def _placeholders(signature: str) -> tuple[object, ...]:
+    return {
+        "v": (Variant("s", ""),),
+        "as": ([],),
+        "a{sv}": ({},),
+        "(sv)": (("", Variant("s", "")),),
+        "a(ss)a{sv}": ([], {}),
+        "ay": (b"",),
+        "g": ("",),
+        "o": ("/",),
+        "av": ([],),
+        "h": (0,),
+        "d": (0.0,),
+    }[signature]

@@ -1,0 +1,87 @@
+"""The interface files, and what stands behind them."""
+
+import pytest
+
+from tests.unit.surfaces.dbus.house import TINY, USER, House, make_spec, open_house
+from unified_llm.bus.interface import ChangeSignal, Interface
+from unified_llm.bus.objects import ExportedInterface, variant_of
+from unified_llm.domain.events import ModelStatus
+from unified_llm.domain.lifecycle import ModelState
+from unified_llm.operations.jobs import Details, Job, JobType
+from unified_llm.operations.models import ModelView
+from unified_llm.surfaces.dbus import contract, views
+from unified_llm.surfaces.dbus.generation import Generations
+from unified_llm.surfaces.dbus.verbs import Verbs
+
+# A removed or changed member breaks clients that exist; see the versioning rule in the reference.
+INTERFACES = (contract.MANAGER, contract.MODEL, contract.JOB)
+PROMISED = {
+    contract.MANAGER.name: "Generate GenerateText GetModel ListModels LoadModel UnloadModel "
+    "JobNew JobRemoved ApiFeatures HttpSocketPath LoadedModels NJobs State Version",
+    contract.MODEL.name: "Load Unload Backend ContextTokens Format Id LastError Leases "
+    "LoadProgress LoadProgressValid MemoryBytes SizeBytes State",
+    contract.JOB.name: "Cancel Wait Error Id Progress ProgressValid Result "
+    "StartTimestampMonotonic StartedByUID State Target Type",
+}
+
+
+def verbs_of(house: House) -> Verbs:
+    return Verbs(house.models, house.jobs, Generations(house.inference, house.jobs))
+
+
+async def succeed(job: Job) -> Details:
+    return {"memory_bytes": 7}
+
+
+@pytest.mark.parametrize("interface", INTERFACES, ids=lambda found: found.name)
+def test_the_files_promise_what_they_always_did(interface: Interface) -> None:
+    members = [
+        *sorted(interface.methods),
+        *sorted(interface.signals),
+        *sorted(interface.properties),
+    ]
+    assert members == PROMISED[interface.name].split()
+
+
+async def test_every_member_is_handled_and_none_more() -> None:
+    async with open_house() as house:
+        verbs = verbs_of(house)
+        job = house.jobs.begin(JobType.LOAD, TINY, USER, succeed)
+        view = ModelView(make_spec(TINY), ModelStatus(TINY, ModelState.READY))
+        # ExportedInterface itself refuses a missing or surplus name.
+        ExportedInterface(contract.MODEL, verbs.of_model(TINY), views.model_properties(view))
+        ExportedInterface(contract.JOB, verbs.of_job(job), views.job_properties(job))
+        assert verbs.of_manager().keys() == contract.MANAGER.methods.keys()
+
+
+@pytest.mark.parametrize("interface", INTERFACES, ids=lambda found: found.name)
+def test_every_verb_on_a_model_ends_in_options(interface: Interface) -> None:
+    for method in interface.methods.values():
+        if method.name not in {"GetModel", "Cancel", "Wait"}:
+            assert method.inputs[-1].signature == "a{sv}", method.name
+            assert method.inputs[-1].name == "options", method.name
+
+
+@pytest.mark.parametrize("interface", INTERFACES, ids=lambda found: found.name)
+def test_nothing_can_be_written(interface: Interface) -> None:
+    assert not [found for found in interface.properties.values() if found.is_writable]
+
+
+def test_what_changes_is_not_called_constant() -> None:
+    status = views.status_properties(ModelStatus(TINY, ModelState.READY))
+    for name in (*status, "SizeBytes"):
+        assert contract.MODEL.properties[name].emits is not ChangeSignal.CONST
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        ModelStatus(TINY, ModelState.AVAILABLE),
+        ModelStatus(TINY, ModelState.LOADING, progress=0.123456),
+        ModelStatus(TINY, ModelState.FAILED, last_error=("worker-died", "Signal 11.")),
+    ],
+    ids=lambda status: status.state.value,
+)
+def test_every_status_fits_the_types_of_the_files(status: ModelStatus) -> None:
+    for name, value in views.status_properties(status).items():
+        variant_of(contract.MODEL.properties[name], value)
