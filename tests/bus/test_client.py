@@ -80,7 +80,7 @@ async def test_a_call_without_an_answer_ends_at_its_timeout(shared_bus: PrivateB
         with pytest.raises(faults.BusFault) as caught:
             await client.call(BUS_NAME, ROOT_PATH, MANAGER_INTERFACE, "Wait", timeout=Seconds(0.01))
         assert caught.value.name == faults.NO_REPLY
-        assert not client._awaited
+        assert not client._replies._awaited
         await probe.waiting.acquire()
 
 

@@ -15,6 +15,8 @@ from unified_llm.bus.calls import MAX_CALLS_PER_USER
 from unified_llm.bus.connection import BusConnection, Signal, open_connection
 from unified_llm.bus.names import (
     BUS_NAME,
+    DBUS_NAME,
+    DBUS_PATH,
     INTROSPECTABLE_INTERFACE,
     MANAGER_INTERFACE,
     MODEL_INTERFACE,
@@ -187,6 +189,24 @@ async def test_the_calls_of_a_vanished_caller_are_cancelled(shared_bus: PrivateB
             await probe.waiting.acquire()
             call.cancel()
         await probe.ended.acquire()
+
+
+async def test_nobody_but_the_bus_can_say_that_a_caller_has_vanished(
+    shared_bus: PrivateBus,
+) -> None:
+    async with (
+        open_probe(shared_bus.address) as probe,
+        open_connection(shared_bus.address) as client,
+        open_connection(shared_bus.address) as liar,
+        asyncio.TaskGroup() as tasks,
+    ):
+        call = tasks.create_task(ask(client, "Wait"))
+        await probe.waiting.acquire()
+        lie = ("NameOwnerChanged", "sss", client.unique_name, client.unique_name, "")
+        liar.emit(DBUS_PATH, DBUS_NAME, *lie, to=probe.bus.unique_name)
+        assert await ask(liar, "Echo", "s", "after the lie") == ("after the lie",)
+        assert not call.done()
+        call.cancel()
 
 
 async def test_one_user_cannot_have_more_than_its_share_of_calls_in_flight(
@@ -396,7 +416,7 @@ async def test_private_objects_exist_for_their_user_and_root_alone(shared_bus: P
             for client in (owner, root):
                 (values,) = await client.call(BUS_NAME, *call)
                 assert unwrap(values) == {"State": "done", "Count": 0}
-                assert path in await _managed(client)
+                assert path not in await _managed(client)
             fault = await _fault(stranger, *call)
             nothing = await _fault(stranger, f"{ROOT_PATH}/job/_2", *call[1:])
             assert (fault.name, fault.text.replace("_1", "_2")) == (nothing.name, nothing.text)

@@ -37,6 +37,7 @@ from unified_llm.bus.names import (
 )
 from unified_llm.bus.reading import Incoming
 from unified_llm.bus.values import Variant
+from unified_llm.domain.units import Seconds
 
 pytestmark = pytest.mark.system
 
@@ -57,6 +58,7 @@ def _send_raw(client: BusConnection, data: bytes) -> None:
 # A burst of messages
 
 
+@pytest.mark.slow
 async def test_a_stock_connection_is_lost_by_a_burst(shared_bus: PrivateBus) -> None:
     async with open_stock(shared_bus.address) as bus:
         for _ in range(BURST):
@@ -65,6 +67,7 @@ async def test_a_stock_connection_is_lost_by_a_burst(shared_bus: PrivateBus) -> 
             await bus.wait_for_disconnect()
 
 
+@pytest.mark.slow
 async def test_a_burst_arrives_whole(shared_bus: PrivateBus) -> None:
     async with (
         open_probe(shared_bus.address) as probe,
@@ -79,6 +82,7 @@ async def test_a_burst_arrives_whole(shared_bus: PrivateBus) -> None:
         assert [signal.body for signal in heard] == [(number,) for number in range(BURST)]
 
 
+@pytest.mark.slow
 async def test_a_burst_of_descriptors_arrives_whole(shared_bus: PrivateBus) -> None:
     async with (
         open_probe(shared_bus.address),
@@ -142,6 +146,7 @@ async def test_ours_are_not_inherited(shared_bus: PrivateBus) -> None:
 # Large messages
 
 
+@pytest.mark.slow
 async def test_stock_parses_large_arguments_of_a_method_there_is_not(
     shared_bus: PrivateBus,
 ) -> None:
@@ -159,6 +164,7 @@ async def test_stock_parses_large_arguments_of_a_method_there_is_not(
         assert parsed == [512 * 1024 // 8]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("member", "signature"), [("Nope", "as"), ("Echo", "as"), ("Echo", "s"), ("Any", "v")]
 )
@@ -170,30 +176,25 @@ async def test_thirty_mebibytes_are_refused_unread_while_others_are_answered(
         open_probe(shared_bus.address) as probe,
         open_connection(shared_bus.address) as client,
         open_connection(shared_bus.address) as other,
+        asyncio.TaskGroup() as tasks,
     ):
         name = probe.bus.unique_name
-        refused: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        client._awaited[7777] = _awaited(refused)
-        _send_raw(client, raw_call(7777, member, signature, body))
+        data = raw_call(7777, member, signature, body)
+        refused = tasks.create_task(
+            client._replies.wait(7777, BUS_NAME, Seconds(30), lambda: _send_raw(client, data))
+        )
         answered = 0
-        async with asyncio.timeout(30):
-            while not refused.done():
-                assert await ask(other, "Echo", "s", "x") == ("x",)
-                answered += 1
+        while not refused.done():
+            assert await ask(other, "Echo", "s", "x") == ("x",)
+            answered += 1
         assert answered
-        assert refused.result().header.error_name in (
+        assert (reply := refused.result()) is not None
+        assert reply.header.error_name in (
             faults.LIMITS_EXCEEDED,
             faults.INVALID_ARGS,
             faults.UNKNOWN_METHOD,
         )
-        del client._awaited[7777]
         assert probe.bus.unique_name == name
-
-
-def _awaited(reply: "asyncio.Future[Any]") -> Any:
-    from unified_llm.bus.connection import _Awaited
-
-    return _Awaited(BUS_NAME, reply)
 
 
 # A flood

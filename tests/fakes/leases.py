@@ -1,6 +1,6 @@
 """Leases that are granted at once, and counted."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from unified_llm.domain.errors import UnifiedLlmError
@@ -10,11 +10,13 @@ from unified_llm.domain.units import Seconds
 
 
 class FakeLeases:
-    """Implements domain.ports.Leases. `refusal` is raised instead of granting."""
+    """Implements domain.ports.Leases. `refusal` is raised instead of granting; `on_grant` is
+    called as each wait ends."""
 
     def __init__(self, generation: int = 1) -> None:
         self.generation = generation
         self.refusal: UnifiedLlmError | None = None
+        self.on_grant: Callable[[], None] = lambda: None
         self.granted = 0
         self.out = 0
 
@@ -24,6 +26,7 @@ class FakeLeases:
     ) -> AsyncIterator[Lease]:
         if self.refusal is not None:
             raise self.refusal
+        self.on_grant()
         self.granted += 1
         self.out += 1
         try:

@@ -25,7 +25,6 @@ class FakeTimers:
     def now(self) -> Instant:
         return self._now
 
-    @property
     def next_due(self) -> Instant | None:
         """When the next deadline passes; None if nothing waits for time at all."""
         return min(self._waiting.values(), default=None)
@@ -47,7 +46,7 @@ class FakeTimers:
         """Move the clock, stopping at each deadline on the way as real time would."""
         await settle()
         end = Instant(self._now + seconds)
-        while (due := self.next_due) is not None and due <= end:
+        while (due := self.next_due()) is not None and due <= end:
             self._now = max(self._now, due)
             self._fire()
             await settle()

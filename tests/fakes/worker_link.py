@@ -25,7 +25,7 @@ class FakeChildProcess:
 
     def __init__(self, on_end: Callable[[], None], *, obeys_terminate: bool) -> None:
         self.signals: list[str] = []
-        self._on_end = on_end
+        self.on_end = on_end
         self._obeys_terminate = obeys_terminate
         self._ending: Ending | None = None
         self._exited = asyncio.Event()
@@ -51,7 +51,7 @@ class FakeChildProcess:
         if self._ending is None:
             self._ending = Ending(returncode)
             self._exited.set()
-            self._on_end()
+            self.on_end()
 
 
 class FakeFrameChannel:

@@ -201,6 +201,7 @@ async def test_a_request_that_will_not_stop_takes_its_worker_with_it(tmp_path: P
             # A Cancel that overtakes the first step finds nothing that hangs yet.
             await _leave_after(it, patience)
             patience *= 2
+            await asyncio.sleep(0.01)
         await it.reports.until("memory_returned", 1)
         assert it.reports.of(1) == DIED
         assert "did not stop a cancelled request" in str(it.reports.value("worker_died", 1))

@@ -22,9 +22,9 @@ from unified_llm.bus import encoding, faults
 from unified_llm.bus.decoding import Header, Kind
 from unified_llm.bus.handshake import connect, system_bus_address
 from unified_llm.bus.names import DBUS_NAME, DBUS_PATH, PEER_INTERFACE
-from unified_llm.bus.reading import Incoming, Problem
+from unified_llm.bus.reading import Incoming
+from unified_llm.bus.replies import Replies, values_of
 from unified_llm.bus.stream import MessageStream
-from unified_llm.bus.values import from_body
 from unified_llm.domain.ports import Unsubscribe
 from unified_llm.domain.units import Seconds
 
@@ -39,7 +39,6 @@ VANISHED_RULE: Final = (
 so there is no race with a caller that leaves and no limit on how many are watched."""
 
 _FLUSH_SECONDS: Final = 1.0
-_MAX_SERIAL: Final = 2**32 - 1
 _DO_NOT_QUEUE: Final = 4
 _PRIMARY_OWNER: Final = 1
 
@@ -70,19 +69,6 @@ VanishedCallback = Callable[[str], None]
 LostCallback = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class _Awaited:
-    """A call without a reply so far; the result None means that the bus is lost."""
-
-    destination: str
-    reply: "asyncio.Future[Incoming | None]"
-
-    def accepts(self, header: Header) -> bool:
-        # Replies to a well-known name come from the unique name behind it.
-        is_unique = self.destination.startswith(":")
-        return not is_unique or header.sender in (self.destination, DBUS_NAME)
-
-
 class BusConnection:
     """Calls, signals and names on one connection; made by `open_connection`.
 
@@ -91,10 +77,9 @@ class BusConnection:
 
     def __init__(self) -> None:
         self.unique_name = ""
-        self._serial = 0
         self._stream: MessageStream | None = None
         self._server: CallServer | None = None
-        self._awaited: dict[int, _Awaited] = {}
+        self._replies = Replies()
         self._listeners: dict[tuple[str, str], list[tuple[str, SignalCallback]]] = {}
         self._on_lost_callbacks: list[LostCallback] = []
         self._lost_because = "not connected"
@@ -118,7 +103,7 @@ class BusConnection:
         flags: those of `encoding`.
         Raises BusFault: what the other end answered, NoReply, Disconnected or InvalidSignature.
         """
-        serial = self._next_serial()
+        serial = self._replies.next_serial()
         frame = encoding.encode_call(
             serial,
             destination=destination,
@@ -129,20 +114,24 @@ class BusConnection:
             values=values,
             flags=flags,
         )
-        reply = await self._await_reply(serial, destination, frame, timeout)
+        reply = None
+        if not self._closed.is_set():
+            reply = await self._replies.wait(
+                serial, destination, timeout, lambda: self._send(frame)
+            )
         if reply is None:
             raise faults.BusFault(faults.DISCONNECTED, f"Off the bus: {self._lost_because}.")
-        return _values_of(reply, expects)
+        return values_of(reply, expects)
 
     def begin_reply(self, call: Header, signature: str, *values: object) -> None:
         """Answer `call`; descriptors stay the caller's. Raises TooLarge, TypeError, ValueError."""
         if not call.flags & encoding.NO_REPLY_EXPECTED:
-            self._send(encoding.encode_return(self._next_serial(), call, signature, values))
+            self._send(encoding.encode_return(self._replies.next_serial(), call, signature, values))
 
     def begin_error(self, call: Header, name: str, text: str) -> None:
         """Refuse `call`."""
         if not call.flags & encoding.NO_REPLY_EXPECTED:
-            self._send(encoding.encode_error(self._next_serial(), call, name, text))
+            self._send(encoding.encode_error(self._replies.next_serial(), call, name, text))
 
     def emit(
         self,
@@ -156,7 +145,7 @@ class BusConnection:
         """Send a signal to everybody on the bus, or to the unique name `to` alone."""
         self._send(
             encoding.encode_signal(
-                self._next_serial(),
+                self._replies.next_serial(),
                 path=path,
                 interface=interface,
                 member=member,
@@ -267,31 +256,6 @@ class BusConnection:
         if self._stream is not None:
             self._stream.send(frame)
 
-    def _next_serial(self) -> int:
-        self._serial = self._serial % _MAX_SERIAL + 1
-        return self._serial
-
-    async def _await_reply(
-        self, serial: int, destination: str, frame: encoding.Frame, timeout: Seconds
-    ) -> Incoming | None:
-        if self._closed.is_set():
-            return None
-        awaited = _Awaited(destination, asyncio.get_running_loop().create_future())
-        self._awaited[serial] = awaited
-        self._send(frame)
-        try:
-            async with asyncio.timeout(timeout):
-                return await awaited.reply
-        except TimeoutError as exc:
-            raise faults.BusFault(
-                faults.NO_REPLY, f"{destination} has sent no reply in {timeout:g} s."
-            ) from exc
-        except asyncio.CancelledError:
-            _close_unclaimed(awaited.reply)
-            raise
-        finally:
-            del self._awaited[serial]
-
     def _wants_body(self, header: Header) -> bool:
         match header.kind:
             case Kind.CALL:
@@ -299,7 +263,7 @@ class BusConnection:
             case Kind.SIGNAL:
                 return bool(self._listening(header))
             case _:
-                return self._awaiting(header) is not None
+                return self._replies.is_awaited(header)
 
     def _on_message(self, incoming: Incoming) -> None:
         match incoming.header.kind:
@@ -308,7 +272,7 @@ class BusConnection:
             case Kind.SIGNAL:
                 self._on_signal(incoming)
             case _:
-                self._on_reply(incoming)
+                self._replies.deliver(incoming)
 
     def _on_call(self, incoming: Incoming) -> None:
         if self._server is not None:
@@ -328,29 +292,16 @@ class BusConnection:
         for callback in self._listening(header):
             callback(signal)
 
-    def _on_reply(self, incoming: Incoming) -> None:
-        awaited = self._awaiting(incoming.header)
-        if awaited is None or awaited.reply.done():
-            incoming.close_fds()
-        else:
-            awaited.reply.set_result(incoming)
-
     def _listening(self, header: Header) -> list[SignalCallback]:
         entries = self._listeners.get((header.interface, header.member), [])
         return [callback for sender, callback in entries if sender == header.sender]
-
-    def _awaiting(self, header: Header) -> _Awaited | None:
-        awaited = self._awaited.get(header.reply_serial)
-        return awaited if awaited is not None and awaited.accepts(header) else None
 
     def _on_lost(self, reason: str) -> None:
         if self._closed.is_set():
             return
         self._lost_because = reason
         self._closed.set()
-        for awaited in self._awaited.values():
-            if not awaited.reply.done():
-                awaited.reply.set_result(None)
+        self._replies.end()
         for callback in list(self._on_lost_callbacks):
             callback(reason)
 
@@ -369,42 +320,7 @@ async def open_connection(address: str | None = None) -> AsyncIterator[BusConnec
         await bus.end()
 
 
-def _values_of(reply: Incoming, expects: str | None) -> tuple[object, ...]:
-    header = reply.header
-    if reply.body is None:
-        reply.close_fds()
-        problem = reply.problem or Problem.MALFORMED
-        raise faults.BusFault(faults.LIMITS_EXCEEDED, f"The reply of {header.sender} is {problem}.")
-    if header.kind is Kind.ERROR:
-        reply.close_fds()
-        text = str(reply.body[0]) if header.signature.startswith("s") else header.error_name
-        raise faults.BusFault(header.error_name, text)
-    if expects is not None and header.signature != expects:
-        reply.close_fds()
-        raise faults.BusFault(
-            faults.INVALID_SIGNATURE,
-            f"The reply of {header.sender} is {header.signature!r}, not {expects!r}.",
-        )
-    return _claim(reply)
-
-
-def _claim(reply: Incoming) -> tuple[object, ...]:
-    try:
-        values = from_body(reply.header.signature, reply.body or (), reply.fds)
-    except ValueError as exc:
-        reply.close_fds()
-        raise faults.BusFault(faults.INVALID_SIGNATURE, str(exc)) from exc
-    if "h" not in reply.header.signature:
-        reply.close_fds()
-    return values
-
-
 def _tell(callback: VanishedCallback, signal: Signal) -> None:
     name, _old_owner, new_owner = signal.body
     if not new_owner:
         callback(cast("str", name))
-
-
-def _close_unclaimed(reply: "asyncio.Future[Incoming | None]") -> None:
-    if not reply.cancelled() and reply.done() and (incoming := reply.result()) is not None:
-        incoming.close_fds()

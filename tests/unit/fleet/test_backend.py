@@ -17,7 +17,7 @@ from unified_llm.domain.errors import (
     WorkerDied,
 )
 from unified_llm.domain.ports import Lease
-from unified_llm.domain.units import Instant, Tokens
+from unified_llm.domain.units import Seconds, Tokens
 from unified_llm.fleet.backend import Deadlines, LocalBackend
 from unified_llm.fleet.generation_stream import GenerationStream, Order
 from unified_llm.fleet.poison import Quarantine
@@ -30,7 +30,7 @@ class OneStream:
     def __init__(self) -> None:
         self.stream = GenerationStream(1, b"")
         self.orders: list[Order] = []
-        self.is_open = False
+        self.open_streams = 0
 
     def open_stream(
         self, lease: Lease, order: Order
@@ -40,11 +40,11 @@ class OneStream:
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[GenerationStream]:
-        self.is_open = True
+        self.open_streams += 1
         try:
             yield self.stream
         finally:
-            self.is_open = False
+            self.open_streams = 0
 
 
 class Scene:
@@ -103,7 +103,7 @@ async def test_frames_become_events_with_their_times(scene: Scene) -> None:
     assert scene.heard == [
         TextDelta("ab"),
         TextDelta("c"),
-        Finished(FinishReason.LENGTH, usage, first_token=2.0, total=2.5),
+        Finished(FinishReason.LENGTH, usage, first_token=Seconds(2.0), total=Seconds(2.5)),
     ]
     assert scene.worker.orders[0].principal == "uid:1000"
     assert scene.leases.out == 0
@@ -144,18 +144,16 @@ async def test_a_quarantined_request_loads_no_model(scene: Scene) -> None:
 async def test_a_request_charged_while_it_waited_reaches_no_worker(scene: Scene) -> None:
     fingerprint = scene.quarantine.fingerprint(request())
 
-    class SlowLeases(FakeLeases):
-        def lease(self, *args: object, **more: object) -> AbstractAsyncContextManager[Lease]:
-            for _ in range(2):
-                scene.quarantine.charge(fingerprint, Instant(1000.0))
-            return super().lease(*args, **more)  # type: ignore[arg-type]
+    def charge_twice() -> None:
+        for _ in range(2):
+            scene.quarantine.charge(fingerprint, scene.timers.now())
 
-    leases = SlowLeases()
-    scene.backend = LocalBackend(leases, scene.worker, scene.quarantine, scene.timers, Deadlines())
+    scene.leases.on_grant = charge_twice
     await scene.listen()
     assert isinstance(scene.error, Quarantined)
     assert scene.worker.orders == []
-    assert leases.out == 0
+    assert scene.leases.granted == 1
+    assert scene.leases.out == 0
 
 
 async def test_no_text_in_time_is_a_timeout(scene: Scene) -> None:
@@ -167,7 +165,7 @@ async def test_no_text_in_time_is_a_timeout(scene: Scene) -> None:
         await scene.timers.advance(0.2)
     assert isinstance(scene.error, RequestTimedOut)
     assert "No text came within 30 s" in str(scene.error)
-    assert not scene.worker.is_open
+    assert scene.worker.open_streams == 0
     assert scene.leases.out == 0
 
 
@@ -206,8 +204,8 @@ async def test_a_caller_that_leaves_in_the_middle_leaves_nothing_behind(scene: S
     async with scene.backend.chat(request(), CALLER) as events:
         async for _ in events:
             break
-        assert scene.worker.is_open
-    assert not scene.worker.is_open
+        assert scene.worker.open_streams == 1
+    assert scene.worker.open_streams == 0
     assert scene.leases.out == 0
 
 
@@ -215,8 +213,8 @@ async def test_a_cancelled_caller_leaves_nothing_behind(scene: Scene) -> None:
     async with asyncio.TaskGroup() as group:
         listening = group.create_task(scene.listen())
         await settle()
-        assert scene.worker.is_open
+        assert scene.worker.open_streams == 1
         listening.cancel()
-    assert not scene.worker.is_open
+    assert scene.worker.open_streams == 0
     assert scene.leases.out == 0
-    assert scene.timers.next_due is None
+    assert scene.timers.next_due() is None

@@ -2,7 +2,12 @@ import logging
 
 import pytest
 
-from unified_llm.domain.errors import ConfigurationError, InternalError, concrete_errors
+from unified_llm.domain.errors import (
+    ConfigurationError,
+    InternalError,
+    UnifiedLlmError,
+    concrete_errors,
+)
 from unified_llm.fleet.faults import error_of, shown
 from unified_llm.worker.protocol import Failed
 
@@ -12,7 +17,7 @@ def failed(code: str, message: str = "it is so") -> Failed:
 
 
 @pytest.mark.parametrize("error", concrete_errors())
-def test_every_code_of_the_domain_has_its_error(error: type) -> None:
+def test_every_code_of_the_domain_has_its_error(error: type[UnifiedLlmError]) -> None:
     found = error_of(failed(error.code))
     if error in (ConfigurationError, InternalError):
         assert type(found) is InternalError

@@ -48,18 +48,21 @@ async def test_a_waiting_reader_is_woken_by_a_frame_and_by_a_death() -> None:
         await stream.next_frame()
 
 
+def overfull_and_ended(stream: GenerationStream) -> tuple[bool, bool]:
+    return stream.is_overfull, stream.has_ended
+
+
 async def test_a_reader_that_does_not_read_is_cut_off_and_what_comes_later_is_dropped() -> None:
     stream = GenerationStream(1, b"")
     stream.put(delta("x" * MAX_UNREAD_CHARACTERS))
-    assert not stream.is_overfull
+    assert overfull_and_ended(stream) == (False, False)
     stream.put(delta("x"))
-    assert stream.is_overfull
+    assert overfull_and_ended(stream) == (True, False)
     stream.cut_off()
-    assert not stream.is_overfull
-    assert not stream.has_ended
+    assert overfull_and_ended(stream) == (False, False)
     stream.put(delta("more"))
     stream.put(done())
-    assert stream.has_ended
+    assert overfull_and_ended(stream) == (False, True)
     with pytest.raises(RequestTimedOut):
         await stream.next_frame()
 

@@ -20,10 +20,8 @@ from unified_llm.worker.protocol import (
 BEAT = Heartbeat(steps_done=0, busy_seconds=0.0, active=0, waiting=0)
 
 
-async def load(worker: FakeWorkerLink, progress: list[float] | None = None) -> Loaded:
-    return await load_model(
-        worker.link, PLACEMENT, [].append if progress is None else progress.append
-    )
+async def load(worker: FakeWorkerLink) -> Loaded:
+    return await load_model(worker.link, PLACEMENT, lambda _: None)
 
 
 async def failure_after(*said: FromWorker | WorkerDied | None, returncode: int = -9) -> str:
@@ -37,9 +35,10 @@ async def failure_after(*said: FromWorker | WorkerDied | None, returncode: int =
 
 
 async def test_a_model_is_loaded_from_the_inherited_descriptor() -> None:
-    worker, progress = FakeWorkerLink(FakeTimers()), []
+    worker = FakeWorkerLink(FakeTimers())
+    progress: list[float] = []
     worker.channel.say(hello(), Progress(fraction=0.0), BEAT, Progress(fraction=1.0), loaded())
-    assert await load(worker, progress) == loaded()
+    assert await load_model(worker.link, PLACEMENT, progress.append) == loaded()
     assert progress == [0.0, 1.0]
     assert worker.channel.sent == [
         Load(model="tiny", path="/proc/self/fd/7", context_tokens=512, slots=2, threads=1)

@@ -101,6 +101,19 @@ async def test_a_death_fails_every_open_stream_with_its_cause_and_charges_them()
         assert "SIGKILL" in scene.departure.error.message
 
 
+async def test_a_finish_still_in_the_channel_when_the_process_ends_counts() -> None:
+    async with serving() as scene:
+        scene.fake.process.on_end = lambda: None
+        async with scene.worker.open_stream(order()) as stream:
+            scene.fake.process.end(-9)
+            await settle()
+            scene.say(done(1), None)
+            assert await stream.next_frame() == done(1)
+        await settle()
+        assert scene.departure is not None
+        assert scene.departure.victims == frozenset()
+
+
 async def test_a_dead_worker_takes_no_request() -> None:
     async with serving() as scene:
         scene.fake.process.end(-11)
@@ -199,14 +212,14 @@ async def test_a_daemon_that_was_frozen_reads_before_it_judges() -> None:
 
 async def test_an_idle_worker_sets_no_timer() -> None:
     async with serving() as scene:
-        assert scene.timers.next_due is None
+        assert scene.timers.next_due() is None
         async with scene.worker.open_stream(order()):
             await settle()
-            assert scene.timers.next_due is not None
+            assert scene.timers.next_due() is not None
             scene.say(done(1))
             await settle()
         await scene.timers.advance(40)
-        assert scene.timers.next_due is None
+        assert scene.timers.next_due() is None
 
 
 @pytest.mark.parametrize(

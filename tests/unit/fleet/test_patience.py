@@ -27,7 +27,7 @@ def test_an_idle_worker_is_never_looked_at() -> None:
 
 def test_silence_is_complained_of_when_the_limit_is_reached_and_not_before() -> None:
     vigil = vigil_at(100)
-    assert vigil.next_look() == 130
+    assert vigil.next_look() == Instant(130)
     assert vigil.complaint(Instant(129.9)) is None
     assert vigil.complaint(Instant(130)) == "It made no progress for 30 s."
 
@@ -64,7 +64,7 @@ def test_a_cancelled_request_has_its_own_shorter_limit() -> None:
     vigil.on_cancelled(1, Instant(2))
     vigil.on_cancelled(1, Instant(6))
     vigil.on_frame(Instant(6.5))
-    assert vigil.next_look() == 7
+    assert vigil.next_look() == Instant(7)
     assert vigil.complaint(Instant(7)) == "It did not stop a cancelled request within 5 s."
 
 

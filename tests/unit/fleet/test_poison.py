@@ -8,7 +8,7 @@ from tests.unit.fleet.asking import request
 from unified_llm.domain.chat import Sampling
 from unified_llm.domain.errors import Quarantined
 from unified_llm.domain.models import ModelId
-from unified_llm.domain.units import Instant, Tokens
+from unified_llm.domain.units import Instant, Seconds, Tokens
 from unified_llm.fleet.poison import (
     CHARGES_ALLOWED,
     MAX_REMEMBERED,
@@ -40,7 +40,7 @@ def test_the_second_death_quarantines_and_says_for_how_long() -> None:
     quarantine.charge(b"a", Instant(10))
     with pytest.raises(Quarantined) as refusal:
         quarantine.ensure_allowed(b"a", Instant(110))
-    assert refusal.value.retry_after == 500
+    assert refusal.value.retry_after == Seconds(500)
     assert not is_refused(quarantine, b"b", 110)
 
 

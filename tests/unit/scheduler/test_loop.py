@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.fakes.clock import FakeClock
-from tests.fakes.fleet import FakeWorkers
+from tests.fakes.workers import FakeWorkers
 from tests.unit.scheduler.scenario import ANNA, CAT, CRASH, DOG, GIB, make_spec
 from unified_llm.domain.errors import (
     Closing,

@@ -1,5 +1,6 @@
 """The core against every order of events that hypothesis can think of."""
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -15,6 +16,8 @@ from unified_llm.domain.units import Bytes, Instant, Seconds, Tokens
 from unified_llm.scheduler.core import Scheduler
 from unified_llm.scheduler.effects import Generation, LoadedModel, LoadOutcome, Ticket
 from unified_llm.scheduler.policy import SchedulingPolicy
+
+pytestmark = pytest.mark.slow
 
 Worker = tuple[ModelId, Generation]
 

@@ -55,6 +55,7 @@ Written by `python -m unified_llm.surfaces.dbus.reference` from the interface fi
 Whoever calls is known by the uid and the groups with which they joined the bus; nothing a caller
 says of itself counts. Each caller is told what it may not do with
 `org.freedesktop.DBus.Error.AccessDenied`, and who may; the refusal is recorded in the audit log.
+`busctl` shows "Access denied" in place of any text that comes under this name; `gdbus` shows it.
 
 `busctl` and most other clients wait 25 seconds for a reply. What may take longer is shown with
 `--timeout=300`. In the examples `tiny` is the id of a model, and `$JOB` a job's object path.

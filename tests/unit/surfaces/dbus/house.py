@@ -7,7 +7,7 @@ from pathlib import PurePath
 
 from tests.fakes.backend import FakeBackend
 from tests.fakes.clock import FakeClock
-from tests.fakes.fleet import FakeWorkers
+from tests.fakes.workers import FakeWorkers
 from unified_llm.domain.callers import Caller, Door
 from unified_llm.domain.chat import Finished, FinishReason, TextDelta, Usage
 from unified_llm.domain.events import ModelChanged

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import cast
 
 import pytest
 
@@ -95,7 +96,7 @@ async def call(handler: Callable[..., Awaitable[object]], who: Caller, row: Row)
     context = CallContext(who, "/", f"org.unifiedllm1.{interface}", member, may_interact=False)
     answer = await handler(context, *row.arguments)
     if row.method == "Manager.Generate":
-        _, _, reading = answer  # type: ignore[misc]
+        _, _, reading = cast("tuple[int, str, int]", answer)
         os.close(reading)
 
 

@@ -29,8 +29,8 @@ INTEGERS = {"y": (0, 255), "n": (-(2**15), 2**15 - 1), "q": (0, 2**16 - 1)} | {
 def variants() -> st.SearchStrategy[Variant]:
     """Any variant that the bus could deliver, of the types that matter here and some others."""
     integers = [
-        st.integers(least, most).map(lambda value, kind=kind: Variant(kind, value))
-        for kind, (least, most) in INTEGERS.items()
+        st.builds(Variant, st.just(signature), st.integers(least, most))
+        for signature, (least, most) in INTEGERS.items()
     ]
     simple = [
         st.booleans().map(lambda value: Variant("b", value)),

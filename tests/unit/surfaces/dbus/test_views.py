@@ -1,5 +1,7 @@
 """Facts as property values."""
 
+from typing import cast
+
 import pytest
 
 from tests.unit.surfaces.dbus.house import BIG, TINY, USER, make_spec
@@ -58,7 +60,7 @@ def test_a_loaded_model_shows_what_it_holds() -> None:
 @pytest.mark.parametrize("code", [error.code for error in concrete_errors()])
 def test_every_error_code_has_a_name_on_the_bus(code: str) -> None:
     status = ModelStatus(TINY, ModelState.FAILED, last_error=(code, "It failed."))
-    name, message = views.status_properties(status)["LastError"]  # type: ignore[misc]
+    name, message = cast("tuple[str, str]", views.status_properties(status)["LastError"])
     assert name.startswith(("org.unifiedllm1.Error.", "org.freedesktop.DBus.Error."))
     assert message == "It failed."
 

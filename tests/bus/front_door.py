@@ -1,0 +1,92 @@
+"""Our door on a private bus, and clients of it."""
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import PurePath
+
+from tests.fakes.backend import FakeBackend
+from tests.private_bus import PrivateBus, as_whom
+from tests.unit.surfaces.dbus.house import House, open_house
+from unified_llm.bus.connection import BusConnection, open_connection
+from unified_llm.bus.names import BUS_NAME, MANAGER_INTERFACE, ROOT_PATH
+from unified_llm.surfaces.dbus.door import DbusDoor
+
+SOCKET = PurePath("/run/unified-llm/api.sock")
+
+
+@dataclass(frozen=True, slots=True)
+class FrontDoor:
+    """The door with what is behind it, and the bus it opens on."""
+
+    house: House
+    door: DbusDoor
+    bus: PrivateBus
+
+    async def run(
+        self, *command: str, user: str = "root", group: int | None = None, job: str = ""
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a client as `user`, who is in `group` besides; `$JOB` is `job`."""
+        as_user = as_whom(user) | ({} if group is None else {"extra_groups": (group,)})
+        run = partial(
+            subprocess.run,
+            command,
+            env=self.bus.environment | {"JOB": job},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            cwd="/",
+            **as_user,
+        )
+        return await asyncio.to_thread(run)
+
+    async def busctl(
+        self, member: str, *arguments: str, user: str = "root", group: int | None = None
+    ) -> str:
+        """What busctl prints for a method of the manager, errors included."""
+        found = await self.run(
+            "busctl",
+            "call",
+            BUS_NAME,
+            ROOT_PATH,
+            MANAGER_INTERFACE,
+            member,
+            *arguments,
+            user=user,
+            group=group,
+        )
+        return (found.stdout + found.stderr).strip()
+
+
+@asynccontextmanager
+async def open_front_door(
+    bus: PrivateBus, *, backend: FakeBackend | None = None, obedient: bool = True
+) -> AsyncIterator[FrontDoor]:
+    """The door as the daemon opens it: everything exported first, then the name."""
+    async with (
+        open_house(backend=backend, obedient=obedient) as house,
+        open_connection(bus.address) as connection,
+        DbusDoor(
+            connection,
+            models=house.models,
+            inference=house.inference,
+            jobs=house.jobs,
+            status=house.status,
+            watch=house.watch,
+            version="1.2.3",
+            http_socket_path=SOCKET,
+        ) as door,
+    ):
+        await connection.request_name(BUS_NAME)
+        yield FrontDoor(house, door, bus)
+
+
+async def ask(
+    client: BusConnection, member: str, signature: str, *values: object
+) -> tuple[object, ...]:
+    """Call a method of the manager."""
+    return await client.call(BUS_NAME, ROOT_PATH, MANAGER_INTERFACE, member, signature, *values)
