@@ -6,6 +6,7 @@ value's length as 64-bit little-endian, the value, and a newline.
 
 import socket
 from pathlib import Path
+from typing import Self
 
 from tests.whole_daemon import PATIENCE
 
@@ -46,7 +47,7 @@ class JournalSocket:
             if "UNIFIED_LLM_ACTION" in entry:
                 return entry
 
-    def __enter__(self) -> "JournalSocket":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

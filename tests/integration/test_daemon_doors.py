@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -34,16 +35,18 @@ def open_client(daemon: WholeDaemon) -> Iterator[openai.OpenAI]:
 def test_a_killed_worker_is_one_error_event_and_the_next_request_succeeds() -> None:
     with open_daemon() as daemon, open_client(daemon) as client:
         received: list[str] = []
-        with (
-            pytest.raises(openai.APIError) as failure,
-            client.chat.completions.create(model="tiny", messages=SLOW, stream=True) as stream,
-        ):
-            for chunk in stream:
-                if chunk.choices and chunk.choices[0].delta.content:
-                    received.append(chunk.choices[0].delta.content)
-                if len(received) == 3:
-                    (worker,) = daemon.workers()
-                    os.kill(worker, signal.SIGKILL)
+
+        def read_and_kill() -> None:
+            with client.chat.completions.create(model="tiny", messages=SLOW, stream=True) as stream:
+                for chunk in stream:
+                    if chunk.choices and chunk.choices[0].delta.content:
+                        received.append(chunk.choices[0].delta.content)
+                    if len(received) == 3:
+                        (worker,) = daemon.workers()
+                        os.kill(worker, signal.SIGKILL)
+
+        with pytest.raises(openai.APIError) as failure:
+            read_and_kill()
         assert received[:3] == ["1 ", "2 ", "3 "]
         assert "SIGKILL" in failure.value.message
         answer = client.chat.completions.create(
@@ -123,14 +126,9 @@ def test_a_gigabyte_of_prompt_is_refused_before_it_is_all_sent() -> None:
     with open_daemon() as daemon, daemon.open_http() as http:
         answer = http.post("/v1/chat/completions", content=gigabyte())
         assert answer.status_code == 413
-        resident = int(
-            next(
-                line.split()[1]
-                for line in open(f"/proc/{daemon.process.pid}/status")
-                if line.startswith("VmHWM")
-            )
-        )
-        assert resident < 200 * 1024
+        status = Path(f"/proc/{daemon.process.pid}/status").read_text()
+        (peak,) = [line for line in status.splitlines() if line.startswith("VmHWM")]
+        assert int(peak.split()[1]) < 200 * 1024
 
 
 def busctl(daemon: WholeDaemon, *words: str, user: str | None = None) -> tuple[int, str]:
@@ -169,9 +167,8 @@ def test_a_stranger_may_look_but_neither_generate_nor_load_and_it_is_recorded() 
             ("LoadModel", "sa{sv}", "tiny", "0"),
             ("UnloadModel", "sa{sv}", "tiny", "0"),
         ):
-            code, said = busctl(daemon, *words, user="nobody")
-            assert code != 0
-            assert "uid 65534 may not" in said, (words, said)
+            # busctl has words of its own for this one error.
+            assert busctl(daemon, *words, user="nobody") == (1, "Call failed: Access denied")
         refusals = daemon.audit()
         assert [record["UNIFIED_LLM_CODE"] for record in refusals] == ["not-permitted"] * 4
         assert {record["UNIFIED_LLM_UID"] for record in refusals} == {"65534"}
@@ -211,14 +208,15 @@ def test_a_request_that_kills_workers_is_quarantined() -> None:
 
 
 def test_a_worker_that_hangs_is_replaced() -> None:
-    with open_daemon({"worker": {"engine": "fake", "stall_seconds": 1}}) as daemon:
-        with daemon.open_http() as http:
-            body = {"model": "tiny", "messages": [{"role": "user", "content": "!hang"}]}
-            answer = http.post("/v1/chat/completions", json=body)
-            assert answer.json()["error"]["code"] == "worker-died"
-            assert "no progress" in answer.json()["error"]["message"]
-            fine = body | {"messages": [{"role": "user", "content": "Hello"}]}
-            assert http.post("/v1/chat/completions", json=fine).status_code == 200
+    settings = {"worker": {"engine": "fake", "stall_seconds": 5}}
+    with open_daemon(settings) as daemon, daemon.open_http() as http:
+        body = {"model": "tiny", "messages": [{"role": "user", "content": "!hang"}]}
+        answer = http.post("/v1/chat/completions", json=body)
+        assert answer.json()["error"]["code"] == "worker-died"
+        assert "no progress" in answer.json()["error"]["message"]
+        fine = body | {"messages": [{"role": "user", "content": "Hello"}]}
+        second = http.post("/v1/chat/completions", json=fine)
+        assert second.status_code == 200, (second.text, daemon.log())
 
 
 def test_an_idle_model_leaves_after_its_keep_alive() -> None:

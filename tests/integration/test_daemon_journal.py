@@ -103,5 +103,5 @@ def test_no_prompt_and_no_answer_reaches_the_log_even_at_debug(tmp_path: Path) -
                 seen.append(journal.socket.recv(1 << 20))
         except BlockingIOError:
             pass
-    assert len(seen) > 10
+    assert len(seen) > 5
     assert canary.encode() not in b"".join(seen)

@@ -1,37 +1,29 @@
 """The house, in the order it is built; it is taken down in the reverse.
 
 Reading `open_house` from top to bottom is reading the start order. Nothing is reachable before the
-last line: the name on the bus is requested, and the socket answers, when everything behind them is
-there.
+rooms behind the doors are there, and READY is said when both doors answer.
 """
 
 import asyncio
-import logging
-import os
 import random
 import secrets
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
 
+from unified_llm.app import terms
 from unified_llm.app.catalogue import CatalogueKeeper
 from unified_llm.bus.connection import BusConnection, open_connection
 from unified_llm.bus.names import BUS_NAME
 from unified_llm.domain.events import ModelChanged
-from unified_llm.domain.units import Bytes
-from unified_llm.fleet.backend import Deadlines, LocalBackend
+from unified_llm.fleet.backend import LocalBackend
 from unified_llm.fleet.launcher import Launcher
 from unified_llm.fleet.oom import OomKills, find_memory_events
-from unified_llm.fleet.patience import Patience
 from unified_llm.fleet.poison import Quarantine
 from unified_llm.fleet.process import Launch
 from unified_llm.fleet.supervisor import Fleet
 from unified_llm.fleet.timers import LoopTimers
 from unified_llm.guard.audit import Audit, AuditDevice
-from unified_llm.guard.peers import find_group
-from unified_llm.guard.permissions import ADMIN_GROUP, USER_GROUP, Permissions
-from unified_llm.hardware.ram import usable_ram
 from unified_llm.host.activation import InheritedSockets
 from unified_llm.host.clock import MonotonicClock
 from unified_llm.operations.gate import Gate
@@ -41,52 +33,84 @@ from unified_llm.operations.models import Models
 from unified_llm.operations.status import Status
 from unified_llm.operations.watch import Watch
 from unified_llm.scheduler.loop import SchedulerLoop
-from unified_llm.scheduler.policy import SchedulingPolicy
-from unified_llm.settings.schema import Settings, SocketSettings
+from unified_llm.settings.schema import Settings
 from unified_llm.surfaces.dbus.door import DbusDoor
 from unified_llm.surfaces.http.app import create_app
-from unified_llm.surfaces.http.limits import HttpLimits
 from unified_llm.surfaces.http.listener import open_listener
 from unified_llm.surfaces.http.server import HttpDoor
 
-_log = logging.getLogger(__name__)
 
-RAM_SHARE: Final = 0.8
-# Where the machine does not say what it has; enough for a small model.
-_RAM_UNKNOWN: Final = Bytes(1024**3)
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the house is built from. device: where the audit log goes."""
+
+    settings: Settings
+    device: AuditDevice
+    inherited: InheritedSockets
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """Everything behind the doors, at work."""
+
+    watch: Watch
+    scheduler: SchedulerLoop
+    jobs: Jobs
+    models: Models
+    catalogue: CatalogueKeeper
+    inference: Inference
+    status: Status
+
+
+@dataclass(frozen=True, slots=True)
+class BusDoor:
+    """The connection, and what is exported on it."""
+
+    bus: BusConnection
+    door: DbusDoor
 
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """What the daemon's own loop needs of the house. bus, dbus: None if D-Bus is off."""
+    """Rooms and doors. dbus: None if D-Bus is off."""
 
-    scheduler: SchedulerLoop
-    status: Status
-    watch: Watch
-    catalogue: CatalogueKeeper
+    rooms: Rooms
     http: HttpDoor
-    bus: BusConnection | None
-    dbus: DbusDoor | None
+    dbus: BusDoor | None
 
 
 @asynccontextmanager
-async def open_house(
-    settings: Settings, device: AuditDevice, inherited: InheritedSockets, version: str
-) -> AsyncIterator[House]:
+async def open_house(plan: Plan) -> AsyncIterator[House]:
     """Everything, open and serving. Raises ConfigurationError or BusFault if a door will not open.
 
     Leaving it ends at once what still runs; `House` has what it takes to drain first.
     """
     async with AsyncExitStack() as stack:
+        rooms = await stack.enter_async_context(_open_rooms(plan))
+        http = await stack.enter_async_context(_open_http(plan, rooms))
+        dbus = None
+        if plan.settings.dbus.enabled:
+            dbus = await stack.enter_async_context(_open_dbus(plan, rooms))
+        await http.opened.wait()
+        rooms.status.doors_opened()
+        if dbus is not None:
+            dbus.door.refresh_state()
+        yield House(rooms, http, dbus)
+
+
+@asynccontextmanager
+async def _open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
+    settings = plan.settings
+    async with AsyncExitStack() as stack:
         clock, timers, watch = MonotonicClock(), LoopTimers(), Watch()
-        audit = stack.enter_context(Audit([device]))
-        permissions = _permissions()
-        gate = Gate(permissions, audit, clock)
+        audit = stack.enter_context(Audit([plan.device]))
+        gate = Gate(terms.permissions(), audit, clock)
 
         quarantine = Quarantine(secrets.token_bytes(32))
         fleet = Fleet(_launcher(settings, timers).open_worker, quarantine, clock)
         scheduler = SchedulerLoop(
-            _policy(settings),
+            terms.scheduling_policy(settings),
             clock=clock,
             workers=fleet,
             on_status=lambda status: watch(ModelChanged(status)),
@@ -99,51 +123,55 @@ async def open_house(
         models = Models(gate, scheduler, jobs, watch, load_limit=settings.scheduler.load_seconds)
         catalogue = CatalogueKeeper(models)
         await catalogue.refresh(settings)
-        backend = LocalBackend(scheduler, fleet, quarantine, timers, _deadlines(settings))
-        inference = Inference(gate, models, backend)
+        backend = LocalBackend(scheduler, fleet, quarantine, timers, terms.deadlines(settings))
         status = Status(
             gate,
             scheduler,
             clock,
-            version=version,
-            complaints=lambda: (*inherited.refused, *catalogue.complaints),
+            version=plan.version,
+            complaints=lambda: (*plan.inherited.refused, *catalogue.complaints),
         )
+        inference = Inference(gate, models, backend)
+        yield Rooms(watch, scheduler, jobs, models, catalogue, inference, status)
 
-        limits = _http_limits(settings.socket)
-        app = create_app(inference, models, status, version=version, limits=limits)
-        listeners = inherited.usable or (
-            stack.enter_context(
-                open_listener(
-                    settings.socket.path,
-                    mode=int(settings.socket.mode, 8),
-                    gid=_socket_group(settings.socket.group),
-                )
-            ),
-        )
-        http = HttpDoor(app, listeners, limits)
-        await stack.enter_async_context(_running(http.run()))
 
-        bus = dbus = None
-        if settings.dbus.enabled:
-            bus = await stack.enter_async_context(open_connection(settings.dbus.address))
-            dbus = await stack.enter_async_context(
-                DbusDoor(
-                    bus,
-                    models=models,
-                    inference=inference,
-                    jobs=jobs,
-                    status=status,
-                    watch=watch,
-                    version=version,
-                    http_socket_path=settings.socket.path,
-                )
+@asynccontextmanager
+async def _open_http(plan: Plan, rooms: Rooms) -> AsyncIterator[HttpDoor]:
+    """On the sockets that systemd handed over, else on one of our own."""
+    limits = terms.http_limits(plan.settings.socket)
+    app = create_app(
+        rooms.inference, rooms.models, rooms.status, version=plan.version, limits=limits
+    )
+    async with AsyncExitStack() as stack:
+        listeners = plan.inherited.usable
+        if not listeners:
+            socket = plan.settings.socket
+            listener = open_listener(
+                socket.path, mode=int(socket.mode, 8), gid=terms.socket_group(socket)
             )
-            await bus.request_name(BUS_NAME)
-        await http.opened.wait()
-        status.doors_opened()
-        if dbus is not None:
-            dbus.refresh_state()
-        yield House(scheduler, status, watch, catalogue, http, bus, dbus)
+            listeners = (stack.enter_context(listener),)
+        door = HttpDoor(app, listeners, limits)
+        await stack.enter_async_context(_running(door.run()))
+        yield door
+
+
+@asynccontextmanager
+async def _open_dbus(plan: Plan, rooms: Rooms) -> AsyncIterator[BusDoor]:
+    async with AsyncExitStack() as stack:
+        bus = await stack.enter_async_context(open_connection(plan.settings.dbus.address))
+        door = DbusDoor(
+            bus,
+            models=rooms.models,
+            inference=rooms.inference,
+            jobs=rooms.jobs,
+            status=rooms.status,
+            watch=rooms.watch,
+            version=plan.version,
+            http_socket_path=plan.settings.socket.path,
+        )
+        await stack.enter_async_context(door)
+        await bus.request_name(BUS_NAME)
+        yield BusDoor(bus, door)
 
 
 @asynccontextmanager
@@ -155,63 +183,10 @@ async def _running(work: Coroutine[object, object, None]) -> AsyncIterator[None]
         task.cancel()
 
 
-def _permissions() -> Permissions:
-    return Permissions(
-        daemon_uid=os.getuid(), user_gid=find_group(USER_GROUP), admin_gid=find_group(ADMIN_GROUP)
-    )
-
-
-def _socket_group(name: str | None) -> int | None:
-    gid = None if name is None else find_group(name)
-    if name is not None and gid is None:
-        _log.warning("there is no group %s: the socket stays with the daemon's own group", name)
-    return gid
-
-
 def _launcher(settings: Settings, timers: LoopTimers) -> Launcher:
     return Launcher(
         Launch(settings.worker.engine),
         timers=timers,
-        patience=Patience(progress=settings.worker.stall_seconds),
+        patience=terms.patience(settings),
         oom=OomKills(find_memory_events()),
-    )
-
-
-def _policy(settings: Settings) -> SchedulingPolicy:
-    scheduler = settings.scheduler
-    return SchedulingPolicy(
-        ram_budget=_ram_budget(settings),
-        queue_limit=scheduler.queue_limit,
-        load_deadline=scheduler.load_seconds,
-        drain_grace=scheduler.drain_seconds,
-        stop_grace=scheduler.stop_seconds,
-    )
-
-
-def _ram_budget(settings: Settings) -> Bytes:
-    if settings.memory.ram_budget_bytes is not None:
-        return settings.memory.ram_budget_bytes
-    usable = usable_ram()
-    return _RAM_UNKNOWN if usable is None else Bytes(int(usable * RAM_SHARE))
-
-
-def _deadlines(settings: Settings) -> Deadlines:
-    requests = settings.requests
-    return Deadlines(
-        queue=settings.scheduler.queue_seconds,
-        first_event=requests.first_event_seconds,
-        between_events=requests.between_events_seconds,
-        total=requests.total_seconds,
-    )
-
-
-def _http_limits(socket: SocketSettings) -> HttpLimits:
-    return HttpLimits(
-        body_bytes=socket.max_body_bytes,
-        head_seconds=socket.head_seconds,
-        body_seconds=socket.body_seconds,
-        idle_seconds=socket.idle_seconds,
-        write_seconds=socket.write_seconds,
-        connections=socket.max_connections,
-        connections_per_uid=socket.max_connections_per_user,
     )

@@ -10,8 +10,9 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Final
 
-from unified_llm.app.compose import House, open_house
+from unified_llm.app.compose import House, Plan, open_house
 from unified_llm.app.logs import set_level
+from unified_llm.bus.connection import BusConnection
 from unified_llm.domain.errors import ConfigurationError
 from unified_llm.domain.events import Event, ModelChanged
 from unified_llm.domain.lifecycle import ModelState
@@ -55,8 +56,8 @@ async def run_daemon(start: Start) -> int:
     """
     wishes: asyncio.Queue[_Wish] = asyncio.Queue()
     with Notifier(start.environment) as notifier, _signals(wishes):
-        inherited = adopt_sockets()
-        async with open_house(start.settings, start.device, inherited, start.version) as house:
+        plan = Plan(start.settings, start.device, adopt_sockets(), start.version)
+        async with open_house(plan) as house:
             life = _Life(start, house, notifier, wishes)
             async with asyncio.TaskGroup() as group:
                 life.follow(group)
@@ -96,15 +97,16 @@ class _Life:
         self._wishes = wishes
         self._states: dict[ModelId, ModelState] = {}
         self._followers: list[asyncio.Task[None]] = []
-        self._unsubscribe = house.watch.subscribe(self._on_event)
+        self._rooms = house.rooms
+        self._unsubscribe = house.rooms.watch.subscribe(self._on_event)
 
     def follow(self, group: asyncio.TaskGroup) -> None:
         """Begin to watch the bus and to feed the watchdog."""
-        bus = self._house.bus
-        probes: dict[str, Probe] = {"scheduler": self._house.scheduler.ping}
-        if bus is not None:
-            probes["bus"] = bus.ping
-            self._followers.append(group.create_task(self._wait_for_loss()))
+        dbus = self._house.dbus
+        probes: dict[str, Probe] = {"scheduler": self._rooms.scheduler.ping}
+        if dbus is not None:
+            probes["bus"] = dbus.bus.ping
+            self._followers.append(group.create_task(self._wait_for_loss(dbus.bus)))
         interval = watchdog_interval(self._start.environment)
         if interval is not None:
             watchdog = Watchdog(interval, MonotonicClock(), self._notifier.alive, probes)
@@ -116,18 +118,16 @@ class _Life:
             follower.cancel()
 
     async def serve(self) -> int:
-        self._notifier.ready(self._house.status.render_line())
-        _log.info("ready: %s", self._house.status.render_line())
+        self._notifier.ready(self._rooms.status.render_line())
+        _log.info("ready: %s", self._rooms.status.render_line())
         while (wish := await self._wishes.get()) is _Wish.RELOAD:
             await self._reload()
         await self._drain()
         return 1 if wish is _Wish.BUS_LOST else 0
 
-    async def _wait_for_loss(self) -> None:
-        if self._house.bus is not None:
-            reason = await self._house.bus.wait_closed()
-            _log.error("the bus is gone: %s", reason)
-            self._wishes.put_nowait(_Wish.BUS_LOST)
+    async def _wait_for_loss(self, bus: BusConnection) -> None:
+        _log.error("the bus is gone: %s", await bus.wait_closed())
+        self._wishes.put_nowait(_Wish.BUS_LOST)
 
     async def _reload(self) -> None:
         """Take what may change from the file; a broken file changes nothing."""
@@ -147,23 +147,23 @@ class _Life:
             _log.warning("changes of %s take effect at the next start", ", ".join(fixed))
         self._settings = settings
         set_level(settings.log.level)
-        await self._house.catalogue.refresh(settings)
-        line = self._house.status.render_line()
+        await self._rooms.catalogue.refresh(settings)
+        line = self._rooms.status.render_line()
         waiting = f"; {', '.join(fixed)} changed and wait for a restart" if fixed else ""
         self._notifier.ready(line + waiting)
 
     async def _drain(self) -> None:
         """Take nothing new, let answers end, then end the rest, each with one terminal event."""
-        house, grace = self._house, self._settings.scheduler.drain_seconds
+        grace = self._settings.scheduler.drain_seconds
         self._notifier.stopping(f"draining for at most {grace:g} s")
         _log.info("draining for at most %g s", grace)
-        house.status.draining_began()
-        if house.dbus is not None and house.bus is not None:
-            house.dbus.refresh_state()
+        self._rooms.status.draining_began()
+        if self._house.dbus is not None:
+            self._house.dbus.door.refresh_state()
         async with asyncio.TaskGroup() as group:
-            group.create_task(house.http.close(grace))
+            group.create_task(self._house.http.close(grace))
             # A little longer, so that a stream ends by the door's word, not by its worker's death.
-            group.create_task(house.scheduler.close(Seconds(grace + 1)))
+            group.create_task(self._rooms.scheduler.close(Seconds(grace + 1)))
 
     def _on_event(self, event: Event) -> None:
         """Keep the line of `systemctl status` true: when a state changes, not with each lease."""
@@ -172,4 +172,4 @@ class _Life:
             if self._states.get(status.id) is status.state:
                 return
             self._states[status.id] = status.state
-        self._notifier.status(self._house.status.render_line())
+        self._notifier.status(self._rooms.status.render_line())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from unified_llm.domain.callers import Caller
 from unified_llm.domain.errors import UnknownModel
 from unified_llm.domain.events import CatalogueChanged, Event, ModelChanged, ModelStatus
-from unified_llm.domain.models import ModelId, ModelSpec
+from unified_llm.domain.models import ModelId, ModelSpec, parse_model_id
 from unified_llm.domain.units import Seconds
 from unified_llm.guard.permissions import Action
 from unified_llm.operations.gate import Gate
@@ -46,9 +46,14 @@ class Models:
             self._watch(CatalogueChanged(frozenset(added), frozenset(removed)))
 
     def spec(self, model: ModelId) -> ModelSpec:
-        """What is known of `model`. Raises UnknownModel, naming the nearest known id."""
+        """What is known of `model`, a name no door has looked at.
+
+        So that a refusal is recorded, whatever the name. Raises InvalidRequest if it can be no
+        model's name, else UnknownModel, naming the nearest known id.
+        """
         found = self._specs.get(model)
         if found is None:
+            parse_model_id(model)
             near = difflib.get_close_matches(model, self._specs, n=1)
             raise UnknownModel(
                 f"There is no model {model!r}.",

@@ -199,9 +199,9 @@ class SchedulerSettings(Section):
         json_schema_extra=_about("requests", "longer queues only turn refusals into timeouts"),
     )
     queue_seconds: Deadline = Field(
-        default=Seconds(30),
-        description="Longest wait of a request for its model to serve it.",
-        json_schema_extra=_about("seconds", "people and HTTP clients give up at about this time"),
+        default=Seconds(300),
+        description="Longest wait of a request for its model to serve it, its loading included.",
+        json_schema_extra=_about("seconds", "a large model from a slow disk takes minutes"),
     )
     load_seconds: Deadline = Field(
         default=Seconds(600),

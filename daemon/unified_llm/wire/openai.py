@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from unified_llm.domain.chat import ChatRequest, Message, Role, Sampling
 from unified_llm.domain.errors import InvalidRequest
-from unified_llm.domain.models import parse_model_id
+from unified_llm.domain.models import ModelId
 from unified_llm.domain.units import Tokens
 from unified_llm.wire.fields import Shape, decode_json, parse_shape
 
@@ -169,7 +169,7 @@ def parse_chat(raw: bytes) -> AskedChat:
     """The chat asked for by a request's body. Raises InvalidRequest."""
     shape = parse_shape(ChatCompletionShape, decode_json(raw))
     request = ChatRequest(
-        model=parse_model_id(shape.model),
+        model=ModelId(shape.model),
         messages=tuple(message.message() for message in shape.messages),
         max_tokens=shape.limit(),
         stop=tuple(shape.stop or ()),

@@ -10,7 +10,7 @@ from functools import partial
 from unified_llm.bus.names import job_path, model_path
 from unified_llm.bus.objects import CallContext, Handler
 from unified_llm.domain.chat import Message, Role
-from unified_llm.domain.models import ModelId, parse_model_id
+from unified_llm.domain.models import ModelId
 from unified_llm.operations.jobs import Job, Jobs
 from unified_llm.operations.models import Models
 from unified_llm.surfaces.dbus import views
@@ -61,14 +61,14 @@ class Verbs:
         return ([views.listed(view) for view in self.models.list(context.caller)],)
 
     async def _get_model(self, context: CallContext, model: str) -> tuple[str]:
-        view = self.models.get(context.caller, parse_model_id(model, parameter="id"))
+        view = self.models.get(context.caller, ModelId(model))
         return (model_path(view.spec.id),)
 
     async def _load_model(self, context: CallContext, model: str, options: Options) -> Began:
-        return await self._load(parse_model_id(model, parameter="id"), context, options)
+        return await self._load(ModelId(model), context, options)
 
     async def _unload_model(self, context: CallContext, model: str, options: Options) -> Began:
-        return await self._unload(parse_model_id(model, parameter="id"), context, options)
+        return await self._unload(ModelId(model), context, options)
 
     async def _load(self, model: ModelId, context: CallContext, options: Options) -> Began:
         parse_options(NoOptions, options)
@@ -82,7 +82,7 @@ class Verbs:
         self, context: CallContext, model: str, messages: list[list[str]], options: Options
     ) -> tuple[int, str, int]:
         chosen = parse_options(GenerateOptions, options)
-        request = chosen.request(parse_model_id(model), parse_messages(messages))
+        request = chosen.request(ModelId(model), parse_messages(messages))
         job, reading = self.generations.begin_stream(context.caller, request)
         return (*_began(job), reading)
 
@@ -92,7 +92,7 @@ class Verbs:
         chosen = parse_options(GenerateTextOptions, options)
         before = () if chosen.system is None else (Message(Role.SYSTEM, chosen.system),)
         messages = (*before, Message(Role.USER, prompt))
-        request = chosen.request(parse_model_id(model), messages)
+        request = chosen.request(ModelId(model), messages)
         text, figures = await self.generations.answer(context.caller, request)
         return text, views.variants(figures)
 

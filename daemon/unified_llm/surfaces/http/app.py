@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from unified_llm.domain.events import ModelStatus
-from unified_llm.domain.models import ModelSpec, parse_model_id
+from unified_llm.domain.models import ModelId, ModelSpec
 from unified_llm.operations.gate import new_request_id
 from unified_llm.operations.inference import Inference
 from unified_llm.operations.models import Models, ModelView
@@ -130,7 +130,7 @@ class _Routes:
         """One model, in OpenAI's shape."""
         caller = _peer(request).caller
         return _answer(
-            lambda: encode_model(*_parts(self.catalogue.get(caller, parse_model_id(model))))
+            lambda: encode_model(*_parts(self.catalogue.get(caller, ModelId(model))))
         )
 
     async def create_chat_completion(self, request: Request) -> Response:

@@ -1,0 +1,85 @@
+"""What the settings and the machine mean to each room, in the room's own terms."""
+
+import logging
+import os
+from typing import Final
+
+from unified_llm.domain.units import Bytes
+from unified_llm.fleet.backend import Deadlines
+from unified_llm.fleet.patience import Patience
+from unified_llm.guard.peers import find_group
+from unified_llm.guard.permissions import ADMIN_GROUP, USER_GROUP, Permissions
+from unified_llm.hardware.ram import usable_ram
+from unified_llm.scheduler.policy import SchedulingPolicy
+from unified_llm.settings.schema import Settings, SocketSettings
+from unified_llm.surfaces.http.limits import HttpLimits
+
+_log = logging.getLogger(__name__)
+
+RAM_SHARE: Final = 0.8
+# Where the machine does not say what it has; enough for a small model.
+_RAM_UNKNOWN: Final = Bytes(1024**3)
+
+
+def permissions() -> Permissions:
+    """The table, for this machine's groups and the user we run as."""
+    return Permissions(
+        daemon_uid=os.getuid(), user_gid=find_group(USER_GROUP), admin_gid=find_group(ADMIN_GROUP)
+    )
+
+
+def scheduling_policy(settings: Settings) -> SchedulingPolicy:
+    """The scheduler's limits and deadlines."""
+    scheduler = settings.scheduler
+    return SchedulingPolicy(
+        ram_budget=ram_budget(settings),
+        queue_limit=scheduler.queue_limit,
+        load_deadline=scheduler.load_seconds,
+        drain_grace=scheduler.drain_seconds,
+        stop_grace=scheduler.stop_seconds,
+    )
+
+
+def ram_budget(settings: Settings) -> Bytes:
+    """As set, else a share of what this service may use."""
+    if settings.memory.ram_budget_bytes is not None:
+        return settings.memory.ram_budget_bytes
+    usable = usable_ram()
+    return _RAM_UNKNOWN if usable is None else Bytes(int(usable * RAM_SHARE))
+
+
+def patience(settings: Settings) -> Patience:
+    """How long the fleet waits for a worker."""
+    return Patience(progress=settings.worker.stall_seconds)
+
+
+def deadlines(settings: Settings) -> Deadlines:
+    """How long an answer may take."""
+    requests = settings.requests
+    return Deadlines(
+        queue=settings.scheduler.queue_seconds,
+        first_event=requests.first_event_seconds,
+        between_events=requests.between_events_seconds,
+        total=requests.total_seconds,
+    )
+
+
+def http_limits(socket: SocketSettings) -> HttpLimits:
+    """What a client of the socket may take."""
+    return HttpLimits(
+        body_bytes=socket.max_body_bytes,
+        head_seconds=socket.head_seconds,
+        body_seconds=socket.body_seconds,
+        idle_seconds=socket.idle_seconds,
+        write_seconds=socket.write_seconds,
+        connections=socket.max_connections,
+        connections_per_uid=socket.max_connections_per_user,
+    )
+
+
+def socket_group(socket: SocketSettings) -> int | None:
+    """The gid the socket is given to; None leaves it with the daemon's own group."""
+    gid = None if socket.group is None else find_group(socket.group)
+    if socket.group is not None and gid is None:
+        _log.warning("no group %s: the socket stays with the daemon's own group", socket.group)
+    return gid
