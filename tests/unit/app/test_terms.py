@@ -1,0 +1,61 @@
+"""Settings in the terms of the rooms."""
+
+import json
+from dataclasses import fields
+from typing import Any
+
+from unified_llm.app import terms
+from unified_llm.fleet.backend import Deadlines
+from unified_llm.settings.load import parse_settings
+from unified_llm.settings.schema import Settings
+
+
+def settings(**sections: Any) -> Settings:
+    return parse_settings(json.dumps(sections).encode(), source="test")
+
+
+def test_deadlines_come_from_their_sections() -> None:
+    found = terms.deadlines(
+        settings(
+            scheduler={"queue_seconds": 1},
+            requests={"first_event_seconds": 2, "between_events_seconds": 3, "total_seconds": 4},
+        )
+    )
+    assert (found.queue, found.first_event, found.between_events, found.total) == (1, 2, 3, 4)
+    assert {field.name for field in fields(Deadlines)} == {
+        "queue",
+        "first_event",
+        "prompt_characters_per_second",
+        "between_events",
+        "total",
+    }
+
+
+def test_the_budget_is_what_is_set_or_a_share_of_what_there_is() -> None:
+    assert terms.ram_budget(settings(memory={"ram_budget_bytes": 2**30})) == 2**30
+    assert 0 < terms.ram_budget(settings()) < 2**50
+
+
+def test_the_scheduler_gets_its_limits() -> None:
+    policy = terms.scheduling_policy(
+        settings(
+            scheduler={
+                "queue_limit": 5,
+                "load_seconds": 6,
+                "drain_seconds": 7,
+                "stop_seconds": 8,
+            }
+        )
+    )
+    assert (policy.queue_limit, policy.load_deadline, policy.drain_grace, policy.stop_grace) == (
+        5,
+        6,
+        7,
+        8,
+    )
+
+
+def test_a_missing_group_leaves_the_socket_alone() -> None:
+    assert terms.socket_group(settings(socket={"group": "no-such-group-here"}).socket) is None
+    assert terms.socket_group(settings(socket={"group": None}).socket) is None
+    assert terms.socket_group(settings(socket={"group": "root"}).socket) == 0
