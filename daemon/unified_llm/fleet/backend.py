@@ -1,7 +1,12 @@
 """Answers chats with the models of this machine."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    aclosing,
+    asynccontextmanager,
+)
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,7 +16,12 @@ from unified_llm.domain.errors import RequestTimedOut
 from unified_llm.domain.ports import Lease, Leases
 from unified_llm.domain.units import Instant, Seconds, Tokens, later
 from unified_llm.fleet.faults import error_of
-from unified_llm.fleet.generation_stream import GenerationFrame, GenerationStream, Order
+from unified_llm.fleet.generation_stream import (
+    GenerationFrame,
+    GenerationStream,
+    Order,
+    WorkerLeavingError,
+)
 from unified_llm.fleet.poison import Quarantine
 from unified_llm.fleet.timers import Timers
 from unified_llm.worker.protocol import Delta, Done, Failed
@@ -22,7 +32,11 @@ class Streams(Protocol):
 
     def open_stream(
         self, lease: Lease, order: Order
-    ) -> AbstractAsyncContextManager[GenerationStream]: ...
+    ) -> AbstractAsyncContextManager[GenerationStream]:
+        """Have `order` answered. Raises WorkerLeavingError, on the call or on entering."""
+
+    async def left(self, lease: Lease) -> None:
+        """Wait until the scheduler knows that the lease's worker has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +87,47 @@ class LocalBackend:
         # Asked before, so that no model is loaded for a request that will be refused, and after,
         # as it may have been charged while it waited.
         self._ensure_allowed(order)
-        async with self._leases.lease(
-            request.model, caller.principal, timeout=self._deadlines.queue
-        ) as lease:
-            self._ensure_allowed(order)
-            leased_at = self._timers.now()
-            async with self._streams.open_stream(lease, order) as stream:
-                answer = _Answer(request, stream, self._timers, self._deadlines, leased_at, ends_at)
-                async with aclosing(answer.events()) as events:
-                    yield events
+        async with AsyncExitStack() as stack:
+            stream, leased_at = await self._open_stream(stack, order)
+            answer = _Answer(request, stream, self._timers, self._deadlines, leased_at, ends_at)
+            yield await stack.enter_async_context(aclosing(answer.events()))
+
+    async def _open_stream(
+        self, stack: AsyncExitStack, order: Order
+    ) -> tuple[GenerationStream, Instant]:
+        """A lease and a stream of it, both put on `stack`, and when the lease was granted.
+
+        A worker that is found to be leaving has taken nothing, so the request waits for the next
+        one, as long as it may wait in the queue at all.
+        """
+        give_up_at = later(self._timers.now(), self._deadlines.queue)
+        while True:
+            async with AsyncExitStack() as attempt:
+                timeout = Seconds(max(0.0, give_up_at - self._timers.now()))
+                lease = await attempt.enter_async_context(
+                    self._leases.lease(order.request.model, order.principal, timeout=timeout)
+                )
+                leased_at = self._timers.now()
+                self._ensure_allowed(order)
+                try:
+                    stream = await attempt.enter_async_context(
+                        self._streams.open_stream(lease, order)
+                    )
+                except WorkerLeavingError:
+                    await self._wait_until_left(lease, give_up_at)
+                    continue
+                await stack.enter_async_context(attempt.pop_all())
+                return stream, leased_at
+
+    async def _wait_until_left(self, lease: Lease, give_up_at: Instant) -> None:
+        try:
+            async with self._timers.timeout_at(give_up_at):
+                await self._streams.left(lease)
+        except TimeoutError as error:
+            raise RequestTimedOut(
+                f"{lease.model} had no worker for {self._deadlines.queue:g} s.",
+                hint="Its last one does not end; see the log.",
+            ) from error
 
     def _ensure_allowed(self, order: Order) -> None:
         self._quarantine.ensure_allowed(order.fingerprint, self._timers.now())

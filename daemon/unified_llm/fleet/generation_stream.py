@@ -14,6 +14,10 @@ MAX_UNREAD_CHARACTERS = 256 * 1024
 GenerationFrame = Started | Delta | Done | Failed
 
 
+class WorkerLeavingError(Exception):
+    """The worker is ending and has taken nothing: the request may go to the next one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """A request as it goes to a worker.

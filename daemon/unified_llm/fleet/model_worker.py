@@ -16,7 +16,12 @@ from dataclasses import dataclass
 from unified_llm.domain.errors import ModelFailedToLoad, TooLarge, WorkerDied
 from unified_llm.domain.placement import Placement
 from unified_llm.domain.units import Seconds, later
-from unified_llm.fleet.generation_stream import GenerationFrame, GenerationStream, Order
+from unified_llm.fleet.generation_stream import (
+    GenerationFrame,
+    GenerationStream,
+    Order,
+    WorkerLeavingError,
+)
 from unified_llm.fleet.loading import load_model
 from unified_llm.fleet.patience import Vigil
 from unified_llm.fleet.worker_link import WorkerLink
@@ -92,9 +97,10 @@ class ModelWorker:
     def ask_to_stop(self, grace: Seconds) -> None:
         """Have it go within `grace`; at once if it is still loading, as there is nothing to lose.
 
-        `load` or `serve` tells when it has gone.
+        Asked again, it gets no more time. `load` or `serve` tells when it has gone.
         """
         if self._stop_asked.is_set():
+            self._link.process.kill()
             return
         self._grace = grace
         self._stop_asked.set()
@@ -103,12 +109,12 @@ class ModelWorker:
 
     @asynccontextmanager
     async def open_stream(self, order: Order) -> AsyncIterator[GenerationStream]:
-        """Have `order` answered. Raises WorkerDied, TooLarge.
+        """Have `order` answered. Raises WorkerLeavingError, TooLarge.
 
         Leaving early cancels it and waits for its end, as long as `Patience.cancel` allows.
         """
         if self._verdict is not None or self._stop_asked.is_set() or not self._is_serving:
-            raise WorkerDied(f"The worker of {self._link.model} is ending.", hint="Ask again.")
+            raise WorkerLeavingError
         stream = self._admit(order)
         try:
             await self._send(stream, order)

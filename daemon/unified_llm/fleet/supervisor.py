@@ -7,14 +7,14 @@ its entry, and it reports in the order that scheduler.effects.Reports promises.
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from unified_llm.domain.errors import Closing, ModelFailedToLoad, UnifiedLlmError, WorkerDied
+from unified_llm.domain.errors import Closing, ModelFailedToLoad, UnifiedLlmError
 from unified_llm.domain.models import ModelId, ModelSpec
 from unified_llm.domain.placement import Placement
 from unified_llm.domain.ports import Clock, Lease
 from unified_llm.domain.units import Bytes, Seconds, Tokens
-from unified_llm.fleet.generation_stream import GenerationStream, Order
+from unified_llm.fleet.generation_stream import GenerationStream, Order, WorkerLeavingError
 from unified_llm.fleet.model_worker import Departure, ModelWorker
 from unified_llm.fleet.poison import Quarantine
 from unified_llm.scheduler.effects import Generation, LoadedModel, Reports
@@ -30,6 +30,7 @@ class _Berth:
 
     worker: ModelWorker | None = None
     grace: Seconds | None = None
+    left: asyncio.Event = field(default_factory=asyncio.Event)
 
     def moor(self, worker: ModelWorker) -> None:
         self.worker = worker
@@ -37,7 +38,8 @@ class _Berth:
             worker.ask_to_stop(self.grace)
 
     def ask_to_stop(self, grace: Seconds) -> None:
-        if self.grace is None:
+        """A second call counts only if it leaves less time."""
+        if self.grace is None or grace < self.grace:
             self.grace = grace
             if self.worker is not None:
                 self.worker.ask_to_stop(grace)
@@ -104,8 +106,14 @@ class Fleet:
         """As ModelWorker.open_stream, by the worker that the lease is for."""
         berth = self._berths.get((lease.model, lease.generation))
         if berth is None or berth.worker is None:
-            raise WorkerDied(f"The worker of {lease.model} has ended.", hint="Ask again.")
+            raise WorkerLeavingError
         return berth.worker.open_stream(order)
+
+    async def left(self, lease: Lease) -> None:
+        """Wait until the end of the lease's worker has been reported."""
+        berth = self._berths.get((lease.model, lease.generation))
+        if berth is not None:
+            await berth.left.wait()
 
     def _reporting(self) -> Reports:
         if self._reports is None:
@@ -121,9 +129,11 @@ class Fleet:
     ) -> None:
         try:
             end = await self._live(berth, spec, generation, placement)
-        finally:
             del self._berths[spec.id, generation]
-        self._report_end(spec.id, generation, end)
+            self._report_end(spec.id, generation, end)
+        finally:
+            self._berths.pop((spec.id, generation), None)
+            berth.left.set()
 
     async def _live(
         self, berth: _Berth, spec: ModelSpec, generation: Generation, placement: Placement

@@ -19,7 +19,7 @@ from unified_llm.domain.errors import (
 from unified_llm.domain.ports import Lease
 from unified_llm.domain.units import Seconds, Tokens
 from unified_llm.fleet.backend import Deadlines, LocalBackend
-from unified_llm.fleet.generation_stream import GenerationStream, Order
+from unified_llm.fleet.generation_stream import GenerationStream, Order, WorkerLeavingError
 from unified_llm.fleet.poison import Quarantine
 from unified_llm.worker.protocol import Delta, Done, Failed, Started
 
@@ -31,6 +31,9 @@ class OneStream:
         self.stream = GenerationStream(1, b"")
         self.orders: list[Order] = []
         self.open_streams = 0
+        self.is_leaving = False
+        self.has_left = asyncio.Event()
+        self.waited_for: list[int] = []
 
     def open_stream(
         self, lease: Lease, order: Order
@@ -38,8 +41,14 @@ class OneStream:
         self.orders.append(order)
         return self._open()
 
+    async def left(self, lease: Lease) -> None:
+        self.waited_for.append(lease.generation)
+        await self.has_left.wait()
+
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[GenerationStream]:
+        if self.is_leaving:
+            raise WorkerLeavingError
         self.open_streams += 1
         try:
             yield self.stream
@@ -130,6 +139,46 @@ async def test_a_refused_lease_reaches_no_worker(scene: Scene) -> None:
     await scene.listen()
     assert isinstance(scene.error, QueueFull)
     assert scene.worker.orders == []
+
+
+async def test_a_request_that_meets_a_leaving_worker_goes_to_the_next(scene: Scene) -> None:
+    scene.worker.is_leaving = True
+    async with asyncio.TaskGroup() as group:
+        listening = group.create_task(scene.listen())
+        await settle()
+        assert (scene.worker.waited_for, scene.leases.out) == ([1], 1)
+        scene.worker.is_leaving = False
+        scene.leases.generation = 2
+        scene.worker.has_left.set()
+        await settle()
+        scene.put(Started(id=1, prompt_tokens=1, cached_tokens=0))
+        scene.put(Delta(id=1, text="Hello"))
+        scene.put(
+            Done(
+                id=1,
+                reason=FinishReason.STOP,
+                prompt_tokens=1,
+                completion_tokens=1,
+                cached_tokens=0,
+            )
+        )
+        await listening
+    assert scene.heard[0] == TextDelta("Hello")
+    assert (scene.leases.granted, scene.leases.out) == (2, 0)
+
+
+async def test_a_worker_that_never_leaves_is_not_waited_for_longer_than_the_queue(
+    scene: Scene,
+) -> None:
+    scene.worker.is_leaving = True
+    async with asyncio.TaskGroup() as group:
+        listening = group.create_task(scene.listen())
+        await scene.timers.advance(29)
+        assert not listening.done()
+        await scene.timers.advance(2)
+        await listening
+    assert isinstance(scene.error, RequestTimedOut)
+    assert scene.leases.out == 0
 
 
 async def test_a_quarantined_request_loads_no_model(scene: Scene) -> None:

@@ -15,7 +15,7 @@ from unified_llm.domain.errors import (
     WorkerDied,
 )
 from unified_llm.domain.units import Seconds
-from unified_llm.fleet.generation_stream import MAX_UNREAD_CHARACTERS
+from unified_llm.fleet.generation_stream import MAX_UNREAD_CHARACTERS, WorkerLeavingError
 from unified_llm.fleet.model_worker import Departure, ModelWorker
 from unified_llm.worker.protocol import Delta, Done, Failed, Heartbeat, Started, Stop
 
@@ -118,7 +118,7 @@ async def test_a_dead_worker_takes_no_request() -> None:
     async with serving() as scene:
         scene.fake.process.end(-11)
         await settle()
-        with pytest.raises(WorkerDied):
+        with pytest.raises(WorkerLeavingError):
             async with scene.worker.open_stream(order()):
                 pass
 
@@ -292,7 +292,6 @@ async def test_a_worker_that_does_not_read_is_stopped_as_well() -> None:
 
 async def test_a_worker_that_goes_when_told_gets_no_signal() -> None:
     async with serving() as scene:
-        scene.worker.ask_to_stop(GRACE)
         scene.worker.ask_to_stop(GRACE)
         await settle()
         scene.fake.process.end(0)

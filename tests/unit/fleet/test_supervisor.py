@@ -15,6 +15,7 @@ from unified_llm.domain.errors import Closing, ModelFailedToLoad, Quarantined, W
 from unified_llm.domain.models import ModelId, ModelSpec
 from unified_llm.domain.ports import Lease
 from unified_llm.domain.units import Bytes, Seconds, Tokens
+from unified_llm.fleet.generation_stream import WorkerLeavingError
 from unified_llm.fleet.model_worker import ModelWorker
 from unified_llm.fleet.poison import Quarantine
 from unified_llm.fleet.supervisor import Fleet
@@ -172,8 +173,32 @@ async def test_a_stop_of_a_past_generation_leaves_the_present_one_alone() -> Non
 
 async def test_no_stream_is_opened_on_a_worker_that_has_gone() -> None:
     async with fleet_at_work() as scene:
-        with pytest.raises(WorkerDied):
+        with pytest.raises(WorkerLeavingError):
             scene.fleet.open_stream(Lease(TINY, 1), order())
+
+
+async def test_who_waits_for_a_worker_to_leave_is_told_after_the_scheduler() -> None:
+    async with fleet_at_work() as scene, asyncio.TaskGroup() as group:
+        worker = await scene.load(1)
+        waiting = group.create_task(scene.fleet.left(Lease(TINY, 1)))
+        await settle()
+        assert not waiting.done()
+        worker.process.end(-9)
+        await waiting
+        assert scene.reports.of(1)[-1] == "memory_returned"
+        await scene.fleet.left(Lease(TINY, 1))
+
+
+async def test_a_second_stop_with_less_time_kills() -> None:
+    async with fleet_at_work() as scene:
+        worker = await scene.load(1)
+        scene.fleet.begin_stop(TINY, Generation(1), grace=Seconds(60))
+        await settle()
+        assert worker.process.signals == []
+        scene.fleet.begin_stop(TINY, Generation(1), grace=Seconds(60))
+        assert worker.process.signals == []
+        scene.fleet.begin_stop(TINY, Generation(1), grace=Seconds(0))
+        assert worker.process.signals == ["KILL"]
 
 
 async def test_closing_stops_every_worker_and_refuses_new_ones() -> None:
