@@ -26,7 +26,13 @@ _USED_OTHERWISE = {
 }
 
 # Distributions whose versions move only together with the one that is declared.
-_PART_OF = {"grimp": "import-linter", "pydantic-core": "pydantic", "starlette": "fastapi"}
+_PART_OF = {
+    "click": "typer",
+    "grimp": "import-linter",
+    "httpx2": "openai",
+    "pydantic-core": "pydantic",
+    "starlette": "fastapi",
+}
 
 
 def _normal(distribution: str) -> str:

@@ -18,7 +18,7 @@ from unified_llm.domain.errors import (
     concrete_errors,
 )
 from unified_llm.domain.units import Tokens
-from unified_llm.wire.native import HealthBody, StatusBody, decode_body
+from unified_llm.wire.native import ChunkBody, HealthBody, StatusBody, decode_body
 
 _CONNECT_SECONDS: Final = 5.0
 # Loading a large model may take minutes before the first byte; the daemon has the deadlines.
@@ -88,7 +88,7 @@ class Daemon:
             if answer.status_code != httpx.codes.OK:
                 answer.read()
                 raise _error_in(parse_json(answer.text))
-            yield _events(answer.iter_lines())
+            yield parse_events(answer.iter_lines())
 
     def _get(self, path: str) -> httpx.Response:
         with self._mapped():
@@ -108,8 +108,11 @@ class Daemon:
             ) from error
 
 
-def _events(lines: Iterator[str]) -> Iterator[ChatEvent]:
-    """The chat in a server-sent event stream. Only `data: [DONE]` is a good end."""
+def parse_events(lines: Iterator[str]) -> Iterator[ChatEvent]:
+    """The chat in the lines of a server-sent event stream.
+
+    Only `data: [DONE]` after a finish reason is a good end; whatever else ends it raises.
+    """
     reason: FinishReason | None = None
     usage = Usage(Tokens(0), Tokens(0))
     for line in lines:
@@ -121,21 +124,25 @@ def _events(lines: Iterator[str]) -> Iterator[ChatEvent]:
                 break
             yield Finished(reason, usage)
             return
-        chunk: Any = parse_json(data)
-        if "error" in chunk:
-            raise _error_in(chunk)
-        if chunk.get("usage"):
-            usage = _usage(chunk["usage"])
-        for choice in chunk["choices"]:
-            if text := choice["delta"].get("content"):
-                yield TextDelta(text)
-            if choice["finish_reason"]:
-                reason = FinishReason(choice["finish_reason"])
+        chunk = _parse_chunk(data)
+        if chunk.error is not None:
+            raise _error_in({"error": chunk.error})
+        if chunk.usage is not None:
+            usage = Usage(Tokens(chunk.usage.prompt_tokens), Tokens(chunk.usage.completion_tokens))
+        for choice in chunk.choices:
+            if choice.delta.content:
+                yield TextDelta(choice.delta.content)
+            reason = choice.finish_reason or reason
     raise WorkerDied("The answer broke off.", hint="See the daemon's log.")
 
 
-def _usage(body: dict[str, Any]) -> Usage:
-    return Usage(Tokens(body["prompt_tokens"]), Tokens(body["completion_tokens"]))
+def _parse_chunk(data: str) -> ChunkBody:
+    try:
+        return decode_body(ChunkBody, data.encode())
+    except InvalidRequest as error:
+        raise DaemonUnreachable(
+            f"What answers at {socket_path()} does not speak our protocol: {error}"
+        ) from error
 
 
 def _error_in(body: Any) -> UnifiedLlmError:

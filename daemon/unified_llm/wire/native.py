@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from unified_llm.domain.chat import FinishReason
 from unified_llm.domain.errors import InvalidRequest
 
 
@@ -53,6 +54,34 @@ class StatusBody(_Body):
     models: dict[str, int]
     requests: RequestsBody
     memory: MemoryBody
+
+
+class DeltaBody(_Body):
+    """The next piece of a streamed message."""
+
+    content: str | None = None
+
+
+class ChoiceBody(_Body):
+    """One answer in a chunk; `finish_reason` in its last."""
+
+    delta: DeltaBody
+    finish_reason: FinishReason | None = None
+
+
+class UsageBody(_Body):
+    """What a request took."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class ChunkBody(_Body):
+    """One event of a streamed chat, as far as our reader needs it; `error` ends the stream."""
+
+    choices: tuple[ChoiceBody, ...] = ()
+    usage: UsageBody | None = None
+    error: dict[str, object] | None = None
 
 
 BodyT = TypeVar("BodyT", bound=_Body)

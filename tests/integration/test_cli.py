@@ -1,0 +1,121 @@
+"""The command line against the whole daemon."""
+
+import json
+import os
+import pty
+import select
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.whole_daemon import BIN, PATIENCE, open_daemon
+
+pytestmark = [pytest.mark.system, pytest.mark.slow]
+
+
+def test_a_question_is_answered_from_an_argument_or_from_standard_input() -> None:
+    with open_daemon(with_bus=False) as daemon:
+        asked = daemon.run("unified-llm", "chat", "Hello there")
+        assert (asked.returncode, asked.stdout) == (0, "Hello there\n")
+        piped = daemon.run("unified-llm", "chat", "--json", input="From a pipe")
+        assert json.loads(piped.stdout) == {
+            "model": "tiny",
+            "content": "From a pipe",
+            "finish_reason": "stop",
+            "usage": {"prompt_tokens": 4, "completion_tokens": 3},
+        }
+        cut = daemon.run("unified-llm", "chat", "--max-tokens", "2", "one two three")
+        assert cut.stdout == "one two\n"
+        not_text = daemon.run("unified-llm", "chat", input=b"\xff", text=False)
+        assert not_text.returncode == 4
+        assert b"not UTF-8 at byte 0" in not_text.stderr
+
+
+def test_a_conversation_at_the_terminal_remembers_and_forgets() -> None:
+    with open_daemon(with_bus=False) as daemon:
+        terminal, inside = pty.openpty()
+        with subprocess.Popen(
+            [str(BIN / "unified-llm"), "chat"],
+            stdin=inside,
+            stdout=inside,
+            stderr=inside,
+            env={**daemon.environment, "TERM": "dumb"},
+            start_new_session=True,
+        ) as program:
+            os.close(inside)
+            try:
+                read_until(terminal, "> ")
+                os.write(terminal, b"first words\n")
+                assert "first words" in read_until(terminal, "\r\n> ")
+                os.write(terminal, b"/new\n")
+                read_until(terminal, "> ")
+                os.write(terminal, b"!tokens 100000 !step 0.05\n")
+                read_until(terminal, "3 4 5")
+                os.write(terminal, b"\x03")
+                assert "[stopped]" in read_until(terminal, "> ")
+                os.write(terminal, b"/exit\n")
+                assert program.wait(PATIENCE) == 0
+            finally:
+                program.kill()
+                os.close(terminal)
+
+
+def read_until(terminal: int, text: str) -> str:
+    seen = ""
+    while text not in seen:
+        assert select.select([terminal], [], [], PATIENCE)[0], f"only {seen!r} came"
+        seen += os.read(terminal, 65_536).decode()
+    return seen
+
+
+def test_models_are_listed_shown_loaded_and_unloaded() -> None:
+    with open_daemon() as daemon:
+        table = daemon.run("unified-llm", "models", "list").stdout.splitlines()
+        assert table[0].split() == ["MODEL", "STATE", "SIZE", "MEMORY", "CONTEXT"]
+        assert table[1].split()[:2] == ["tiny", "available"]
+        loaded = daemon.run("unified-llm", "models", "load", "tiny")
+        assert (loaded.returncode, loaded.stdout) == (0, "tiny is loaded\n")
+        shown = json.loads(daemon.run("unified-llm", "models", "show", "tiny", "--json").stdout)
+        assert shown["x_unified_llm"]["state"] == "ready"
+        unloaded = json.loads(
+            daemon.run("unified-llm", "models", "unload", "tiny", "--json").stdout
+        )
+        assert (unloaded["model"], unloaded["result"]) == ("tiny", "unloaded")
+        assert daemon.workers() == []
+        status = json.loads(daemon.run("unified-llm", "status", "--json").stdout)
+        assert status["models"] == {"available": 1}
+        assert "running" in daemon.run("unified-llm", "status").stdout
+
+
+def test_failures_have_the_documented_statuses(tmp_path: Path) -> None:
+    with open_daemon() as daemon:
+        cases = {
+            ("chat", "--model", "tin", "x"): 4,
+            ("chat", "--temperature", "9", "x"): 4,
+            ("models", "show", "tin"): 4,
+            ("models", "load", "tin"): 4,
+            ("models", "frobnicate"): 2,
+            ("chat", "!crash"): 6,
+        }
+        for words, status in cases.items():
+            done = daemon.run("unified-llm", *words)
+            assert done.returncode == status, (words, done)
+            assert done.stderr
+        missing = {"UNIFIED_LLM_SOCKET": str(tmp_path / "nothing")}
+        away = daemon.run("unified-llm", "status", "--json", env=missing)
+        assert away.returncode == 3
+        assert json.loads(away.stdout)["error"]["code"] == "unreachable"
+
+
+def test_what_a_user_may_not_do_is_status_5() -> None:
+    with open_daemon() as daemon:
+        daemon.folder.chmod(0o755)
+        daemon.socket_path.chmod(0o666)
+        refused = daemon.run(
+            "unified-llm", "models", "load", "tiny", user=65534, group=65534, extra_groups=()
+        )
+        assert refused.returncode == 5, refused
+        assert "uid 65534 may not load model" in refused.stderr
+        silent = daemon.run("unified-llm", "chat", "x", user=65534, group=65534, extra_groups=())
+        assert silent.returncode == 5, silent
