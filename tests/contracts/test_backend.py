@@ -52,6 +52,9 @@ class ScriptedWorkers:
             stream.put(_frame(step))
         yield stream
 
+    async def left(self, lease: Lease) -> None:
+        raise AssertionError("no worker of this script leaves")
+
 
 def _frame(step: TextDelta | Finished | UnifiedLlmError) -> GenerationFrame:
     match step:

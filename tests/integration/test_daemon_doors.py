@@ -12,6 +12,7 @@ import httpx2
 import openai
 import pytest
 
+from tests.private_bus import as_whom
 from tests.process_watch import ends_within
 from tests.whole_daemon import PATIENCE, WholeDaemon, open_daemon
 
@@ -173,6 +174,24 @@ def test_a_stranger_may_look_but_neither_generate_nor_load_and_it_is_recorded() 
         assert [record["UNIFIED_LLM_CODE"] for record in refusals] == ["not-permitted"] * 4
         assert {record["UNIFIED_LLM_UID"] for record in refusals} == {"65534"}
         assert daemon.workers() == []
+
+
+def test_a_stranger_on_the_socket_is_refused_and_recorded() -> None:
+    with open_daemon(with_bus=False) as daemon:
+        daemon.folder.chmod(0o755)
+        daemon.socket_path.chmod(0o666)
+        body = json.dumps({"model": "tiny", "messages": [{"role": "user", "content": "Hello"}]})
+        asked = daemon.run(
+            *("curl", "--silent", "--unix-socket", str(daemon.socket_path)),
+            *("--data", body, "http://daemon/v1/chat/completions"),
+            **as_whom("nobody"),
+        )
+        error = json.loads(asked.stdout)["error"]
+        assert (error["code"], error["type"]) == ("not-permitted", "permission_error")
+        assert "uid 65534 may not generate" in error["message"]
+        (refusal,) = daemon.audit()
+        assert refusal["UNIFIED_LLM_UID"] == "65534"
+        assert refusal["UNIFIED_LLM_DOOR"] == "http"
 
 
 def test_a_file_that_is_no_model_is_a_clear_error_on_both_doors() -> None:

@@ -3,7 +3,6 @@
 import os
 import socket
 from dataclasses import dataclass
-from itertools import zip_longest
 
 from systemd import daemon
 
@@ -24,13 +23,13 @@ def adopt_sockets() -> InheritedSockets:
     usable: list[socket.socket] = []
     refused: list[str] = []
     try:
-        descriptors = daemon.listen_fds(False)
+        descriptors: list[int] = daemon.listen_fds(False)
     except OSError as error:
         return InheritedSockets((), (f"LISTEN_FDS in the environment is malformed: {error}",))
-    names = os.environ.get("LISTEN_FDNAMES", "").split(":")
+    names = [*os.environ.get("LISTEN_FDNAMES", "").split(":"), *("?" for _ in descriptors)]
     for variable in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
         os.environ.pop(variable, None)
-    for descriptor, name in zip_longest(descriptors, names[: len(descriptors)], fillvalue="?"):
+    for descriptor, name in zip(descriptors, names, strict=False):
         os.set_inheritable(descriptor, False)
         defect = _defect(descriptor)
         if defect is None:

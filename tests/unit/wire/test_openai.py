@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unified_llm.domain.chat import Message, Role, Sampling
+from unified_llm.domain.chat import ChatRequest, Message, Role, Sampling
 from unified_llm.domain.errors import InvalidRequest
 from unified_llm.wire.openai import AskedChat, parse_chat
 
@@ -166,4 +166,4 @@ NAMES = st.sampled_from(["model", "messages", "stop", "n", "tools", "stream", "u
 def test_any_object_is_a_chat_or_a_clear_refusal(body: dict[str, Any]) -> None:
     raw = json.dumps({"model": "tiny", "messages": [USER], **body}).encode()
     with suppress(InvalidRequest):
-        assert parse_chat(raw).request.messages
+        assert isinstance(parse_chat(raw).request, ChatRequest)

@@ -129,9 +129,7 @@ class _Routes:
     async def get_model(self, request: Request, model: str) -> Response:
         """One model, in OpenAI's shape."""
         caller = _peer(request).caller
-        return _answer(
-            lambda: encode_model(*_parts(self.catalogue.get(caller, ModelId(model))))
-        )
+        return _answer(lambda: encode_model(*_parts(self.catalogue.get(caller, ModelId(model)))))
 
     async def create_chat_completion(self, request: Request) -> Response:
         """The next message of a conversation, in OpenAI's shape; streamed if `stream` is true."""
