@@ -3,6 +3,7 @@
 import asyncio
 import os
 import struct
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -81,7 +82,10 @@ def stock_probe_class() -> type[Any]:
     return type("StockProbe", (ServiceInterface,), namespace)
 
 
-StockProbe = stock_probe_class()
+with warnings.catch_warnings():
+    # The library's decorator uses one of typing's that Python 3.13 deprecates.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    StockProbe = stock_probe_class()
 
 
 def count_fds() -> int:
