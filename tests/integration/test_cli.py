@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import select
+import signal
 import subprocess
 import termios
 from pathlib import Path
@@ -44,7 +45,7 @@ def test_a_conversation_at_the_terminal_remembers_and_forgets() -> None:
             stderr=inside,
             env={**daemon.environment, "TERM": "dumb"},
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that Ctrl-C arrives
+            preexec_fn=take_terminal,
         ) as program:
             os.close(inside)
             try:
@@ -62,6 +63,12 @@ def test_a_conversation_at_the_terminal_remembers_and_forgets() -> None:
             finally:
                 program.kill()
                 os.close(terminal)
+
+
+def take_terminal() -> None:
+    """Have Ctrl-C arrive: with its terminal, and not ignored as in jobs of a background shell."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def read_until(terminal: int, text: str) -> str:

@@ -4,7 +4,9 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -175,6 +177,49 @@ def test_a_short_answer_ends_whole_while_the_daemon_stops() -> None:
             daemon.signal(signal.SIGTERM)
             assert list(lines)[-2] == "data: [DONE]"
         assert daemon.wait() == 0
+
+
+def test_a_second_stop_hurries_and_still_ends_each_stream_with_one_error() -> None:
+    with open_daemon({"scheduler": {"drain_seconds": 600, "stop_seconds": 1}}) as daemon:
+        streams = [Stream(daemon) for _ in range(2)]
+        for stream in streams:
+            stream.start()
+        for stream in streams:
+            assert stream.has_begun.wait(PATIENCE)
+        daemon.signal(signal.SIGTERM)
+        daemon.wait_for("STOPPING=1")
+        daemon.signal(signal.SIGTERM)
+        assert daemon.wait() == 0
+        for stream in streams:
+            stream.join(PATIENCE)
+            assert len(stream.errors()) == 1
+            assert "[DONE]" not in stream.data
+
+
+def test_a_stop_is_not_kept_waiting_by_a_storm_of_reloads() -> None:
+    with open_daemon() as daemon:
+        # Stopped, it finds all of them at once; the manager's socket takes a few datagrams only.
+        for _ in range(40):
+            daemon.signal(signal.SIGHUP)
+            time.sleep(0.005)
+        daemon.signal(signal.SIGTERM)
+        assert daemon.wait() == 0
+
+
+def test_a_stop_while_the_bus_does_not_answer_ends_the_start(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(str(tmp_path / "bus"))
+        deaf.listen()
+        deaf.settimeout(PATIENCE)
+        settings = write_settings(
+            tmp_path, {"dbus": {"address": f"unix:path={tmp_path / 'bus'}"}}
+        )
+        with subprocess.Popen([BIN / "unified-llmd", "--config", settings]) as process:
+            connection, _ = deaf.accept()
+            with connection:
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(PATIENCE) == 0
+        assert not (tmp_path / "api.sock").exists()
 
 
 def test_a_killed_daemon_leaves_no_worker() -> None:

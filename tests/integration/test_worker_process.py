@@ -431,8 +431,9 @@ def test_an_idle_worker_does_not_wake_up(tmp_path: Path) -> None:
         while (settled := switches(worker.child.pid)) != before:
             before = settled
             time.sleep(0.2)
-        time.sleep(1.0)
-        assert switches(worker.child.pid) - settled <= 1
+        time.sleep(2.0)
+        # A loop that looks around ten times a second would be at twenty.
+        assert switches(worker.child.pid) - settled < 10
 
 
 def switches(pid: int) -> int:
