@@ -52,8 +52,12 @@ def test_a_conversation_at_the_terminal_remembers_and_forgets() -> None:
                 read_until(terminal, "> ")
                 os.write(terminal, b"first words\n")
                 assert "first words" in read_until(terminal, "\r\n> ")
+                os.write(terminal, b"other words\n")
+                assert "other words" in read_until(terminal, "\r\n> ")
                 os.write(terminal, b"/new\n")
                 read_until(terminal, "> ")
+                os.write(terminal, b"third words\n")
+                read_until(terminal, "third words\r\n> ")
                 os.write(terminal, b"!tokens 100000 !step 0.05\n")
                 read_until(terminal, "3 4 5")
                 os.write(terminal, b"\x03")
@@ -63,6 +67,9 @@ def test_a_conversation_at_the_terminal_remembers_and_forgets() -> None:
             finally:
                 program.kill()
                 os.close(terminal)
+        first, other, third = [int(r["UNIFIED_LLM_PROMPT_TOKENS"]) for r in daemon.audit()[:3]]
+        assert other > first
+        assert third == first
 
 
 def take_terminal() -> None:
@@ -116,3 +123,68 @@ def test_failures_have_the_documented_statuses(tmp_path: Path) -> None:
         away = daemon.run("unified-llm", "status", "--json", env=missing)
         assert away.returncode == 3
         assert json.loads(away.stdout)["error"]["code"] == "unreachable"
+
+
+def test_words_that_no_request_can_hold_are_refused_in_one_line() -> None:
+    with open_daemon(with_bus=False) as daemon:
+        names = (
+            "",
+            "..",
+            "../status",
+            "a/../../status",
+            "tiny?x=1",
+            "tiny#x",
+            "a\nb",
+            "\x1b[31m",
+            b"\xff",
+        )
+        cases: list[tuple[str | bytes, ...]] = [("models", "show", name) for name in names]
+        cases += [
+            ("chat", "--model", "", "x"),
+            ("chat", b"\xff"),
+            ("chat", "--system", b"\xff", "x"),
+        ]
+        cases += [("chat", "--temperature", number, "x") for number in ("nan", "inf")]
+        for words in cases:
+            done = daemon.run(str(BIN / "unified-llm"), *words)  # type: ignore[arg-type]
+            assert (done.returncode, done.stdout) == (4, ""), (words, done)
+            assert done.stderr.count("\n") == 1, (words, done)
+            assert done.stderr.startswith("unified-llm: "), (words, done)
+
+
+def test_a_closed_input_and_a_full_disk_are_told_without_a_trace() -> None:
+    with open_daemon(with_bus=False) as daemon:
+        program = BIN / "unified-llm"
+        closed = daemon.run("sh", "-c", f"{program} chat <&-")
+        assert closed.returncode == 4
+        assert "standard input is closed" in closed.stderr
+        for command in ("chat x", "models list", "status", "models show tiny --json"):
+            full = daemon.run("sh", "-c", f"{program} {command} > /dev/full")
+            assert (full.returncode, full.stderr) == (
+                1,
+                "unified-llm: Cannot read input or write output: No space left on device.\n",
+            )
+
+
+def test_a_user_whom_the_socket_does_not_admit_is_told_so() -> None:
+    with open_daemon(with_bus=False) as daemon:
+        daemon.folder.chmod(0o755)
+        daemon.socket_path.chmod(0o600)
+        stranger = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+        done = daemon.run(*stranger, str(BIN / "unified-llm"), "status")
+        assert done.returncode == 5
+        assert "may not open" in done.stderr
+
+
+def test_a_file_to_check_may_have_the_name_of_an_option(tmp_path: Path) -> None:
+    (tmp_path / "--json").write_text("sockt: 1")
+    done = subprocess.run(
+        [BIN / "unified-llm", "config", "check", "--", "--json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 78
+    assert "did you mean 'socket'" in done.stderr

@@ -1,7 +1,7 @@
 """`unified-llm chat`: a conversation at the terminal, or one question from a script."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -9,7 +9,10 @@ from unified_llm.cli.client import Daemon
 from unified_llm.cli.render import print_json, render_safe
 from unified_llm.cli.session import AsJson, reporting
 from unified_llm.domain.chat import Finished, Message, Role, TextDelta
-from unified_llm.domain.errors import InvalidRequest, UnifiedLlmError, UnknownModel
+from unified_llm.domain.errors import InvalidRequest, TooLarge, UnifiedLlmError, UnknownModel
+
+# The largest body any daemon can be told to take; more need not be read to be refused.
+_MAX_QUESTION_BYTES: Final = 256 * 1024 * 1024
 
 _HELP = "Type a message. /new forgets the conversation, /exit or Ctrl-D leaves, Ctrl-C stops."
 
@@ -40,8 +43,10 @@ def chat(
         name: value for name, value in wished.items() if value is not None
     }
     with reporting(as_json), Daemon() as daemon:
-        conversation = _Conversation(daemon, model or _only_model(daemon), system, options)
-        if prompt is None and sys.stdin.isatty() and not as_json:
+        conversation = _Conversation(
+            daemon, _only_model(daemon) if model is None else model, system, options
+        )
+        if prompt is None and not as_json and sys.stdin is not None and sys.stdin.isatty():
             conversation.converse()
             return
         conversation.answer_once(_question(prompt), as_json)
@@ -50,7 +55,11 @@ def chat(
 def _question(prompt: str | None) -> str:
     if prompt is not None:
         return prompt
-    raw = sys.stdin.buffer.read()
+    if sys.stdin is None:
+        raise InvalidRequest("There is no question, and standard input is closed.")
+    raw = sys.stdin.buffer.read(_MAX_QUESTION_BYTES + 1)
+    if len(raw) > _MAX_QUESTION_BYTES:
+        raise TooLarge(f"Standard input has more than {_MAX_QUESTION_BYTES} bytes.")
     try:
         return raw.decode()
     except UnicodeDecodeError as error:

@@ -1,10 +1,12 @@
 """The daemon's HTTP door, from outside: reads, and chats as a stream of events."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import quote
 
 import httpx
 
@@ -13,6 +15,7 @@ from unified_llm.domain.chat import ChatEvent, Finished, FinishReason, Message, 
 from unified_llm.domain.errors import (
     InternalError,
     InvalidRequest,
+    NotPermitted,
     UnifiedLlmError,
     WorkerDied,
     concrete_errors,
@@ -23,6 +26,7 @@ from unified_llm.wire.native import ChunkBody, HealthBody, StatusBody, decode_bo
 _CONNECT_SECONDS: Final = 5.0
 # Loading a large model may take minutes before the first byte; the daemon has the deadlines.
 _ANSWER_SECONDS: Final = 1200.0
+_INCIDENT: Final = re.compile(r"Internal error ([0-9a-f]+)\.")
 _ERRORS: Final = {kind.code: kind for kind in concrete_errors()}
 
 
@@ -65,7 +69,7 @@ class Daemon:
 
     def model(self, name: str) -> dict[str, Any]:
         """One model. Raises UnknownModel."""
-        answer: Any = parse_json(self._get(f"/v1/models/{name}").text)
+        answer: Any = parse_json(self._get(f"/v1/models/{_quoted(name)}").text)
         model: dict[str, Any] = answer
         return model
 
@@ -83,7 +87,12 @@ class Daemon:
         }
         with (
             self._mapped(),
-            self._http.stream("POST", "/v1/chat/completions", json=body) as answer,
+            self._http.stream(
+                "POST",
+                "/v1/chat/completions",
+                content=_encoded(body),
+                headers={"content-type": "application/json"},
+            ) as answer,
         ):
             if answer.status_code != httpx.codes.OK:
                 answer.read()
@@ -102,6 +111,11 @@ class Daemon:
         try:
             yield
         except httpx.TransportError as error:
+            if isinstance(_root_cause(error), PermissionError):
+                raise NotPermitted(
+                    f"This user may not open {self._path}.",
+                    hint="Its group may; membership counts from the next login.",
+                ) from error
             raise DaemonUnreachable(
                 f"No answer at {self._path}: {error}. Is the daemon running? See "
                 "`systemctl status unified-llm`; UNIFIED_LLM_SOCKET names another socket."
@@ -149,7 +163,43 @@ def _error_in(body: Any) -> UnifiedLlmError:
     """The domain error that an answer's body tells of."""
     error = body.get("error", {}) if isinstance(body, dict) else {}
     message = str(error.get("message", json.dumps(body)))
-    kind = _ERRORS.get(str(error.get("code")), InternalError)
+    kind = _ERRORS.get(str(error.get("code")))
+    if kind is None:
+        return _refused_by_door(message, str(error.get("type")))
+    if issubclass(kind, InternalError):
+        incident = _INCIDENT.search(message)
+        return kind(incident[1] if incident else "unknown")
     if issubclass(kind, InvalidRequest):
         return kind(message, parameter=error.get("param"))
     return kind(message)
+
+
+def _refused_by_door(message: str, type_: str) -> UnifiedLlmError:
+    """The HTTP door, or a later daemon, has codes of its own; the type tells whose fault it is."""
+    return InvalidRequest(message) if type_ == "invalid_request_error" else InternalError(message)
+
+
+def _quoted(name: str) -> str:
+    """`name` as it stands in a path. A URL's own signs in it would ask for something else."""
+    if name in {"", ".", ".."} or "/../" in f"/{name}/" or "/./" in f"/{name}/":
+        raise InvalidRequest(f"{name!r} is not a model id.", parameter="model")
+    try:
+        return quote(name, safe="/:")
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(f"{name!r} is not a model id.", parameter="model") from error
+
+
+def _encoded(body: dict[str, object]) -> bytes:
+    """`body` as JSON. A command line can hold what JSON can not."""
+    try:
+        return json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest("The command line is not text in UTF-8.") from error
+    except ValueError as error:
+        raise InvalidRequest("A number is not finite.") from error
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return error

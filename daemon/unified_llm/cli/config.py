@@ -31,5 +31,5 @@ def check(
     if daemon is None:
         typer.echo(f"unified-llm: {_DAEMON} is not installed.", err=True)
         raise typer.Exit(exit_codes.FAILED)
-    arguments = [daemon, "--check-config", str(file), *(["--json"] if as_json else [])]
+    arguments = [daemon, f"--check-config={file}", *(["--json"] if as_json else [])]
     os.execv(daemon, arguments)  # noqa: S606  no shell, and the program is ours

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,8 +49,22 @@ def reporting(as_json: bool) -> Iterator[None]:
         _fail(_Failure(error.code, error.message, error.hint, code), as_json)
     except DaemonUnreachable as error:
         _fail(_Failure("unreachable", str(error), "", exit_codes.UNREACHABLE), as_json)
+    except OSError as error:
+        # Standard input or output: what the doors raise has other types by now.
+        if isinstance(error, BrokenPipeError):
+            raise  # `| head` has seen enough; Typer ends quietly
+        _give_up_output()
+        text = f"Cannot read input or write output: {error.strerror}."
+        _fail(_Failure("terminal", text, "", exit_codes.FAILED), as_json=False)
     except KeyboardInterrupt:
         raise typer.Exit(exit_codes.INTERRUPTED) from None
+
+
+def _give_up_output() -> None:
+    """Let nothing buffered be written at exit, which would fail again, with a trace."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _fail(failure: _Failure, as_json: bool) -> None:

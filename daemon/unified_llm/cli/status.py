@@ -3,7 +3,7 @@
 import typer
 
 from unified_llm.cli.client import Daemon
-from unified_llm.cli.render import print_fields, print_json
+from unified_llm.cli.render import print_fields, print_json, render_safe
 from unified_llm.cli.session import AsJson, reporting
 from unified_llm.domain.units import render_bytes
 from unified_llm.wire.native import StatusBody
@@ -36,4 +36,4 @@ def _show(found: StatusBody) -> None:
         ]
     )
     for complaint in found.health.degraded:
-        typer.echo(f"! {complaint}")
+        typer.echo(f"! {render_safe(complaint)}")

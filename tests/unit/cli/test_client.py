@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from unified_llm.cli.client import parse_events
 from unified_llm.cli.session import DaemonUnreachable
 from unified_llm.domain.chat import Finished, FinishReason, TextDelta, Usage
-from unified_llm.domain.errors import InternalError, NoRoom, UnifiedLlmError, WorkerDied
+from unified_llm.domain.errors import (
+    InternalError,
+    InvalidRequest,
+    NoRoom,
+    UnifiedLlmError,
+    WorkerDied,
+)
 from unified_llm.domain.units import Tokens
 
 
@@ -61,3 +67,17 @@ def test_what_is_no_answer_is_said_to_be_none(text: str) -> None:
     line = "data: " + " ".join(text.split())
     with pytest.raises((DaemonUnreachable, UnifiedLlmError)):
         list(parse_events(iter([line])))
+
+
+def test_an_internal_error_keeps_the_id_that_the_log_has() -> None:
+    told = str(InternalError("0badcafe"))
+    events = parse_events(iter([data({"error": {"message": told, "code": "internal"}})]))
+    with pytest.raises(InternalError) as caught:
+        next(events)
+    assert (caught.value.incident, str(caught.value)) == ("0badcafe", told)
+
+
+def test_what_the_http_door_refuses_by_itself_is_the_requests_fault() -> None:
+    error = {"message": "No such route.", "code": "unknown-route", "type": "invalid_request_error"}
+    with pytest.raises(InvalidRequest, match=r"^No such route\.$"):
+        next(parse_events(iter([data({"error": error})])))
