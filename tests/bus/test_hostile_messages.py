@@ -11,8 +11,14 @@ from tests.bus.probe import ask, open_probe
 from tests.bus.stock import count_fds, raw_call
 from tests.private_bus import PrivateBus
 from unified_llm.bus.connection import BusConnection, open_connection
-from unified_llm.bus.encoding import Frame, encode_call
-from unified_llm.bus.names import BUS_NAME, MANAGER_INTERFACE, ROOT_PATH
+from unified_llm.bus.encoding import NO_REPLY_EXPECTED, Frame, encode_call
+from unified_llm.bus.names import (
+    BUS_NAME,
+    MANAGER_INTERFACE,
+    OBJECT_MANAGER_INTERFACE,
+    ROOT_PATH,
+)
+from unified_llm.bus.standard import StandardAnswers
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -165,3 +171,34 @@ async def test_all_flags_at_once_are_answered(shared_bus: PrivateBus) -> None:
             data[2] = flags
             _raw(client, bytes(data))
         assert await ask(client, "Echo", "s", "next") == ("next",)
+
+
+async def test_questions_that_want_no_reply_cost_no_answer(
+    shared_bus: PrivateBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bus limits calls that wait for a reply, and lets 800,000 of these queue up."""
+    answered: list[str] = []
+    answer = StandardAnswers.answer
+
+    def note(standard: StandardAnswers, *call: Any) -> tuple[object, ...]:
+        answered.append(call[2])
+        return answer(standard, *call)
+
+    monkeypatch.setattr(StandardAnswers, "answer", note)
+    async with open_probe(shared_bus.address), open_connection(shared_bus.address) as client:
+        for flags in (NO_REPLY_EXPECTED, 0):
+            _raw(
+                client,
+                encode_call(
+                    902,
+                    destination=BUS_NAME,
+                    path=ROOT_PATH,
+                    interface=OBJECT_MANAGER_INTERFACE,
+                    member="GetManagedObjects",
+                    signature="",
+                    values=(),
+                    flags=flags,
+                ).data,
+            )
+        assert await ask(client, "Echo", "s", "next") == ("next",)
+    assert answered == ["GetManagedObjects"]

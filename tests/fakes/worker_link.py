@@ -46,10 +46,10 @@ class FakeChildProcess:
             self.signals.append("KILL")
             self.end(-9)
 
-    def end(self, returncode: int) -> None:
+    def end(self, returncode: int, *, out_of_memory: bool = False) -> None:
         """Have it end; only the first time counts."""
         if self._ending is None:
-            self._ending = Ending(returncode)
+            self._ending = Ending(returncode, out_of_memory)
             self._exited.set()
             self.on_end()
 

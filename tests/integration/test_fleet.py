@@ -3,13 +3,14 @@
 import asyncio
 import logging
 import os
+import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -227,6 +228,34 @@ async def test_a_cancelled_request_leaves_its_worker_in_service(tmp_path: Path) 
 async def test_a_worker_that_cannot_be_started_is_reported(tmp_path: Path) -> None:
     async with machine(tmp_path, launch=Launch("fake", command=("/no/such/program",))) as it:
         assert "No such file" in await it.fail_to_load()
+
+
+@contextmanager
+def descriptors_left(count: int) -> Iterator[None]:
+    """Use up all descriptors of this process but `count`."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+    taken: list[int] = []
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        for _ in range(count):
+            os.close(taken.pop())
+        yield
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+async def test_a_fleet_out_of_descriptors_fails_the_load_and_lives_on(tmp_path: Path) -> None:
+    # The model's file takes one, the channel two, the output two, and subprocess more.
+    async with machine(tmp_path) as it:
+        for count in range(6):
+            with descriptors_left(count):
+                assert "Too many open files" in await it.fail_to_load()
+        await it.load()
 
 
 async def test_what_a_dying_worker_says_is_in_the_log(

@@ -3,10 +3,10 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import IntEnum, auto
 from pathlib import Path
 from typing import Final
 
@@ -32,10 +32,43 @@ _log = logging.getLogger(__name__)
 _FIXED_SECTIONS: Final = ("memory", "scheduler", "worker", "requests", "socket", "dbus")
 
 
-class _Wish(Enum):
+class _Wish(IntEnum):
+    """The gravest first."""
+
     STOP = auto()
-    RELOAD = auto()
     BUS_LOST = auto()
+    RELOAD = auto()
+
+
+class _Wishes:
+    """What has been asked for and not been taken up; the same asked for again meanwhile is one.
+
+    on_stop: called at once when a stop is asked for.
+    """
+
+    def __init__(self) -> None:
+        self._open: set[_Wish] = set()
+        self._came = asyncio.Event()
+        self.on_stop: Callable[[], None] = _nothing
+
+    def add(self, wish: _Wish) -> None:
+        self._open.add(wish)
+        self._came.set()
+        if wish is _Wish.STOP:
+            self.on_stop()
+
+    async def take(self) -> _Wish:
+        """Wait for the next one."""
+        while not self._open:
+            self._came.clear()
+            await self._came.wait()
+        wish = min(self._open)
+        self._open.remove(wish)
+        return wish
+
+
+def _nothing() -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +87,13 @@ async def run_daemon(start: Start) -> int:
 
     Raises ConfigurationError or BusFault if the doors can not be opened.
     """
-    wishes: asyncio.Queue[_Wish] = asyncio.Queue()
+    wishes = _Wishes()
     with Notifier(start.environment) as notifier, _signals(wishes):
         plan = Plan(start.settings, start.device, adopt_sockets(), start.version)
-        async with open_house(plan) as house:
+        async with AsyncExitStack() as stack:
+            house = await _open_unless_stopped(stack, plan, wishes)
+            if house is None:
+                return 0
             life = _Life(start, house, notifier, wishes)
             async with asyncio.TaskGroup() as group:
                 life.follow(group)
@@ -66,8 +102,24 @@ async def run_daemon(start: Start) -> int:
     return status
 
 
+async def _open_unless_stopped(stack: AsyncExitStack, plan: Plan, wishes: _Wishes) -> House | None:
+    """The house, put on `stack`; None if a stop came first: a bus may take long to answer."""
+    opening = asyncio.timeout(None)
+    try:
+        async with opening:
+            wishes.on_stop = lambda: opening.reschedule(0)
+            return await stack.enter_async_context(open_house(plan))
+    except TimeoutError:
+        if not opening.expired():
+            raise
+        _log.info("told to stop before the doors were open")
+        return None
+    finally:
+        wishes.on_stop = _nothing
+
+
 @contextmanager
-def _signals(wishes: "asyncio.Queue[_Wish]") -> Iterator[None]:
+def _signals(wishes: _Wishes) -> Iterator[None]:
     """SIGTERM and SIGINT stop, SIGHUP reloads."""
     loop = asyncio.get_running_loop()
     meanings = {
@@ -76,7 +128,7 @@ def _signals(wishes: "asyncio.Queue[_Wish]") -> Iterator[None]:
         signal.SIGHUP: _Wish.RELOAD,
     }
     for number, wish in meanings.items():
-        loop.add_signal_handler(number, wishes.put_nowait, wish)
+        loop.add_signal_handler(number, wishes.add, wish)
     try:
         yield
     finally:
@@ -87,9 +139,7 @@ def _signals(wishes: "asyncio.Queue[_Wish]") -> Iterator[None]:
 class _Life:
     """The daemon from READY to STOPPING."""
 
-    def __init__(
-        self, start: Start, house: House, notifier: Notifier, wishes: "asyncio.Queue[_Wish]"
-    ) -> None:
+    def __init__(self, start: Start, house: House, notifier: Notifier, wishes: _Wishes) -> None:
         self._start = start
         self._settings = start.settings
         self._house = house
@@ -120,14 +170,14 @@ class _Life:
     async def serve(self) -> int:
         self._notifier.ready(self._rooms.status.render_line())
         _log.info("ready: %s", self._rooms.status.render_line())
-        while (wish := await self._wishes.get()) is _Wish.RELOAD:
+        while (wish := await self._wishes.take()) is _Wish.RELOAD:
             await self._reload()
         await self._drain()
         return 1 if wish is _Wish.BUS_LOST else 0
 
     async def _wait_for_loss(self, bus: BusConnection) -> None:
         _log.error("the bus is gone: %s", await bus.wait_closed())
-        self._wishes.put_nowait(_Wish.BUS_LOST)
+        self._wishes.add(_Wish.BUS_LOST)
 
     async def _reload(self) -> None:
         """Take what may change from the file; a broken file changes nothing."""
@@ -161,9 +211,18 @@ class _Life:
         if self._house.dbus is not None:
             self._house.dbus.door.refresh_state()
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._house.http.close(grace))
-            # A little longer, so that a stream ends by the door's word, not by its worker's death.
-            group.create_task(self._rooms.scheduler.close(Seconds(grace + 1)))
+            hurrying = group.create_task(self._hurry_when_told_again())
+            async with asyncio.TaskGroup() as closing:
+                closing.create_task(self._house.http.close(grace))
+                # A little longer: a stream shall end by the door's word, not by its worker's death.
+                closing.create_task(self._rooms.scheduler.close(Seconds(grace + 1)))
+            hurrying.cancel()
+
+    async def _hurry_when_told_again(self) -> None:
+        while await self._wishes.take() is not _Wish.STOP:
+            pass
+        _log.warning("told to stop again: no answer is waited for any more")
+        await self._rooms.scheduler.close(Seconds(0))
 
     def _on_event(self, event: Event) -> None:
         """Keep the line of `systemctl status` true: when a state changes, not with each lease."""

@@ -19,6 +19,9 @@ from unified_llm.bus.values import Variant, parse_signature
 FIXED_BYTES: Final = 16
 """What every message begins with: enough to know how long it is."""
 
+MAX_CALL_VALUES: Final = 16 * 1024
+"""Values in the arguments of one call, containers counted too; 2,048 messages are 6,145."""
+
 _ARRAY_OFFSET: Final = 12
 _HEADER_FIELDS: Final = "a(yv)"
 
@@ -118,24 +121,35 @@ def parse_body(header: Header, data: bytes | bytearray) -> list[object]:
     if not data and not header.signature:
         return []
     try:
-        return _decode(data, header.signature, big_endian=header.big_endian)
+        most = MAX_CALL_VALUES if header.kind is Kind.CALL else None
+        return _decode(data, header.signature, big_endian=header.big_endian, most=most)
     except (ValueError, TypeError, RecursionError) as exc:
         raise Malformed(str(exc)) from exc
 
 
 def _decode(
-    data: bytes | bytearray, signature: str, *, big_endian: bool, start: int = 0
+    data: bytes | bytearray,
+    signature: str,
+    *,
+    big_endian: bool,
+    start: int = 0,
+    most: int | None = None,
 ) -> list[Any]:
-    decoder = _Decoder(data, big_endian=big_endian)
+    decoder = _Decoder(data, big_endian=big_endian, most=most)
     decoder.offset = start
-    return [decoder.read_value(kind) for kind in parse_signature(signature).types]
+    return [decoder.read_argument(kind) for kind in parse_signature(signature).types]
 
 
 class _Decoder(Unmarshaller):
-    """The library's readers over bytes that are all there."""
+    """The library's readers over bytes that are all there.
 
-    def __init__(self, data: bytes | bytearray, *, big_endian: bool) -> None:
+    most: how many values there may be; None for any number.
+    """
+
+    def __init__(self, data: bytes | bytearray, *, big_endian: bool, most: int | None) -> None:
         super().__init__(stream=None)  # type: ignore[no-untyped-call]
+        self._most = most
+        self._count = 0
         self.buf = bytearray(data)
         self.endian = BIG_ENDIAN if big_endian else LITTLE_ENDIAN
 
@@ -148,13 +162,16 @@ class _Decoder(Unmarshaller):
             self.offset = begin + n
         return begin
 
-    def read_value(self, kind: SignatureType) -> Any:
-        """The value of that type at the present place. Raises ValueError, TypeError."""
-        return self.read_argument(kind)  # type: ignore[no-untyped-call]
+    def read_argument(self, type_: SignatureType) -> Any:
+        """The value of that type at the present place, counted. Raises ValueError, TypeError."""
+        self._count += 1
+        if self._most is not None and self._count > self._most:
+            raise ValueError(f"more than {self._most} values")
+        return super().read_argument(type_)  # type: ignore[no-untyped-call]
 
     def read_variant(self, _: object = None) -> Variant:
         """A variant whose signature stays out of the library's unbounded memory of signatures."""
         types = parse_signature(self.read_signature()).types  # type: ignore[no-untyped-call]
         if len(types) != 1:
             raise ValueError(f"a variant of {len(types)} types")
-        return Variant(types[0], self.read_value(types[0]))
+        return Variant(types[0], self.read_argument(types[0]))

@@ -1,7 +1,9 @@
 """From a received method call to exactly one answer.
 
 Rules:
-1. A call that is refused by its header never has its arguments parsed.
+1. A call that is refused by its header never has its arguments parsed. One that only asks, and
+   wants no reply, is not answered at all: the bus limits the calls that wait for a reply and no
+   others, and a flood of these kept everybody waiting after the flooder had left.
 2. What the standard interfaces answer from memory is answered at once; everything else runs as a
    task, after the caller has been identified.
 3. A private object does not exist for those who may not see it: they get the same refusal as for a
@@ -19,8 +21,8 @@ from unified_llm.bus import faults
 from unified_llm.bus.calls import Calls
 from unified_llm.bus.connection import BusConnection
 from unified_llm.bus.credentials import Credentials
-from unified_llm.bus.decoding import Header
-from unified_llm.bus.encoding import ALLOW_INTERACTIVE_AUTHORIZATION
+from unified_llm.bus.decoding import MAX_CALL_VALUES, Header
+from unified_llm.bus.encoding import ALLOW_INTERACTIVE_AUTHORIZATION, NO_REPLY_EXPECTED
 from unified_llm.bus.interface import Argument, Interface, Method
 from unified_llm.bus.names import (
     INTROSPECTABLE_INTERFACE,
@@ -56,6 +58,8 @@ class Dispatcher:
 
     def wants_body(self, header: Header) -> bool:
         """Whether there is such a method, with such arguments."""
+        if _is_idle_question(header):
+            return False
         try:
             self._find_method(header)
         except faults.BusFault:
@@ -65,6 +69,9 @@ class Dispatcher:
     def on_call(self, incoming: Incoming) -> None:
         """Answer at once, or begin to."""
         header = incoming.header
+        if _is_idle_question(header):
+            incoming.close_fds()
+            return
         try:
             if self._is_private(header.path):
                 self._begin(incoming)
@@ -195,6 +202,15 @@ class Dispatcher:
         self._bus.begin_error(call, *faults.describe(error))
 
 
+def _is_idle_question(header: Header) -> bool:
+    """Whether the call changes nothing and wants no reply."""
+    return bool(
+        header.flags & NO_REPLY_EXPECTED
+        and header.interface in STANDARD
+        and (header.interface, header.member) != _SET
+    )
+
+
 def _refuse_unreadable(incoming: Incoming, method: Method) -> None:
     """Raise BusFault if the arguments are not there or come with descriptors nobody wants."""
     if incoming.problem is Problem.TOO_LARGE:
@@ -205,7 +221,9 @@ def _refuse_unreadable(incoming: Incoming, method: Method) -> None:
         )
     if incoming.body is None:
         raise faults.BusFault(
-            faults.INVALID_ARGS, f"The arguments of {method.name} cannot be read."
+            faults.INVALID_ARGS,
+            f"The arguments of {method.name} cannot be read, or are more than {MAX_CALL_VALUES} "
+            "values.",
         )
     declared = sum(argument.signature == "h" for argument in method.inputs)
     if len(incoming.fds) != declared:

@@ -53,6 +53,7 @@ class GenerationStream:
         self.fingerprint = fingerprint
         self._frames: deque[GenerationFrame] = deque()
         self._unread = 0
+        self.has_started = False
         self._error: UnifiedLlmError | None = None
         self._arrived = asyncio.Event()
         self._ended = asyncio.Event()
@@ -80,6 +81,7 @@ class GenerationStream:
 
     def put(self, frame: GenerationFrame) -> None:
         """Take a frame from the worker; a Done or Failed ends the stream."""
+        self.has_started |= isinstance(frame, Started)
         if isinstance(frame, Done | Failed):
             self._ended.set()
         if self._error is not None:

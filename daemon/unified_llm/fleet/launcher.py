@@ -4,6 +4,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from unified_llm.domain.errors import ModelFailedToLoad
 from unified_llm.domain.models import ModelSpec
 from unified_llm.fleet.channel import open_channel
 from unified_llm.fleet.model_file import open_model_file
@@ -34,7 +35,7 @@ class Launcher:
         """
         async with AsyncExitStack() as stack:
             file = await stack.enter_async_context(open_model_file(spec))
-            ours, theirs = socket.socketpair()
+            ours, theirs = _open_pair()
             stack.callback(ours.close)
             with theirs:
                 process = await stack.enter_async_context(
@@ -51,3 +52,13 @@ class Launcher:
             yield ModelWorker(
                 WorkerLink(spec.id, process, channel, file, self._timers, self._patience)
             )
+
+
+def _open_pair() -> tuple[socket.socket, socket.socket]:
+    try:
+        return socket.socketpair()
+    except OSError as error:
+        raise ModelFailedToLoad(
+            f"The channel to the worker cannot be opened: {error.strerror or error}.",
+            hint="The limits of the daemon's unit may be too low.",
+        ) from error

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from unified_llm.domain.errors import ModelFailedToLoad, WorkerDied
+from unified_llm.domain.errors import ModelFailedToLoad, NoRoom, WorkerDied
 from unified_llm.domain.placement import Placement
 from unified_llm.domain.units import Seconds, later
 from unified_llm.fleet.faults import shown
@@ -22,7 +22,10 @@ from unified_llm.worker.protocol import (
 async def load_model(
     link: WorkerLink, placement: Placement, on_progress: Callable[[float], None]
 ) -> Loaded:
-    """Have the worker load its model. on_progress takes fractions. Raises ModelFailedToLoad."""
+    """Have the worker load its model. on_progress takes fractions.
+
+    Raises ModelFailedToLoad, and NoRoom if the kernel ended it because memory ran out.
+    """
     try:
         await _expect_hello(link)
         await link.channel.send(
@@ -34,7 +37,7 @@ async def load_model(
                 threads=placement.threads,
             )
         )
-        loaded = await _expect_loaded(link, on_progress)
+        loaded = await _expect_loaded(link, placement, on_progress)
     except WorkerDied as error:
         raise ModelFailedToLoad(
             f"The worker of {link.model} ended while loading. {error.message}"
@@ -55,10 +58,12 @@ async def _expect_hello(link: WorkerLink) -> None:
         )
 
 
-async def _expect_loaded(link: WorkerLink, on_progress: Callable[[float], None]) -> Loaded:
+async def _expect_loaded(
+    link: WorkerLink, placement: Placement, on_progress: Callable[[float], None]
+) -> Loaded:
     while True:
         match await _receive_within(link, link.patience.load_silence):
-            case Loaded(context_tokens=context, slots=slots) as loaded if context > 0 < slots:
+            case Loaded() as loaded if _is_within(placement, loaded):
                 return loaded
             case LoadFailed(message=message):
                 raise ModelFailedToLoad(f"{link.model} cannot be loaded: {shown(message)}")
@@ -70,6 +75,13 @@ async def _expect_loaded(link: WorkerLink, on_progress: Callable[[float], None])
                 raise WorkerDied(f"It sent {shown(repr(unexpected))} while loading.")
 
 
+def _is_within(placement: Placement, loaded: Loaded) -> bool:
+    return (
+        0 < loaded.context_tokens <= placement.context_tokens
+        and 0 < loaded.slots <= placement.slots
+    )
+
+
 async def _receive_within(link: WorkerLink, limit: Seconds) -> FromWorker:
     try:
         async with link.timers.timeout_at(later(link.timers.now(), limit)):
@@ -78,5 +90,8 @@ async def _receive_within(link: WorkerLink, limit: Seconds) -> FromWorker:
         link.process.kill()
         raise WorkerDied(f"It gave no sign of life for {limit:g} s.") from error
     if message is None:
-        raise WorkerDied(str(await link.ended()))
+        ending = await link.ended()
+        if ending.out_of_memory:
+            raise NoRoom(f"The worker of {link.model} ended while loading. {ending}")
+        raise WorkerDied(str(ending))
     return message

@@ -58,11 +58,15 @@ def _close_unclaimed(opening: asyncio.Future[int]) -> None:
 
 async def _open_in_thread(spec: ModelSpec) -> int:
     """Opening may wait for a disk to spin up or a server to answer."""
-    opening = asyncio.get_running_loop().run_in_executor(None, _open, spec)
+    loop = asyncio.get_running_loop()
+    opening: asyncio.Future[int] | None = None
     try:
+        # The first one here makes the executor, which imports, and so needs a descriptor itself.
+        opening = loop.run_in_executor(None, _open, spec)
         return await asyncio.shield(opening)
     except asyncio.CancelledError:
-        opening.add_done_callback(_close_unclaimed)
+        if opening is not None:
+            opening.add_done_callback(_close_unclaimed)
         raise
     except OSError as error:
         raise ModelFailedToLoad(

@@ -65,7 +65,7 @@ class ModelWorker:
         self._victims: frozenset[bytes] = frozenset()
 
     async def load(self, placement: Placement, on_progress: Callable[[float], None]) -> Loaded:
-        """Have it load its model. on_progress takes fractions. Raises ModelFailedToLoad."""
+        """As load_model."""
         try:
             loaded = await load_model(self._link, placement, on_progress)
         except ModelFailedToLoad as error:
@@ -174,6 +174,8 @@ class ModelWorker:
         stream = self._streams.get(frame.id)
         if stream is None:
             raise WorkerDied(f"It answered request {frame.id}, which is not open.")
+        if isinstance(frame, Started) and stream.has_started:
+            raise WorkerDied(f"It started request {frame.id} twice.")
         self._vigil.on_frame(self._link.timers.now())
         stream.put(frame)
         if stream.has_ended:

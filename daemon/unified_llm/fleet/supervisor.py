@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
-from unified_llm.domain.errors import Closing, ModelFailedToLoad, UnifiedLlmError
+from unified_llm.domain.errors import Closing, ModelFailedToLoad, NoRoom, UnifiedLlmError
 from unified_llm.domain.models import ModelId, ModelSpec
 from unified_llm.domain.placement import Placement
 from unified_llm.domain.ports import Clock, Lease
@@ -137,7 +137,7 @@ class Fleet:
 
     async def _live(
         self, berth: _Berth, spec: ModelSpec, generation: Generation, placement: Placement
-    ) -> Departure | ModelFailedToLoad:
+    ) -> Departure | ModelFailedToLoad | NoRoom:
         """The whole life of a worker; its process has been reaped on return."""
         reports = self._reporting()
 
@@ -150,7 +150,7 @@ class Fleet:
                 loaded = await worker.load(placement, on_progress)
                 reports.load_finished(spec.id, generation, _told(loaded))
                 return await worker.serve()
-        except ModelFailedToLoad as error:
+        except (ModelFailedToLoad, NoRoom) as error:
             return error
 
     def _report_end(

@@ -137,6 +137,7 @@ class Audit(AbstractContextManager["Audit"]):
         self._waiting: queue.Queue[AuditRecord | None] = queue.Queue()
         self._thread = threading.Thread(target=self._write_all, name="audit", daemon=True)
         self._is_failing = False
+        self._lost = 0
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -163,7 +164,17 @@ class Audit(AbstractContextManager["Audit"]):
             )
 
     def record(self, record: AuditRecord) -> None:
-        """Have `record` written. Returns at once."""
+        """Have `record` written. Returns at once.
+
+        Refusals go on when nothing else may be done any more: a flood of them must not take all the
+        memory, so past twice MAX_WAITING they are counted, and the log says how many.
+        """
+        if self._waiting.qsize() >= 2 * MAX_WAITING:
+            self._lost += 1
+            return
+        if self._lost:
+            _log.error("%d audit records of refusals are lost: there were too many", self._lost)
+            self._lost = 0
         self._waiting.put(record)
 
     def settle(self) -> None:

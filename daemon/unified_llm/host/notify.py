@@ -4,9 +4,16 @@ import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import sdnotify
+
+from unified_llm.domain.units import Seconds
+
+# A manager that does not read must not stop the daemon: its socket takes a few datagrams, and a
+# blocking send beyond them waits for ever. What is lost of the first kind comes again.
+_DROPPABLE: Final = Seconds(0)
+_IMPORTANT: Final = Seconds(1)
 
 
 class Notifier(AbstractContextManager["Notifier"]):
@@ -46,7 +53,7 @@ class Notifier(AbstractContextManager["Notifier"]):
         """The line that `systemctl status` shows; sent only when it is another one."""
         if status != self._status:
             self._status = status
-            self._send(f"STATUS={status}")
+            self._send(f"STATUS={status}", limit=_DROPPABLE)
 
     def stopping(self, status: str) -> None:
         """Nothing new is taken from now on."""
@@ -54,10 +61,11 @@ class Notifier(AbstractContextManager["Notifier"]):
 
     def alive(self) -> None:
         """Feed the watchdog."""
-        self._send("WATCHDOG=1")
+        self._send("WATCHDOG=1", limit=_DROPPABLE)
 
-    def _send(self, *lines: str) -> None:
-        if self._systemd is None:
+    def _send(self, *lines: str, limit: Seconds = _IMPORTANT) -> None:
+        if self._systemd is None or self._systemd.socket is None:
             return
+        self._systemd.socket.settimeout(limit)
         # A newline inside a value would be a further assignment.
         self._systemd.notify("\n".join(line.replace("\n", " ") for line in lines))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from unified_llm.domain.callers import Caller
 from unified_llm.domain.chat import Usage
-from unified_llm.domain.errors import InternalError, RequestError, UnifiedLlmError
+from unified_llm.domain.errors import Cancelled, InternalError, RequestError, UnifiedLlmError
 from unified_llm.domain.ports import Clock
 from unified_llm.domain.units import Seconds
 from unified_llm.guard.audit import Audit, AuditRecord, Outcome
@@ -64,8 +64,7 @@ class Gate:
             self.permissions.ensure_may(caller, action)
             yield entry
         except UnifiedLlmError as error:
-            outcome = Outcome.REFUSED if isinstance(error, RequestError) else Outcome.FAILED
-            code = error.code
+            outcome, code = _outcome_of(error), error.code
             raise
         except (asyncio.CancelledError, GeneratorExit):
             outcome = Outcome.CANCELLED
@@ -90,3 +89,13 @@ class Gate:
                         completion_tokens=usage.completion_tokens if usage else None,
                     )
                 )
+
+
+def _outcome_of(error: UnifiedLlmError) -> Outcome:
+    match error:
+        case Cancelled():
+            return Outcome.CANCELLED
+        case RequestError():
+            return Outcome.REFUSED
+        case _:
+            return Outcome.FAILED

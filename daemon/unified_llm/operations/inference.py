@@ -1,7 +1,12 @@
 """Asking a model something."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass
 from typing import Self
 
@@ -22,30 +27,38 @@ class Inference:
     models: Models
     backend: Backend
 
-    def ensure_admissible(self, caller: Caller, request: ChatRequest) -> None:
+    @contextmanager
+    def open_admission(self, caller: Caller, request: ChatRequest) -> Iterator[None]:
         """Raise what `open_chat` would raise without waiting for anything.
 
-        For a door that answers before the generation begins; a refusal is recorded, a pass not.
+        For a door that answers before the generation begins, which it begins in the body: a refusal
+        is recorded, also one that the body raises; a pass is not.
         Raises NotPermitted, AuditUnavailable, UnknownModel, InvalidRequest, TooLarge.
         """
         with self.gate.open_entry(caller, Action.GENERATE, request.model, only_refusals=True):
             ensure_sane(request, self.models.spec(request.model).context_tokens)
+            yield
 
     @asynccontextmanager
     async def open_chat(
-        self, caller: Caller, request: ChatRequest, *, request_id: str | None = None
+        self,
+        caller: Caller,
+        request: ChatRequest,
+        *,
+        request_id: str | None = None,
+        scope: AbstractAsyncContextManager[None] | None = None,
     ) -> AsyncIterator[AsyncIterator[ChatEvent]]:
         """The stream of answers to `request`; leaving the context stops the generation.
 
-        request_id: the door's name for it, for the audit log.
+        request_id: the door's name for it, for the audit log. scope: what may interrupt it; all of
+        it runs inside, and the error that the scope raises is what the audit log is told.
         Raises, on entry or while iterating, any UnifiedLlmError.
         """
         with self.gate.open_entry(
             caller, Action.GENERATE, request.model, request=request_id
         ) as entry:
-            spec = self.models.spec(request.model)
-            ensure_sane(request, spec.context_tokens)
-            async with self.backend.chat(request, caller) as events:
+            ensure_sane(request, self.models.spec(request.model).context_tokens)
+            async with scope or nullcontext(), self.backend.chat(request, caller) as events:
                 yield _Counted(events, entry)
 
 

@@ -1,7 +1,8 @@
 """Long work that somebody asked for, as an object one can look at, wait for and cancel.
 
 Rule 1: a job ends exactly once, with a result, and stays visible for a minute after it, so that a
-client which starts listening late does not miss the end.
+client which starts listening late does not miss the end; of one user's only the latest do, since
+requests that fail at once are as cheap to send as a job is to keep.
 Rule 2: this file does not know what the work is.
 """
 
@@ -35,6 +36,7 @@ JobId = NewType("JobId", int)
 """1 to 2^31 - 1, drawn at random: a guessable cookie was part of CVE-2025-67859 of TLP."""
 
 KEEP_FINISHED: Final = Seconds(60)
+MAX_KEPT_PER_UID: Final = 64
 MAX_RUNNING_PER_UID: Final = 8
 MAX_RUNNING_ROOT: Final = 4 * MAX_RUNNING_PER_UID
 
@@ -214,9 +216,15 @@ class Jobs(AbstractAsyncContextManager["Jobs"]):
         self.on_change(job)
         loop = asyncio.get_running_loop()
         self._timers[job.id] = loop.call_later(KEEP_FINISHED, self._forget, job)
+        # Timers are in the order of the jobs' ends.
+        ended = [self._jobs[id_] for id_ in self._timers]
+        kept = [other for other in ended if other.owner.uid == job.owner.uid]
+        for oldest in kept[:-MAX_KEPT_PER_UID]:
+            self._forget(oldest)
 
     def _forget(self, job: Job) -> None:
-        del self._jobs[job.id], self._timers[job.id]
+        del self._jobs[job.id]
+        self._timers.pop(job.id).cancel()
         self.on_forget(job)
 
     def _may_see(self, job: Job, caller: Caller) -> bool:

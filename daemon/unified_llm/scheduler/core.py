@@ -92,18 +92,24 @@ class Scheduler:
         now: Instant,
         *,
         by_hand: bool = False,
+        needs_slot: bool = True,
     ) -> None:
-        """A caller wants a lease. by_hand: a person asks, so past failures do not count."""
+        """A caller wants a lease. by_hand: a person asks, so past failures do not count.
+
+        needs_slot: False if it wants the model loaded and nothing more; then no lease is counted.
+        """
         record = self._records.get(model)
         if record is not None and by_hand:
             record.backoff.forgive()
         error = self._objection(model, record, give_up_at, now)
-        if error is None and record is not None:
+        if error is None and record is not None and (needs_slot or not record.serves):
             error = self._make_place_in_queue(record, principal)
         if error is not None or record is None:
             self._tickets.refuse(ticket, error or self._unknown(model))
         else:
-            self._tickets.enqueue(record, Waiter(ticket, principal, now), give_up_at)
+            if not needs_slot:
+                record.last_used = now
+            self._tickets.enqueue(record, Waiter(ticket, principal, now, needs_slot), give_up_at)
             self._residency.attend(record, now)
         self._settle(now)
 

@@ -26,7 +26,7 @@ class Effects(Protocol):
         """Ask the worker to go, and kill it after `grace`; `stop_finished` reports it gone."""
 
     def grant(self, ticket: Ticket, model: ModelId, generation: Generation) -> bool:
-        """Hand the caller a lease, or tell it that its unload is done. False if it has gone."""
+        """Hand out a lease, or tell that a load or unload is done. False if the caller has gone."""
 
     def refuse(self, ticket: Ticket, error: UnifiedLlmError) -> None:
         """End the wait of a caller."""

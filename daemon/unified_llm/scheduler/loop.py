@@ -98,14 +98,19 @@ class SchedulerLoop:
         self, model: ModelId, principal: str, *, timeout: Seconds
     ) -> AbstractAsyncContextManager[Lease]:
         """As in domain.ports.Leases."""
-        return self._lease(model, principal, timeout, by_hand=False)
+        return self._lease(model, principal, timeout)
 
     async def ensure_loaded(
         self, model: ModelId, principal: str, *, timeout: Seconds, by_hand: bool = True
     ) -> None:
-        """Load the model unless it is. by_hand: past failures do not count. Raises as `lease`."""
-        async with self._lease(model, principal, timeout, by_hand=by_hand):
-            pass
+        """Load the model unless it is, and return when it serves, however busy it is.
+
+        by_hand: past failures do not count. Raises as `lease`.
+        """
+        ticket = Ticket(next(self._tickets))
+        give_up_at = later(self._clock.now(), timeout)
+        ask = partial(self._core.requested, ticket, model, principal, give_up_at)
+        await self._outcome(ticket, partial(ask, by_hand=by_hand, needs_slot=False))
 
     async def unload(self, model: ModelId, principal: str, *, timeout: Seconds) -> None:
         """Return when the model's worker is gone. Raises UnknownModel, RequestTimedOut."""
@@ -206,13 +211,11 @@ class SchedulerLoop:
 
     @asynccontextmanager
     async def _lease(
-        self, model: ModelId, principal: str, timeout: Seconds, *, by_hand: bool
+        self, model: ModelId, principal: str, timeout: Seconds
     ) -> AsyncIterator[Lease]:
         ticket = Ticket(next(self._tickets))
         give_up_at = later(self._clock.now(), timeout)
-        request = partial(
-            self._core.requested, ticket, model, principal, give_up_at, by_hand=by_hand
-        )
+        request = partial(self._core.requested, ticket, model, principal, give_up_at)
         generation = await self._outcome(ticket, request)
         try:
             yield Lease(model, generation)

@@ -10,11 +10,15 @@ from unified_llm.scheduler.effects import Ticket
 
 @dataclass(frozen=True, slots=True)
 class Waiter:
-    """A request in the queue. since: when it came."""
+    """A request in the queue.
+
+    since: when it came. needs_slot: False if it waits only until the model serves.
+    """
 
     ticket: Ticket
     principal: str
     since: Instant
+    needs_slot: bool = True
 
 
 class FairQueue:

@@ -74,9 +74,14 @@ class ModelRecord:
         return 1 if self.loaded is None else max(1, self.loaded.slots)
 
     @property
+    def serves(self) -> bool:
+        """Whether leases are given."""
+        return self.state is ModelState.READY
+
+    @property
     def may_grant(self) -> bool:
         """Whether the next waiter can be served now."""
-        return self.state is ModelState.READY and len(self.leases) < self.slots and bool(self.queue)
+        return self.serves and len(self.leases) < self.slots and bool(self.queue)
 
     def runs(self, generation: Generation) -> bool:
         """Whether a report about `generation` is about the worker there is now."""

@@ -37,7 +37,11 @@ class Tickets:
         self._await(record, ticket, now, give_up_at)
 
     def grant_leases(self, record: ModelRecord) -> None:
-        """Serve as many waiters as there are free slots."""
+        """Serve as many waiters as there are free slots, and all who need none."""
+        if record.serves:
+            for waiter in record.queue:
+                if not waiter.needs_slot:
+                    self._grant_without_lease(record, waiter.ticket)
         while record.may_grant:
             ticket = record.queue.take().ticket
             self._timers.clear(ticket)
@@ -48,11 +52,8 @@ class Tickets:
 
     def grant_unloads(self, record: ModelRecord) -> None:
         """Tell those who wait for it that the worker is gone."""
-        while record.unloads:
-            ticket = record.unloads.pop(0)
-            self._timers.clear(ticket)
-            del self._at[ticket]
-            self._effects.grant(ticket, record.id, record.generation)
+        for ticket in tuple(record.unloads):
+            self._grant_without_lease(record, ticket)
 
     def end_leases(self, record: ModelRecord) -> None:
         """The worker is gone, so there is nothing left to hold."""
@@ -83,6 +84,10 @@ class Tickets:
         else:
             record.queue.remove(ticket)
         return record
+
+    def _grant_without_lease(self, record: ModelRecord, ticket: Ticket) -> None:
+        self.forget(ticket)
+        self._effects.grant(ticket, record.id, record.generation)
 
     def _await(
         self, record: ModelRecord, ticket: Ticket, since: Instant, give_up_at: Instant

@@ -27,6 +27,12 @@ def _refuse_all_but(*harmless: object) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+class _FirstFaultOnly(FailFast):
+    """pydantic's, with the hash that typing wants of what is part of a union."""
+
+    __hash__ = object.__hash__
+
+
 Unsupported = Annotated[None, _refuse_all_but()]
 Ignored = Any
 
@@ -51,7 +57,8 @@ class MessageShape(Shape):
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[
-        Annotated[str, Tag("<text>")] | Annotated[list[TextPartShape], Tag("<parts>")],
+        Annotated[str, Tag("<text>")]
+        | Annotated[list[TextPartShape], _FirstFaultOnly(), Tag("<parts>")],
         Discriminator(_content_tag),
     ]
     name: str | None = None
@@ -85,7 +92,9 @@ class ChatCompletionShape(Shape):
 
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
-    stop: Annotated[list[str] | None, BeforeValidator(_stop_list)] = None
+    stop: Annotated[Annotated[list[str], _FirstFaultOnly()] | None, BeforeValidator(_stop_list)] = (
+        None
+    )
     stream: bool | None = None
     stream_options: StreamOptionsShape | None = None
 

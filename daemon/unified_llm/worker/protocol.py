@@ -12,7 +12,7 @@ Stop, or the end of the socket, ends the worker.
 """
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -21,6 +21,10 @@ from unified_llm.domain.chat import FinishReason, Message, Sampling
 PROTOCOL_VERSION: Final = 1
 MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 _LENGTH_BYTES: Final = 4
+
+# What a hostile worker says ends up in D-Bus integers and in sums, so it is bounded on the way in.
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+_Size = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 
 
 class ProtocolError(Exception):
@@ -95,9 +99,9 @@ class Loaded(_Struct, frozen=True, tag="loaded"):
     it does not say. description: architecture, size and quantisation in the engine's words.
     """
 
-    context_tokens: int
-    slots: int
-    memory_bytes: int | None
+    context_tokens: _Count
+    slots: _Count
+    memory_bytes: _Size | None
     description: str
 
 
@@ -111,15 +115,15 @@ class Started(_Struct, frozen=True, tag="started"):
     """The request is in a slot. cached_tokens: prompt tokens that need no computing."""
 
     id: int
-    prompt_tokens: int
-    cached_tokens: int
+    prompt_tokens: _Count
+    cached_tokens: _Count
 
 
 class Delta(_Struct, frozen=True, tag="delta"):
     """The next piece of text; whole characters, not empty."""
 
     id: int
-    text: str
+    text: Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class Done(_Struct, frozen=True, tag="done"):
@@ -127,9 +131,9 @@ class Done(_Struct, frozen=True, tag="done"):
 
     id: int
     reason: FinishReason
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
+    prompt_tokens: _Count
+    completion_tokens: _Count
+    cached_tokens: _Count
 
 
 class Failed(_Struct, frozen=True, tag="failed"):

@@ -46,6 +46,7 @@ CHATML: Final = (
 _FILE_NAME: Final = "chat template"
 _SPACE: Final = "\u2003"  # str.strip removes it, and no template writes it
 _MAX_REASON: Final = 300
+_MAX_PRODUCT: Final = 10**6  # as a number, or as the length of a repeated text
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +171,29 @@ class _GenerationBlock(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """Refuses the two operators by which one line can compute for hours or fill all memory.
+
+    The deadline looks between lines only. Interception also keeps jinja2 from folding these when
+    it compiles.
+    """
+
+    intercepted_binops = frozenset({"**", "*"})
+
+    def call_binop(
+        self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any
+    ) -> Any:
+        if operator == "**" or abs(_extent(left) * _extent(right)) > _MAX_PRODUCT:
+            raise _TemplateRefused(f"it may not use {operator} on that much")
+        return super().call_binop(context, operator, left, right)
+
+
+def _extent(operand: Any) -> int | float:
+    return operand if isinstance(operand, int | float) else len(operand)
+
+
 def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
+    environment = _Sandbox(
         trim_blocks=True,
         lstrip_blocks=True,
         extensions=["jinja2.ext.loopcontrols", _GenerationBlock],

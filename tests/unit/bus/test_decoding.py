@@ -1,6 +1,7 @@
 """Parsing what a peer has sent."""
 
 import struct
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from unified_llm.bus.decoding import (
     FIXED_BYTES,
+    MAX_CALL_VALUES,
     BrokenFraming,
     Kind,
     Malformed,
@@ -17,6 +19,7 @@ from unified_llm.bus.decoding import (
 )
 from unified_llm.bus.encoding import encode_call, encode_error
 from unified_llm.bus.values import Variant
+from unified_llm.guard.sanitize import MAX_MESSAGES, MAX_STOPS
 
 
 def _call(signature: str = "sv", *values: object) -> bytes:
@@ -78,6 +81,25 @@ def test_an_unknown_kind_of_message_is_malformed() -> None:
     data[1] = 9
     with pytest.raises(Malformed):
         parse_header(data)
+
+
+def test_a_call_of_more_values_than_any_needs_is_not_parsed_to_its_end() -> None:
+    """A MiB of variants takes the parser a second, and any user may send one after the other."""
+    count = MAX_CALL_VALUES
+    body = struct.pack("<I", 4 * count) + b"\x01y\0\7" * count
+    header = parse_header(_call("av", []))
+    with pytest.raises(Malformed, match=str(MAX_CALL_VALUES)):
+        parse_body(header, body)
+    (values,) = parse_body(replace(header, kind=Kind.RETURN), body)
+    assert values == [Variant("y", 7)] * count
+
+
+def test_the_longest_conversation_is_not_too_many_values() -> None:
+    messages = [("user", "x")] * MAX_MESSAGES
+    data = _call("sa(ss)a{sv}", "tiny", messages, {"stop": Variant("as", ["a"] * MAX_STOPS)})
+    extent = parse_extent(data[:FIXED_BYTES])
+    header = parse_header(data[: extent.header_bytes])
+    assert len(parse_body(header, data[extent.header_bytes :])) == 3
 
 
 @given(st.binary(max_size=200))

@@ -1,11 +1,12 @@
 import asyncio
 
+import msgspec
 import pytest
 
 from tests.fakes.timers import FakeTimers, settle
 from tests.fakes.worker_link import FakeWorkerLink, hello, loaded
 from tests.unit.fleet.asking import PLACEMENT
-from unified_llm.domain.errors import ModelFailedToLoad, WorkerDied
+from unified_llm.domain.errors import ModelFailedToLoad, NoRoom, WorkerDied
 from unified_llm.fleet.loading import load_model
 from unified_llm.worker.protocol import (
     FromWorker,
@@ -53,6 +54,28 @@ async def test_what_the_worker_says_of_the_failure_is_passed_on_cleaned() -> Non
 async def test_a_death_while_loading_is_told_with_its_cause() -> None:
     assert "SIGABRT" in await failure_after(hello(), None, returncode=-6)
     assert "code 77" in await failure_after(None, returncode=77)
+
+
+async def test_a_death_for_want_of_memory_while_loading_is_told_apart() -> None:
+    worker = FakeWorkerLink(FakeTimers())
+    worker.channel.say(hello(), None)
+    worker.process.end(-9, out_of_memory=True)
+    with pytest.raises(NoRoom, match="memory ran out"):
+        await load(worker)
+
+
+@pytest.mark.parametrize(
+    "boast",
+    [
+        {"context_tokens": PLACEMENT.context_tokens + 1},
+        {"slots": PLACEMENT.slots + 1},
+        {"slots": 0},
+    ],
+    ids=str,
+)
+async def test_a_worker_can_not_boast_of_more_than_it_was_given(boast: dict[str, int]) -> None:
+    told = msgspec.structs.replace(loaded(), **boast)
+    assert "while loading" in await failure_after(hello(), told)
 
 
 async def test_another_protocol_version_is_refused() -> None:

@@ -236,6 +236,17 @@ async def test_a_word_out_of_place_ends_the_worker(word: object) -> None:
         assert scene.fake.process.signals == ["KILL"]
 
 
+async def test_a_request_that_starts_twice_ends_the_worker() -> None:
+    # Frames that say nothing would pile up before a reader that is slow.
+    async with serving() as scene:
+        async with scene.worker.open_stream(order()) as stream:
+            scene.say(started(1), started(1))
+            assert await stream.next_frame() == started(1)
+            with pytest.raises(WorkerDied):
+                await stream.next_frame()
+        assert scene.fake.process.signals == ["KILL"]
+
+
 async def test_frames_after_the_end_of_a_request_end_the_worker() -> None:
     async with serving() as scene:
         async with scene.worker.open_stream(order()) as stream:

@@ -11,7 +11,13 @@ from tests.fakes.reports import FakeReports
 from tests.fakes.timers import FakeTimers, settle
 from tests.fakes.worker_link import FakeWorkerLink, hello
 from tests.unit.fleet.asking import PLACEMENT, TINY, order
-from unified_llm.domain.errors import Closing, ModelFailedToLoad, Quarantined, WorkerDied
+from unified_llm.domain.errors import (
+    Closing,
+    ModelFailedToLoad,
+    NoRoom,
+    Quarantined,
+    WorkerDied,
+)
 from unified_llm.domain.models import ModelId, ModelSpec
 from unified_llm.domain.ports import Lease
 from unified_llm.domain.units import Bytes, Seconds, Tokens
@@ -132,6 +138,16 @@ async def test_a_worker_that_cannot_be_started() -> None:
         await scene.begin()
         assert scene.reports.of(1) == STOPPED
         assert scene.reports.value("load_finished", 1) is scene.spawn_error
+
+
+async def test_a_load_that_ran_out_of_memory_is_reported_as_that() -> None:
+    async with fleet_at_work() as scene:
+        await scene.begin()
+        scene.workers[0].channel.say(hello(), None)
+        scene.workers[0].process.end(-9, out_of_memory=True)
+        await settle()
+        assert scene.reports.of(1) == STOPPED
+        assert isinstance(scene.reports.value("load_finished", 1), NoRoom)
 
 
 async def test_a_worker_that_refuses_its_model() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from unified_llm.domain.callers import Caller, Door
 from unified_llm.domain.errors import AuditUnavailable
 from unified_llm.domain.units import Seconds, Tokens
+from unified_llm.guard import audit as module
 from unified_llm.guard.audit import Audit, AuditRecord, Outcome, StderrDevice
 from unified_llm.guard.permissions import Action
 
@@ -51,6 +52,18 @@ class BrokenDevice:
                 raise OSError(28, "No space left on device")
         finally:
             self.tried.release()
+
+
+class StalledDevice(ListDevice):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tried = threading.Semaphore(0)
+        self.has_recovered = threading.Event()
+
+    def write(self, fields: Mapping[str, str]) -> None:
+        self.tried.release()
+        assert self.has_recovered.wait(timeout=60)
+        super().write(fields)
 
 
 def test_a_record_says_who_what_how_and_how_much() -> None:
@@ -117,3 +130,21 @@ def test_what_can_not_be_recorded_is_refused_until_it_can() -> None:
         audit.record(record())
         audit.settle()
         audit.ensure_available()
+
+
+def test_a_flood_of_refusals_fills_no_memory_and_its_loss_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "MAX_WAITING", 5)
+    device = StalledDevice()
+    with Audit([device]) as audit:
+        audit.record(record("first"))
+        assert device.tried.acquire(timeout=5)
+        for number in range(100):
+            audit.record(record(f"refused-{number}"))
+        device.has_recovered.set()
+        audit.settle()
+        audit.record(record("last"))
+    objects = [fields["UNIFIED_LLM_OBJECT"] for fields in device.written]
+    assert objects == ["first", *(f"refused-{number}" for number in range(10)), "last"]
+    assert "90 audit records" in caplog.text

@@ -51,3 +51,12 @@ def test_without_systemd_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> Non
     with Notifier(os.environ) as notifier:
         notifier.ready("running")
         notifier.alive()
+
+
+def test_a_manager_that_does_not_read_holds_nothing_up(systemd: socket.socket) -> None:
+    with Notifier(os.environ) as notifier:
+        notifier.ready("running")
+        for number in range(10_000):
+            notifier.status(f"{number} models")
+            notifier.alive()
+    assert systemd.recv(4096).startswith(b"READY=1")

@@ -8,7 +8,7 @@ import pytest
 
 from unified_llm.domain.callers import Caller, Door
 from unified_llm.domain.chat import Usage
-from unified_llm.domain.errors import NotPermitted, UnknownModel, WorkerDied
+from unified_llm.domain.errors import Cancelled, NotPermitted, UnknownModel, WorkerDied
 from unified_llm.domain.units import Instant, Tokens
 from unified_llm.guard.audit import Audit
 from unified_llm.guard.permissions import Action, Permissions
@@ -61,6 +61,7 @@ def result_of(error: BaseException | None, action: Action = Action.GENERATE) -> 
         (None, "done", None),
         (UnknownModel("no"), "refused", "unknown-model"),
         (WorkerDied("gone"), "failed", "worker-died"),
+        (Cancelled("The reader has left."), "cancelled", "cancelled"),
         (asyncio.CancelledError(), "cancelled", None),
         (GeneratorExit(), "cancelled", None),
         (ZeroDivisionError(), "failed", "internal"),

@@ -159,6 +159,24 @@ async def test_a_finished_job_is_forgotten_after_a_while(monkeypatch: pytest.Mon
             jobs.get(job.id, ALICE)
 
 
+async def test_of_one_users_finished_jobs_only_the_latest_are_kept() -> None:
+    forgotten: list[Job] = []
+    async with open_jobs() as jobs:
+        jobs.on_forget = forgotten.append
+        others = jobs.begin(JobType.LOAD, TINY, BOB, succeed)
+        begun = [
+            await finished(jobs.begin(JobType.LOAD, TINY, ALICE, succeed))
+            for _ in range(module.MAX_KEPT_PER_UID + 2)
+        ]
+        assert forgotten == begun[:2]
+        assert jobs.visible_to(ROOT) == (others, *begun[2:])
+
+
+async def finished(job: Job) -> Job:
+    await job.finished.wait()
+    return job
+
+
 async def test_closing_cancels_what_runs() -> None:
     async with open_jobs() as jobs:
         job = jobs.begin(JobType.LOAD, TINY, ALICE, last_for_ever)

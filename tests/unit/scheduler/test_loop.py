@@ -125,7 +125,7 @@ async def test_a_cancelled_waiter_leaves_the_queue() -> None:
 async def test_a_lease_granted_in_the_turn_of_its_cancellation_is_returned() -> None:
     async with open_house(make_spec(CAT), obedient=False) as house:
         async with asyncio.TaskGroup() as group:
-            waiter = group.create_task(house.loop.ensure_loaded(CAT, ANNA, timeout=LONG))
+            waiter = group.create_task(hold(house, CAT, asyncio.Event(), asyncio.Event()))
             await settle()
             house.workers.finish_load(CAT)
             assert house.loop.status(CAT).leases == 1
@@ -188,12 +188,13 @@ async def test_a_death_ends_no_wait_and_the_next_worker_serves() -> None:
         entered, leave = asyncio.Event(), asyncio.Event()
         group.create_task(hold(house, CAT, entered, leave))
         await entered.wait()
-        waiter = group.create_task(house.loop.ensure_loaded(CAT, ANNA, timeout=LONG))
+        served = asyncio.Event()
+        group.create_task(hold(house, CAT, served, leave))
         await settle()
         house.workers.die(CAT, CRASH)
         assert house.loop.status(CAT).state is ModelState.QUEUED
         house.clock.advance(1)
-        await waiter
+        await served.wait()
         leave.set()
         await settle()
         assert house.loop.status(CAT).leases == 0
@@ -215,6 +216,36 @@ async def test_closing_waits_for_leases_until_the_grace_is_over() -> None:
         await closing
         assert house.workers.running == {}
         leave.set()
+
+
+async def test_a_loaded_model_is_loaded_at_once_however_busy_it_is() -> None:
+    spec = make_spec(CAT)
+    full = spec.slots + SchedulingPolicy(ram_budget=Bytes(0)).queue_limit
+    async with open_house(spec) as house, asyncio.TaskGroup() as group:
+        leave, entered = asyncio.Event(), [asyncio.Event() for _ in range(full)]
+        for each in entered:
+            group.create_task(hold(house, CAT, each, leave))
+        await settle()
+        before = house.loop.status(CAT)
+        assert before.waiting + before.leases == full
+        await house.loop.ensure_loaded(CAT, ANNA, timeout=Seconds(0))
+        assert house.loop.status(CAT) == before
+        leave.set()
+
+
+async def test_a_load_is_done_when_the_model_serves_though_others_came_first() -> None:
+    async with open_house(make_spec(CAT), obedient=False) as house:
+        leave, entered = asyncio.Event(), [asyncio.Event() for _ in range(9)]
+        async with asyncio.TaskGroup() as group:
+            for each in entered:
+                group.create_task(hold(house, CAT, each, leave))
+            await settle()
+            loading = group.create_task(house.loop.ensure_loaded(CAT, ANNA, timeout=LONG))
+            await settle()
+            house.workers.finish_load(CAT)
+            await loading
+            assert house.loop.status(CAT).waiting > 0
+            leave.set()
 
 
 async def test_a_ping_proves_that_events_are_applied() -> None:

@@ -34,6 +34,7 @@ from unified_llm.worker.protocol import (
 )
 
 _integers = st.integers(-(2**63), 2**63 - 1)
+_counts = st.integers(0, 2**31 - 1)
 _floats = st.floats(allow_nan=False)
 _optional_floats = st.none() | _floats
 _optional_integers = st.none() | _integers
@@ -77,21 +78,21 @@ _from_worker: st.SearchStrategy[FromWorker] = st.one_of(
     st.builds(Progress, fraction=_floats),
     st.builds(
         Loaded,
-        context_tokens=_integers,
-        slots=_integers,
-        memory_bytes=_optional_integers,
+        context_tokens=_counts,
+        slots=_counts,
+        memory_bytes=st.none() | _counts,
         description=st.text(),
     ),
     st.builds(LoadFailed, message=st.text()),
-    st.builds(Started, id=_integers, prompt_tokens=_integers, cached_tokens=_integers),
-    st.builds(Delta, id=_integers, text=st.text()),
+    st.builds(Started, id=_integers, prompt_tokens=_counts, cached_tokens=_counts),
+    st.builds(Delta, id=_integers, text=st.text(min_size=1)),
     st.builds(
         Done,
         id=_integers,
         reason=st.sampled_from(FinishReason),
-        prompt_tokens=_integers,
-        completion_tokens=_integers,
-        cached_tokens=_integers,
+        prompt_tokens=_counts,
+        completion_tokens=_counts,
+        cached_tokens=_counts,
     ),
     st.builds(Failed, id=_integers, code=st.text(), message=st.text()),
     st.builds(
@@ -194,3 +195,24 @@ def test_a_cut_off_frame_is_noticed() -> None:
     frames = FrameBuffer()
     assert list(frames.feed(encode(Stop())[:-1])) == []
     assert not frames.is_empty
+
+
+_DONE = Done(id=1, reason=FinishReason.STOP, prompt_tokens=1, completion_tokens=1, cached_tokens=0)
+_LOADED = Loaded(context_tokens=1, slots=1, memory_bytes=None, description="")
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        Delta(id=1, text=""),
+        Started(id=1, prompt_tokens=-1, cached_tokens=0),
+        msgspec.structs.replace(_DONE, prompt_tokens=-1),
+        msgspec.structs.replace(_DONE, completion_tokens=2**31),
+        msgspec.structs.replace(_LOADED, memory_bytes=-1),
+        msgspec.structs.replace(_LOADED, memory_bytes=2**63),
+    ],
+    ids=str,
+)
+def test_a_frame_that_says_nothing_or_counts_absurdly_is_refused(lie: FromWorker) -> None:
+    with pytest.raises(ProtocolError):
+        decode_from_worker(encode(lie)[4:])

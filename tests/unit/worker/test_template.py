@@ -180,3 +180,17 @@ def test_a_template_that_is_none_is_refused_when_loading(source: str, reason: st
 def test_nothing_to_say_is_no_part() -> None:
     assert template("").render([user("")]) == ()
     assert template("x").render([user("")]) == (Part("x", is_markup=True),)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["10 ** 10 ** 9", "(messages|length + 9) ** 10 ** 9", "'x' * 10000000000", "[0] * 10000000000"],
+)
+def test_no_single_expression_computes_for_ever_or_fills_the_memory(expression: str) -> None:
+    with pytest.raises(InvalidRequest, match="may not use"):
+        template("{{ " + expression + " }}").render([user("hi")])
+
+
+def test_a_template_may_multiply_within_reason() -> None:
+    (part,) = template("{{ 6 * 7 }}{{ '-' * 3 }}{{ 2 * 0.5 }}").render([])
+    assert part.text == "42---1.0"

@@ -29,17 +29,15 @@ class Generations:
 
         Raises what can be known at once; the rest becomes the last line of the stream.
         """
-        self._inference.ensure_admissible(caller, request)
+        with self._inference.open_admission(caller, request):
+            return self._begin_job(caller, request)
+
+    def _begin_job(self, caller: Caller, request: ChatRequest) -> tuple[Job, int]:
         reading, writing = open_pipe()
+        work = partial(self._stream, request=request)
         try:
-            job = self._jobs.begin(
-                JobType.GENERATE,
-                request.model,
-                caller,
-                partial(self._stream, request=request),
-                is_private=True,
-            )
-        except UnifiedLlmError:
+            job = self._jobs.begin(JobType.GENERATE, request.model, caller, work, is_private=True)
+        except BaseException:
             os.close(reading)
             os.close(writing)
             raise

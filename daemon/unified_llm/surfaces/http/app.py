@@ -16,7 +16,7 @@ from unified_llm.operations.gate import new_request_id
 from unified_llm.operations.inference import Inference
 from unified_llm.operations.models import Models, ModelView
 from unified_llm.operations.status import Health, Status, StatusReport
-from unified_llm.surfaces.http.connections import ClientGoneError, Peer
+from unified_llm.surfaces.http.connections import Peer
 from unified_llm.surfaces.http.faults import REQUEST_ID_HEADER, error_response, problem_response
 from unified_llm.surfaces.http.limits import HttpLimits
 from unified_llm.surfaces.http.protocol import PEER_KEY
@@ -142,12 +142,13 @@ class _Routes:
                 self.unix_time(),
                 wants_usage=asked.wants_usage,
             )
-            chat = self.operations.open_chat(peer.caller, asked.request, request_id=request_id)
+            chat = self.operations.open_chat(
+                peer.caller, asked.request, request_id=request_id, scope=peer.open_scope()
+            )
             if asked.is_stream:
                 return ChatStream(chat, writer, peer, self.limits, request_id)
-            async with peer.open_scope():
-                text, end = await read_to_end(chat)
-        except (ClientDisconnect, ClientGoneError):
+            text, end = await read_to_end(chat)
+        except ClientDisconnect:
             return Response(status_code=_UNREAD)
         except Exception as error:  # noqa: BLE001  the client is told, and the log if it is a bug
             return error_response(error, request_id)

@@ -7,24 +7,28 @@ from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
 from unified_llm.domain.callers import Caller
-from unified_llm.domain.errors import Closing, QueueFull, RateLimited, UnifiedLlmError
+from unified_llm.domain.errors import (
+    Cancelled,
+    Closing,
+    QueueFull,
+    RateLimited,
+    UnifiedLlmError,
+)
 from unified_llm.domain.units import Seconds
 from unified_llm.surfaces.http.limits import HttpLimits
-
-
-class ClientGoneError(Exception):
-    """The client has left. Nobody is there to be told."""
 
 
 class Peer:
     """The other end of one connection.
 
     caller: who it is. What runs for it runs in `open_scope`, and ends when it is interrupted.
+    is_gone: nobody is there to be told anything.
     """
 
     def __init__(self, caller: Caller) -> None:
         self.caller = caller
-        self._reason: Exception | None = None
+        self.is_gone = False
+        self._reason: UnifiedLlmError | None = None
         self._scope: asyncio.Timeout | None = None
 
     @asynccontextmanager
@@ -48,7 +52,12 @@ class Peer:
         finally:
             self._scope = None
 
-    def interrupt(self, reason: Exception) -> None:
+    def leave(self) -> None:
+        """The client is gone: end what runs for it."""
+        self.is_gone = True
+        self.interrupt(Cancelled("The client has left."))
+
+    def interrupt(self, reason: UnifiedLlmError) -> None:
         """End the running scope, and any later one, with `reason`. The first reason counts."""
         if self._reason is None:
             self._reason = reason

@@ -22,13 +22,17 @@ from uvicorn.server import ServerState
 from unified_llm.domain.errors import UnifiedLlmError
 from unified_llm.domain.units import Seconds
 from unified_llm.guard.peers import read_caller
-from unified_llm.surfaces.http.connections import ClientGoneError, Connections, Peer
+from unified_llm.surfaces.http.connections import Connections, Peer
 from unified_llm.surfaces.http.intake import Intake
 from unified_llm.surfaces.http.limits import HttpLimits
 from unified_llm.wire.problem import INVALID, DoorCode, HttpProblem, describe
 
 PEER_KEY = "peer"
 """Where in an ASGI scope's state the Peer is."""
+
+BYTES_PER_TURN = 32 * 1024
+"""Read of one client in one turn of the event loop: it may be 5,000 chunks of one byte, each of
+which is an event to h11. With asyncio's 256 KiB the others waited a third of a second."""
 
 # A client that was refused at once may still be writing its request; it gets to finish.
 _REFUSED_SECONDS = Seconds(1)
@@ -74,6 +78,7 @@ class DeadlineProtocol(H11Protocol):
         super().connection_made(transport)
         # Every byte the kernel does not take is a client not reading: the write deadline runs.
         transport.set_write_buffer_limits(high=0)
+        transport.max_size = BYTES_PER_TURN  # type: ignore[attr-defined]
         connected = cast("socket.socket", transport.get_extra_info("socket"))
         try:
             self.peer = Peer(read_caller(connected, f"http:{self._number}"))
@@ -96,7 +101,7 @@ class DeadlineProtocol(H11Protocol):
         self.resume_writing()
         if hasattr(self, "peer"):
             self._connections.leave(self)
-            self.peer.interrupt(ClientGoneError())
+            self.peer.leave()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes, and set the deadline for the next ones."""
@@ -195,7 +200,7 @@ class DeadlineProtocol(H11Protocol):
             # What it writes from now on must not follow our answer onto the wire.
             cycle.disconnected = True
             cycle.message_event.set()
-            self.peer.interrupt(ClientGoneError())
+            self.peer.leave()
         self.transport.close()
 
     def _open_cycle(self) -> RequestResponseCycle | None:

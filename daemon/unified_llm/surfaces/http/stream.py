@@ -16,7 +16,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from unified_llm.domain.chat import ChatEvent, Finished
-from unified_llm.surfaces.http.connections import ClientGoneError, Peer
+from unified_llm.domain.errors import Cancelled
+from unified_llm.surfaces.http.connections import Peer
 from unified_llm.surfaces.http.faults import REQUEST_ID_HEADER, ensure_ours, error_response
 from unified_llm.surfaces.http.limits import HttpLimits
 from unified_llm.wire.openai_answers import PING, CompletionWriter
@@ -41,7 +42,7 @@ class EndlessAnswerError(Exception):
 
 
 class ChatStream(Response):
-    """The streamed answer to one chat."""
+    """The streamed answer to one chat, which runs in a scope of `peer`."""
 
     def __init__(
         self,
@@ -81,11 +82,11 @@ class ChatStream(Response):
     async def _run(self, send: Send) -> bytes | Response:
         """Run the chat; what ends the answer is returned, nothing if nobody is there."""
         try:
-            async with self._peer.open_scope(), self._chat as events:
+            async with self._chat as events:
                 finished = await self._forward(events, send)
-        except ClientGoneError:
-            return b""
         except Exception as error:  # noqa: BLE001  the client is told, and the log if it is a bug
+            if self._peer.is_gone and isinstance(error, Cancelled):
+                return b""
             if not self._is_started:
                 return error_response(error, self._request_id)
             problem = describe(ensure_ours(error, self._request_id))

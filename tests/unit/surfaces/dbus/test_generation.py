@@ -176,7 +176,7 @@ async def test_what_can_be_known_at_once_is_refused_at_once_and_recorded(
     assert record["UNIFIED_LLM_CODE"] == error.code
 
 
-async def test_over_the_quota_no_pipe_is_left_open() -> None:
+async def test_over_the_quota_no_pipe_is_left_open_and_the_refusal_is_recorded() -> None:
     async with open_house(backend=FakeBackend([asyncio.Event()])) as house:
         generations = connected(house)
         streams = [generations.begin_stream(USER, request())[1] for _ in range(MAX_RUNNING_PER_UID)]
@@ -184,6 +184,10 @@ async def test_over_the_quota_no_pipe_is_left_open() -> None:
             generations.begin_stream(USER, request())
         for reading in streams:
             os.close(reading)
+    refused = [
+        record for record in house.trail.records if record["UNIFIED_LLM_RESULT"] == "refused"
+    ]
+    assert [record["UNIFIED_LLM_CODE"] for record in refused] == ["rate-limited"]
 
 
 async def test_the_whole_text_comes_with_what_it_took() -> None:

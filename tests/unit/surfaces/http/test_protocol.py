@@ -1,15 +1,17 @@
 """What a client may take of time and space, each limit tried on a real socket."""
 
 import asyncio
+import json
 import socket
 from pathlib import Path
 
 import pytest
 
 from tests.fakes.backend import FakeBackend
-from tests.unit.surfaces.http.door import chat_request, open_door, post
+from tests.unit.surfaces.http.door import chat_body, chat_request, open_door, post
 from unified_llm.domain.units import Bytes, Seconds
 from unified_llm.surfaces.http.limits import HttpLimits
+from unified_llm.surfaces.http.protocol import BYTES_PER_TURN, DeadlineProtocol
 
 HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 SHORT = Seconds(0.05)
@@ -280,3 +282,21 @@ def _timers() -> set[asyncio.TimerHandle]:
     loop = asyncio.get_running_loop()
     scheduled = loop._scheduled  # type: ignore[attr-defined]
     return {handle for handle in scheduled if not handle.cancelled()}
+
+
+async def test_one_turn_of_the_loop_takes_little_of_a_client(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """40,000 chunks of one byte, read at once, held up the loop for a third of a second."""
+    taken: list[int] = []
+    take = DeadlineProtocol.data_received
+
+    def data_received(protocol: DeadlineProtocol, data: bytes) -> None:
+        taken.append(len(data))
+        take(protocol, data)
+
+    monkeypatch.setattr(DeadlineProtocol, "data_received", data_received)
+    async with open_door(tmp_path) as door, door.wire() as wire:
+        wire.send(post(json.dumps(chat_body(user="x" * 200_000)).encode()))
+        assert (await wire.answer()).status == 200
+    assert max(taken) <= BYTES_PER_TURN

@@ -56,6 +56,39 @@ async def test_a_stream_beyond_the_grace_ends_with_one_error(tmp_path: Path) -> 
     assert rest.endswith(b"0\r\n\r\n")
 
 
+async def test_an_answer_cut_short_by_the_end_is_recorded_as_our_failure(tmp_path: Path) -> None:
+    backend = FakeBackend([ANSWER[0], asyncio.Event()])
+    async with (
+        open_door(tmp_path, backend) as door,
+        door.wire() as streamed,
+        door.wire() as plain,
+    ):
+        streamed.send(chat_request(stream=True))
+        plain.send(chat_request())
+        while backend.open < 2:
+            await asyncio.sleep(0)
+        await door.door.close(NONE)
+    ends = [
+        (record["UNIFIED_LLM_RESULT"], record.get("UNIFIED_LLM_CODE"))
+        for record in door.house.trail.records
+    ]
+    assert ends == [("failed", "closing")] * 2
+
+
+async def test_an_answer_whose_client_left_is_recorded_as_cancelled(tmp_path: Path) -> None:
+    backend = FakeBackend([ANSWER[0], asyncio.Event()])
+    async with open_door(tmp_path, backend) as door:
+        for is_stream in (True, False):
+            async with door.wire() as wire:
+                wire.send(chat_request(stream=is_stream))
+                while not backend.open:
+                    await asyncio.sleep(0)
+            while backend.open:
+                await asyncio.sleep(0)
+    ends = [record["UNIFIED_LLM_RESULT"] for record in door.house.trail.records]
+    assert ends == ["cancelled", "cancelled"]
+
+
 async def test_a_stream_without_content_yet_gets_a_status(tmp_path: Path) -> None:
     backend = FakeBackend([asyncio.Event()])
     async with (
