@@ -167,6 +167,27 @@ def test_a_stop_lets_answers_end_and_then_ends_each_stream_with_one_error() -> N
         assert not daemon.socket_path.exists()
 
 
+def test_a_stop_ends_generations_on_the_bus_with_one_error_as_well() -> None:
+    with open_daemon({"scheduler": {"drain_seconds": 1}}) as daemon:
+        assert daemon.bus is not None
+        with subprocess.Popen(
+            [
+                *("busctl", f"--address={daemon.bus.address}", "--timeout=300", "call"),
+                *("org.unifiedllm1", "/org/unifiedllm1", "org.unifiedllm1.Manager"),
+                *("GenerateText", "ssa{sv}", "tiny", "!tokens 1000000 !step 0.02", "0"),
+            ],
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as asking:
+            daemon.wait_for("loaded: tiny")
+            daemon.signal(signal.SIGTERM)
+            _, said = asking.communicate(timeout=PATIENCE)
+        assert daemon.wait() == 0
+        assert "The daemon is stopping." in said
+        (record,) = daemon.audit()
+        assert (record["UNIFIED_LLM_RESULT"], record["UNIFIED_LLM_CODE"]) == ("failed", "closing")
+
+
 def test_a_short_answer_ends_whole_while_the_daemon_stops() -> None:
     with open_daemon() as daemon, daemon.open_http() as http:
         body = ENDLESS | {"messages": [{"role": "user", "content": "!tokens 20 !step 0.05"}]}
@@ -211,9 +232,7 @@ def test_a_stop_while_the_bus_does_not_answer_ends_the_start(tmp_path: Path) -> 
         deaf.bind(str(tmp_path / "bus"))
         deaf.listen()
         deaf.settimeout(PATIENCE)
-        settings = write_settings(
-            tmp_path, {"dbus": {"address": f"unix:path={tmp_path / 'bus'}"}}
-        )
+        settings = write_settings(tmp_path, {"dbus": {"address": f"unix:path={tmp_path / 'bus'}"}})
         with subprocess.Popen([BIN / "unified-llmd", "--config", settings]) as process:
             connection, _ = deaf.accept()
             with connection:

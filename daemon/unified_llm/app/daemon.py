@@ -198,6 +198,7 @@ class _Life:
         self._settings = settings
         set_level(settings.log.level)
         await self._rooms.catalogue.refresh(settings)
+        self._tell_state()
         line = self._rooms.status.render_line()
         waiting = f"; {', '.join(fixed)} changed and wait for a restart" if fixed else ""
         self._notifier.ready(line + waiting)
@@ -208,15 +209,28 @@ class _Life:
         self._notifier.stopping(f"draining for at most {grace:g} s")
         _log.info("draining for at most %g s", grace)
         self._rooms.status.draining_began()
-        if self._house.dbus is not None:
-            self._house.dbus.door.refresh_state()
+        self._tell_state()
         async with asyncio.TaskGroup() as group:
-            hurrying = group.create_task(self._hurry_when_told_again())
+            beside = [
+                group.create_task(self._hurry_when_told_again()),
+                group.create_task(self._end_generations_after(grace)),
+            ]
             async with asyncio.TaskGroup() as closing:
                 closing.create_task(self._house.http.close(grace))
                 # A little longer: a stream shall end by the door's word, not by its worker's death.
                 closing.create_task(self._rooms.scheduler.close(Seconds(grace + 1)))
-            hurrying.cancel()
+            for task in beside:
+                task.cancel()
+
+    async def _end_generations_after(self, grace: Seconds) -> None:
+        """As the HTTP door does by itself."""
+        if self._house.dbus is not None:
+            await asyncio.sleep(grace)
+            self._house.dbus.door.end_generations()
+
+    def _tell_state(self) -> None:
+        if self._house.dbus is not None:
+            self._house.dbus.door.refresh_state()
 
     async def _hurry_when_told_again(self) -> None:
         while await self._wishes.take() is not _Wish.STOP:

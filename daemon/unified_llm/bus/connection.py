@@ -21,7 +21,7 @@ from typing import Final, Protocol, cast
 from unified_llm.bus import encoding, faults
 from unified_llm.bus.decoding import Header, Kind
 from unified_llm.bus.handshake import connect, system_bus_address
-from unified_llm.bus.names import DBUS_NAME, DBUS_PATH, PEER_INTERFACE
+from unified_llm.bus.names import BUS_NAME, DBUS_NAME, DBUS_PATH, ROOT_PATH
 from unified_llm.bus.reading import Incoming
 from unified_llm.bus.replies import Replies, values_of
 from unified_llm.bus.stream import MessageStream
@@ -39,6 +39,9 @@ VANISHED_RULE: Final = (
 so there is no race with a caller that leaves and no limit on how many are watched."""
 
 _FLUSH_SECONDS: Final = 1.0
+# Sent to ourselves alone, so it stands in no interface file.
+_OWN_INTERFACE: Final = f"{BUS_NAME}.Connection"
+_ALIVE: Final = "Alive"
 _DO_NOT_QUEUE: Final = 4
 _PRIMARY_OWNER: Final = 1
 
@@ -213,13 +216,25 @@ class BusConnection:
             )
 
     async def ping(self, *, timeout: Seconds = CALL_SECONDS) -> None:
-        """Call ourselves through the bus: reading, answering and writing all work.
+        """Send ourselves a signal through the bus: writing, routing and reading all work.
 
-        Raises BusFault. The policy must allow it, which ours does once we own our name.
+        A call of Peer.Ping would show no more and wake us once more, for the reply; an idle daemon
+        does this several times a minute. Raises BusFault.
         """
-        await self.call(
-            self.unique_name, DBUS_PATH, PEER_INTERFACE, "Ping", expects="", timeout=timeout
+        arrived = asyncio.Event()
+        unsubscribe = self.on_signal(
+            self.unique_name, _OWN_INTERFACE, _ALIVE, lambda signal: arrived.set()
         )
+        try:
+            self.emit(ROOT_PATH, _OWN_INTERFACE, _ALIVE, "", to=self.unique_name)
+            async with asyncio.timeout(timeout):
+                await arrived.wait()
+        except TimeoutError as error:
+            raise faults.BusFault(
+                faults.NO_REPLY, f"Our own signal did not come back within {timeout:g} s."
+            ) from error
+        finally:
+            unsubscribe()
 
     async def wait_closed(self) -> str:
         """Wait until the connection has ended; the reason."""

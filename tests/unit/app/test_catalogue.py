@@ -25,9 +25,10 @@ async def complaints_about(directory: Path) -> tuple[str, ...]:
 
 
 async def test_a_complaint_names_the_file_but_not_its_folder(tmp_path: Path) -> None:
-    (tmp_path / "bad\x1b[2J\n.gguf").write_bytes(b"nothing")
+    (tmp_path / "bad\u202etxt.gguf").write_bytes(b"nothing")
     (complaint,) = await complaints_about(tmp_path)
-    assert complaint.startswith(r"'bad\x1b[2J\n.gguf': ")
+    assert complaint.startswith("'")
+    assert complaint.isprintable()
     assert str(tmp_path) not in complaint
 
 

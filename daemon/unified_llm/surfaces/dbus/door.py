@@ -90,6 +90,10 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
     ) -> None:
         await self._stack.aclose()
 
+    def end_generations(self) -> None:
+        """The time to finish is over: end each with one `closing` error."""
+        self._generations.end_all()
+
     def refresh_state(self) -> None:
         """Read the daemon's state anew; for whoever opens the doors, drains, or finds a fault."""
         self._set_root({"State": self._status.health().state.value})

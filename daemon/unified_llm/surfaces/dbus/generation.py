@@ -3,7 +3,8 @@
 import asyncio
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from functools import partial
 
@@ -23,6 +24,8 @@ class Generations:
         self._inference = inference
         self._jobs = jobs
         self._writers: dict[JobId, LineWriter] = {}
+        self._scopes: set[asyncio.Timeout] = set()
+        self._is_ending = False
 
     def begin_stream(self, caller: Caller, request: ChatRequest) -> tuple[Job, int]:
         """The job of a generation, and the pipe to read it from, which is the taker's to close.
@@ -48,7 +51,8 @@ class Generations:
     async def answer(self, caller: Caller, request: ChatRequest) -> tuple[str, Details]:
         """The whole text, and what it took. Raises any UnifiedLlmError."""
         texts: list[str] = []
-        async with self._inference.open_chat(caller, request) as events:
+        chat = self._inference.open_chat(caller, request, scope=self._scope())
+        async with chat as events:
             async for event in events:
                 if isinstance(event, Finished):
                     return "".join(texts), _figures(event)
@@ -59,6 +63,32 @@ class Generations:
         """Close the stream of a job that has ended, even before its work began."""
         if job.state is JobState.FINISHED:
             self._close(job.id)
+
+    def end_all(self) -> None:
+        """End every generation that runs or comes, with Closing."""
+        if not self._is_ending:
+            self._is_ending = True
+            now = asyncio.get_running_loop().time()
+            for scope in self._scopes:
+                scope.reschedule(now)
+
+    @asynccontextmanager
+    async def _scope(self) -> AsyncIterator[None]:
+        closing = Closing("The daemon is stopping.")
+        if self._is_ending:
+            raise closing
+        # A timeout without a deadline is the standard library's cancel scope.
+        scope = asyncio.timeout(None)
+        try:
+            async with scope:
+                self._scopes.add(scope)
+                yield
+        except TimeoutError as error:
+            if scope.expired():
+                raise closing from error
+            raise
+        finally:
+            self._scopes.discard(scope)
 
     def close(self) -> None:
         """Cut off all streams: the daemon is leaving the bus."""
@@ -90,7 +120,9 @@ class Generations:
         return _figures(finished)
 
     async def _pass_on(self, job: Job, request: ChatRequest, writer: LineWriter) -> Finished:
-        chat = self._inference.open_chat(job.owner, request, request_id=str(job.id))
+        chat = self._inference.open_chat(
+            job.owner, request, request_id=str(job.id), scope=self._scope()
+        )
         async with chat as events:
             async for event in events:
                 if isinstance(event, Finished):
