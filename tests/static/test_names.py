@@ -11,7 +11,7 @@ _JUNK_DRAWERS = {"base", "common", "helper", "helpers", "manager", "misc", "util
 # Anything else needs a decision record; docs/decisions/0004 explains what is not plain.
 _TOP_LEVEL = {
     ".ci", ".gitignore", "LICENSE", "Makefile", "README.md",
-    "daemon", "docs", "polkit", "pyproject.toml", "tests",
+    "daemon", "docs", "flake.nix", "nixos-module", "polkit", "pyproject.toml", "tests",
 }  # fmt: skip
 
 # Tests of what the modules of a room promise together.

@@ -1,0 +1,12 @@
+# NixOS module of unified-llm. options.nix is the interface; every other file turns it into one part
+# of the system.
+{
+  imports = [
+    ./options.nix
+    ./models.nix
+    ./service.nix
+    ./hardening.nix
+    ./dbus.nix
+    ./users.nix
+  ];
+}

@@ -1,0 +1,83 @@
+# One declared model: where its file comes from, and how it is run. Null always means that the daemon
+# decides, by its section `defaults`.
+{ lib }:
+let
+  inherit (lib) mkOption types;
+  setting =
+    type: description:
+    mkOption {
+      type = types.nullOr type;
+      default = null;
+      inherit description;
+    };
+in
+{
+  options = {
+    path = mkOption {
+      type = types.nullOr types.path;
+      default = null;
+      example = "/srv/models/model.gguf";
+      description = ''
+        The model's GGUF file on this machine. Write it as a string: a path literal, without quotes,
+        is copied into the Nix store.
+      '';
+    };
+
+    url = mkOption {
+      type = types.nullOr types.str;
+      default = null;
+      description = "Address of the model's GGUF file, fetched by Nix when the system is built.";
+    };
+
+    huggingFace = mkOption {
+      type = types.nullOr (
+        types.submodule {
+          options = {
+            repo = mkOption {
+              type = types.strMatching "[^/]+/[^/]+";
+              example = "owner/name";
+              description = "Repository, as `owner/name`.";
+            };
+            file = mkOption {
+              type = types.str;
+              example = "model.Q4_K_M.gguf";
+              description = "File in the repository.";
+            };
+            revision = mkOption {
+              type = types.str;
+              default = "main";
+              description = "Branch, tag or commit. The file is pinned by its hash whatever this says.";
+            };
+          };
+        }
+      );
+      default = null;
+      description = "A GGUF file on Hugging Face, fetched by Nix when the system is built.";
+    };
+
+    sha256 = mkOption {
+      type = types.nullOr types.str;
+      default = null;
+      description = ''
+        Hash of a fetched file, in any form that Nix reads; Hugging Face shows the hexadecimal one on
+        the file's page.
+      '';
+    };
+
+    contextTokens = setting (types.ints.between 256 1048576) "Context of one conversation, in tokens.";
+
+    slots = setting (types.ints.between 1 64) "Conversations decoded at the same time.";
+
+    threads = setting (types.ints.between 1 1024) "CPU threads of the worker.";
+
+    keepAliveSeconds = setting (types.either (types.enum [ "forever" ]) (
+      types.numbers.between 1 31536000
+    )) "Idle time in seconds after which the model leaves memory, or `\"forever\"` to keep it.";
+
+    pinned = mkOption {
+      type = types.bool;
+      default = false;
+      description = "Whether the model is never evicted to make room for another.";
+    };
+  };
+}

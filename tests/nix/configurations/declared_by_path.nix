@@ -1,0 +1,19 @@
+{
+  services.unified-llm = {
+    enable = true;
+    models.declared = {
+      "qwen/coder:7b" = {
+        path = "/srv/models/coder.gguf";
+        contextTokens = 16384;
+        slots = 2;
+        threads = 8;
+        keepAliveSeconds = 900.5;
+      };
+      always = {
+        path = "/var/lib/unified-llm/models/always.gguf";
+        keepAliveSeconds = "forever";
+        pinned = true;
+      };
+    };
+  };
+}

@@ -1,0 +1,1 @@
+{ services.unified-llm.models.declared."not a model id" = { }; }

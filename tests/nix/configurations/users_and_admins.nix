@@ -1,0 +1,7 @@
+{
+  services.unified-llm = {
+    enable = true;
+    users = [ "alice" ];
+    admins = [ "bob" ];
+  };
+}

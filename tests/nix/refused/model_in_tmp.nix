@@ -1,0 +1,7 @@
+{
+  services.unified-llm = {
+    enable = true;
+    hardening.readableHome = true;
+    models.declared.tiny.path = "/tmp/model.gguf";
+  };
+}

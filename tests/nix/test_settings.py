@@ -1,0 +1,138 @@
+"""What the module writes is what the daemon reads: its own schema judges every rendered file."""
+
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.nix.evaluation import CONFIGURATIONS, HERE, LIBRARIES, instantiate, machine, options
+from unified_llm.app.daemon import _FIXED_SECTIONS
+from unified_llm.domain.models import ModelId
+from unified_llm.settings.describe import schema_at
+from unified_llm.settings.load import parse_settings
+from unified_llm.settings.schema import ModelSettings, Settings
+
+_ENABLED = [name for name in CONFIGURATIONS if name != "disabled"]
+_BESIDE_PYTHON = Path(sys.executable).parent
+
+
+def _settings(name: str, library: Path = LIBRARIES[0]) -> Settings:
+    written = json.dumps(machine(CONFIGURATIONS[name], library)["settings"])
+    return parse_settings(written.encode(), source=name)
+
+
+@pytest.mark.parametrize("library", LIBRARIES, ids=lambda path: path.name)
+@pytest.mark.parametrize("name", _ENABLED)
+def test_the_daemon_reads_what_the_module_writes(name: str, library: Path) -> None:
+    assert _settings(name, library)
+
+
+def test_left_alone_the_module_means_the_daemons_defaults() -> None:
+    assert _settings("cpu") == Settings()
+
+
+def test_a_declared_model_is_run_as_it_says() -> None:
+    models = _settings("declared_by_path").models.configured
+    assert models[ModelId("qwen/coder:7b")] == ModelSettings(
+        path=Path("/srv/models/coder.gguf"),
+        context_tokens=16384,
+        slots=2,
+        threads=8,
+        keep_alive_seconds=900.5,
+    )
+
+
+def test_forever_keeps_a_model_and_null_leaves_it_to_the_defaults() -> None:
+    models = _settings("declared_by_path").models.configured
+    always = models[ModelId("always")]
+    assert "keep_alive_seconds" in always.model_fields_set
+    assert always.keep_alive_seconds is None
+    assert always.pinned
+    fetched = _settings("declared_and_fetched").models.configured[ModelId("by-url")]
+    assert fetched.model_fields_set == {"path", "pinned"}
+
+
+def test_any_leaf_is_overridden_without_its_neighbours() -> None:
+    found = _settings("overridden_leaves")
+    tiny = found.models.configured[ModelId("tiny")]
+    assert (tiny.slots, tiny.context_tokens, tiny.path) == (1, 2048, Path("/srv/models/tiny.gguf"))
+    assert found.models.directory == Path("/srv/models")
+    assert (found.socket.mode, found.socket.max_connections) == ("0666", 10)
+    assert found.socket.path == Settings().socket.path
+    assert (found.scheduler.drain_seconds, found.scheduler.queue_limit) == (120, 8)
+    assert found.memory.ram_budget_bytes == 16 * 1024**3
+    assert found.defaults.keep_alive_seconds is None
+
+
+def _typed_settings() -> Iterator[tuple[tuple[str, ...], Any]]:
+    prefix = "services.unified-llm.settings."
+    for option in options():
+        if option["name"].startswith(prefix):
+            default = option["default"]["text"]
+            yield tuple(option["name"].removeprefix(prefix).split(".")), json.loads(default)
+
+
+def test_an_option_exists_only_for_a_setting_and_has_its_default() -> None:
+    typed = dict(_typed_settings())
+    assert typed
+    for path, default in typed.items():
+        schema = schema_at(path)
+        assert schema is not None, path
+        assert schema["default"] == default, path
+
+
+def test_every_setting_of_a_model_can_be_declared() -> None:
+    prefix = "services.unified-llm.models.declared.<name>."
+    declared = {
+        option["name"].removeprefix(prefix)
+        for option in options()
+        if option["name"].startswith(prefix)
+    }
+    assert {_camel_case(name) for name in ModelSettings.model_fields} <= declared
+
+
+def _camel_case(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+def test_the_module_restarts_the_daemon_for_exactly_what_a_reload_leaves() -> None:
+    service = (HERE.parents[1] / "nixos-module" / "service.nix").read_text()
+    listed = service.partition("reloadable = ")[2].partition(";")[0]
+    reloadable = set(instantiate("--expr", listed))
+    assert reloadable == Settings.model_fields.keys() - set(_FIXED_SECTIONS)
+
+
+def _run_check(settings: Any, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Do what the derivation does that renders the settings file, with the daemon of this checkout."""
+    script = machine(CONFIGURATIONS["cpu"])["etc"]["unified-llm/config.yaml"]["script"]
+    check, copy = script.splitlines()
+    command = shlex.split(check)
+    written = folder / "written.yaml"
+    written.write_text(json.dumps(settings))
+    assert copy == f"cp {command[-1]} $out"
+    return subprocess.run(
+        [_BESIDE_PYTHON / Path(command[0]).name, *command[1:-1], written],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_the_build_accepts_good_settings(tmp_path: Path) -> None:
+    done = _run_check(machine(CONFIGURATIONS["overridden_leaves"])["settings"], tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_the_build_refuses_a_mistyped_setting_and_says_which(tmp_path: Path) -> None:
+    settings = machine(CONFIGURATIONS["cpu"])["settings"]
+    done = _run_check({**settings, "scheduler": {"queue_limt": 3}}, tmp_path)
+    assert done.returncode == 78
+    assert "scheduler.queue_limt: is not a setting; did you mean 'queue_limit'?" in done.stderr
