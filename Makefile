@@ -3,7 +3,7 @@
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check clean
+.PHONY: help setup demo test check dist clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
@@ -22,6 +22,9 @@ check: setup ## the quick half of test: linters, types, import contracts
 	.venv/bin/ruff format --check daemon tests
 	.venv/bin/mypy -p unified_llm -p tests
 	.venv/bin/lint-imports
+
+dist: setup ## render systemd units and D-Bus files for Debian and others into dist/
+	@.ci/dist
 
 clean: ## remove what setup and the tests made here; the wheel cache stays
 	rm -rf .venv build dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

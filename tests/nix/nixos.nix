@@ -53,6 +53,8 @@ in
     environment.etc = anything;
     environment.systemPackages = option (types.listOf types.package) [ ];
     hardware.nvidia.enabled = option types.bool false;
+    nixpkgs.config = anything;
+    nixpkgs.overlays = option (types.listOf types.unspecified) [ ];
     services.dbus.packages = option (types.listOf types.package) [ ];
     systemd.services = option (unit "serviceConfig" {
       reloadTriggers = option (types.listOf types.unspecified) [ ];

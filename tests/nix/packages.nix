@@ -25,7 +25,7 @@ let
   );
 in
 {
-  unified-llm = derivation "unified-llm" { };
+  unified-llm = derivation "unified-llm" { override = _: derivation "unified-llm" { }; };
 
   stdenv = {
     buildPlatform.canExecute = _: true;

@@ -47,7 +47,8 @@ _VALUES: dict[str, tuple[str, str, Any]] = {
     "one of three": ("types.oneOf [ types.bool types.int types.str ]", "[ { a = 5; } ]", 5),
     "lines are joined": ("types.lines", '[ { a = "x"; } { a = "y"; } ]', "x\ny"),
     "a submodule knows its name": (
-        "types.attrsOf (types.submodule ({ name, ... }: { options.n = mkOption { default = name; }; }))",
+        "types.attrsOf (types.submodule ({ name, ... }: "
+        "{ options.n = mkOption { default = name; }; }))",
         "[ { a.x = { }; } ]",
         {"x": {"n": "x"}},
     ),
@@ -70,7 +71,8 @@ _VALUES: dict[str, tuple[str, str, Any]] = {
     ),
     "an option may depend on another": (
         "types.int",
-        "[ ({ config, ... }: { options.b = mkOption { default = 2; }; config.a = config.b + 1; }) ]",
+        "[ ({ config, ... }: "
+        "{ options.b = mkOption { default = 2; }; config.a = config.b + 1; }) ]",
         3,
     ),
 }

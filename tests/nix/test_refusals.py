@@ -11,13 +11,13 @@ _DECLARED = "services.unified-llm.models.declared"
 
 # The module's own sentences, by the configuration that meets them; the page explains each.
 _SENTENCES = {
-    "account_not_declared": "services.unified-llm.user: there is no users.users.llm; declare it, or "
-    "leave the option at its default.",
+    "account_not_declared": "services.unified-llm.user: there is no users.users.llm; declare it, "
+    "or leave the option at its default.",
     "directory_in_a_home": "services.unified-llm.models.directory: the service cannot see "
     "/home/alice/models.",
     "fetched_without_hash": f"{_DECLARED}.tiny.sha256: is needed for a file that Nix fetches.",
-    "group_not_declared": "services.unified-llm.group: there is no users.groups.llm; declare it, or "
-    "leave the option at its default.",
+    "group_not_declared": "services.unified-llm.group: there is no users.groups.llm; declare it, "
+    "or leave the option at its default.",
     "hash_of_a_path": f"{_DECLARED}.tiny.sha256: has no meaning for a path; only fetched files are "
     "checked.",
     "model_called_directory": f"{_DECLARED}.directory: is not a model id.",

@@ -13,6 +13,7 @@ import pytest
 from tests.nix.evaluation import CONFIGURATIONS, HERE, LIBRARIES, instantiate, machine, options
 from unified_llm.app.daemon import _FIXED_SECTIONS
 from unified_llm.domain.models import ModelId
+from unified_llm.domain.units import Seconds, Tokens
 from unified_llm.settings.describe import schema_at
 from unified_llm.settings.load import parse_settings
 from unified_llm.settings.schema import ModelSettings, Settings
@@ -29,7 +30,7 @@ def _settings(name: str, library: Path = LIBRARIES[0]) -> Settings:
 @pytest.mark.parametrize("library", LIBRARIES, ids=lambda path: path.name)
 @pytest.mark.parametrize("name", _ENABLED)
 def test_the_daemon_reads_what_the_module_writes(name: str, library: Path) -> None:
-    assert _settings(name, library)
+    assert isinstance(_settings(name, library), Settings)
 
 
 def test_left_alone_the_module_means_the_daemons_defaults() -> None:
@@ -40,10 +41,10 @@ def test_a_declared_model_is_run_as_it_says() -> None:
     models = _settings("declared_by_path").models.configured
     assert models[ModelId("qwen/coder:7b")] == ModelSettings(
         path=Path("/srv/models/coder.gguf"),
-        context_tokens=16384,
+        context_tokens=Tokens(16384),
         slots=2,
         threads=8,
-        keep_alive_seconds=900.5,
+        keep_alive_seconds=Seconds(900.5),
     )
 
 
@@ -64,7 +65,8 @@ def test_any_leaf_is_overridden_without_its_neighbours() -> None:
     assert found.models.directory == Path("/srv/models")
     assert (found.socket.mode, found.socket.max_connections) == ("0666", 10)
     assert found.socket.path == Settings().socket.path
-    assert (found.scheduler.drain_seconds, found.scheduler.queue_limit) == (120, 8)
+    assert found.scheduler.drain_seconds == Seconds(120)
+    assert found.scheduler.queue_limit == 8
     assert found.memory.ram_budget_bytes == 16 * 1024**3
     assert found.defaults.keep_alive_seconds is None
 
@@ -109,7 +111,7 @@ def test_the_module_restarts_the_daemon_for_exactly_what_a_reload_leaves() -> No
 
 
 def _run_check(settings: Any, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Do what the derivation does that renders the settings file, with the daemon of this checkout."""
+    """Do what the derivation of the settings file does, with this checkout's daemon."""
     script = machine(CONFIGURATIONS["cpu"])["etc"]["unified-llm/config.yaml"]["script"]
     check, copy = script.splitlines()
     command = shlex.split(check)
