@@ -108,6 +108,8 @@ StandardError=inherit
 END
     mkdir -p "$root/etc/systemd/system/default.target.wants"
     ln -s ../booted.service "$root/etc/systemd/system/default.target.wants/"
+    # The system's own /proc shows other numbers than this namespace has, and nspawn looks its child up.
+    mount -t proc proc /proc
     for mounted in proc sys dev run; do umount --recursive --lazy "$root/$mounted"; done
     # Where PID 1 is not systemd, nspawn has to be shown a place for its sockets and a group of its own.
     mkdir -p /run/systemd/nspawn
