@@ -126,9 +126,12 @@ class FakeWorkerLink:
         self.channel.say(hello(), loaded())
 
 
+SANDBOX = ("rlimits", "landlock-7", "seccomp")
+
+
 def hello(version: int = PROTOCOL_VERSION) -> Hello:
     """A worker's first word."""
-    return Hello(version=version, pid=42, engine="fake", build="0")
+    return Hello(version=version, pid=42, engine="fake", build="0", sandbox=SANDBOX)
 
 
 def loaded() -> Loaded:

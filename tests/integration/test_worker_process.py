@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 
 import pytest
 
@@ -39,6 +41,7 @@ from unified_llm.worker.protocol import (
 
 pytestmark = pytest.mark.slow
 
+_DESCRIPTORS = Path("/proc/self/fd")
 _LIMIT = 60.0  # seconds; generous, since the machine may be busy
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
 
@@ -46,9 +49,12 @@ _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
 class WorkerProcess:
     """A worker and our end of its socket."""
 
-    def __init__(self, child: "subprocess.Popen[bytes]", connection: socket.socket) -> None:
+    def __init__(
+        self, child: "subprocess.Popen[bytes]", connection: socket.socket, model: IO[bytes]
+    ) -> None:
         self.child = child
         self.connection = connection
+        self._model = model
         self._frames = FrameBuffer()
         self._ready: list[FromWorker] = []
 
@@ -82,11 +88,20 @@ class WorkerProcess:
 
     def load(self, model: Path, *, context_tokens: int = 256, slots: int = 4) -> Loaded:
         assert isinstance(self.receive(), Hello)
-        self.send(load(model, context_tokens=context_tokens, slots=slots))
+        self.send(load(self.given(model), context_tokens=context_tokens, slots=slots))
         while isinstance(message := self.receive(), Progress):
             pass
         assert isinstance(message, Loaded), message
         return message
+
+    def given(self, model: Path) -> Path:
+        """`model` in the file the worker was started with: it can open no other."""
+        if model.parent == _DESCRIPTORS:
+            return model
+        self._model.truncate(0)
+        self._model.write(model.read_bytes())
+        self._model.flush()
+        return _DESCRIPTORS / str(self._model.fileno())
 
     def answers(self, *ids: int) -> dict[int, list[FromWorker]]:
         """What comes for these requests until all of them have ended."""
@@ -135,18 +150,19 @@ def open_worker(
     options += ["--parent-pid", parent or os.getpid()]
     for descriptor in keep:
         options += ["--keep-fd", descriptor]
-    with ours:
+    with ours, TemporaryFile() as model:
+        options += ["--keep-fd", model.fileno()]
         with theirs:
             child = subprocess.Popen(
                 [sys.executable, "-I", "-m", "unified_llm.worker", *map(str, options)],
-                pass_fds=(theirs.fileno(), *keep, *leaked),
+                pass_fds=(theirs.fileno(), model.fileno(), *keep, *leaked),
                 env=_ENVIRONMENT if environment is None else environment,
                 stdin=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
         ours.settimeout(_LIMIT)
         try:
-            yield WorkerProcess(child, ours)
+            yield WorkerProcess(child, ours, model)
         finally:
             child.kill()
             child.wait()
@@ -188,7 +204,7 @@ def test_it_says_hello_first_then_loads_then_answers(engine: str, tmp_path: Path
             engine,
         )
         assert hello.build
-        worker.send(load(write_tiny_gguf(tmp_path / "tiny.gguf")))
+        worker.send(load(worker.given(write_tiny_gguf(tmp_path / "tiny.gguf"))))
         fractions = []
         while isinstance(message := worker.receive(), Progress):
             fractions.append(message.fraction)
@@ -306,7 +322,7 @@ def test_a_bad_model_file_is_said_and_ends_it(defect: Defect, tmp_path: Path) ->
     path = write_tiny_gguf(tmp_path / "bad.gguf", defect=defect)
     with open_worker("llama") as worker:
         assert isinstance(worker.receive(), Hello)
-        worker.send(load(path))
+        worker.send(load(worker.given(path)))
         message = worker.receive()
         while isinstance(message, Progress):
             message = worker.receive()
@@ -323,7 +339,7 @@ def test_a_bad_model_file_is_said_and_ends_it(defect: Defect, tmp_path: Path) ->
         b"\x00\x00\x00\x04\xff\xff\xff\xff",
         b"\xff\xff\xff\xff",
         encode(Cancel(id=1)),
-        encode(Hello(version=1, pid=1, engine="fake", build="")),
+        encode(Hello(version=1, pid=1, engine="fake", build="", sandbox=())),
     ],
     ids=["no msgpack", "too long", "cancel before load", "a message for the other side"],
 )
@@ -418,7 +434,7 @@ def test_a_crash_is_a_crash(tmp_path: Path) -> None:
 def test_a_crash_while_loading_is_a_crash(tmp_path: Path) -> None:
     with open_worker() as worker:
         assert isinstance(worker.receive(), Hello)
-        worker.send(load(fake_model(tmp_path / "m", "!crash")))
+        worker.send(load(worker.given(fake_model(tmp_path / "m", "!crash"))))
         assert worker.wait() == -signal.SIGABRT
 
 

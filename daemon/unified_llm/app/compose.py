@@ -185,7 +185,7 @@ async def _running(work: Coroutine[object, object, None]) -> AsyncIterator[None]
 
 def _launcher(settings: Settings, timers: LoopTimers) -> Launcher:
     return Launcher(
-        Launch(settings.worker.engine),
+        Launch(settings.worker.engine, is_sandbox_required=settings.worker.sandbox_required),
         timers=timers,
         patience=terms.patience(settings),
         oom=OomKills(find_memory_events()),

@@ -33,6 +33,10 @@ def _show(found: StatusBody) -> None:
                 f"{render_bytes(found.memory.committed_bytes)} of "
                 f"{render_bytes(found.memory.budget_bytes)} given to models",
             ),
+            *(
+                ("sandbox", f"{worker.model}: {', '.join(worker.sandbox) or 'none'}")
+                for worker in found.workers
+            ),
         ]
     )
     for complaint in found.health.degraded:

@@ -14,6 +14,7 @@ class ModelStatus:
     progress: 0 to 1 while loading, else None.
     memory_bytes: what it holds; None while it holds nothing or it is not known.
     context_tokens: context of one conversation as loaded; None while not loaded.
+    sandbox: layers its worker is confined by; None while not loaded.
     leases: requests being served now. waiting: requests queued for it.
     last_error: code and message of the last failure to load or serve; None if there is none.
     """
@@ -23,6 +24,7 @@ class ModelStatus:
     progress: float | None = None
     memory_bytes: Bytes | None = None
     context_tokens: Tokens | None = None
+    sandbox: tuple[str, ...] | None = None
     leases: int = 0
     waiting: int = 0
     last_error: tuple[str, str] | None = None

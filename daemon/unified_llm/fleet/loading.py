@@ -1,6 +1,7 @@
 """The first part of a worker's life: from its first word to a model that serves."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from unified_llm.domain.errors import ModelFailedToLoad, NoRoom, WorkerDied
 from unified_llm.domain.placement import Placement
@@ -15,19 +16,28 @@ from unified_llm.worker.protocol import (
     Load,
     Loaded,
     LoadFailed,
+    NotConfined,
     Progress,
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A worker whose model serves. sandbox: layers it is confined by."""
+
+    loaded: Loaded
+    sandbox: tuple[str, ...]
+
+
 async def load_model(
     link: WorkerLink, placement: Placement, on_progress: Callable[[float], None]
-) -> Loaded:
+) -> Serving:
     """Have the worker load its model. on_progress takes fractions.
 
     Raises ModelFailedToLoad, and NoRoom if the kernel ended it because memory ran out.
     """
     try:
-        await _expect_hello(link)
+        hello = await _expect_hello(link)
         await link.channel.send(
             Load(
                 model=link.model,
@@ -44,11 +54,18 @@ async def load_model(
         ) from error
     # Somebody may have written to the file while it was read.
     link.file.ensure_unchanged()
-    return loaded
+    return Serving(loaded, hello.sandbox)
 
 
-async def _expect_hello(link: WorkerLink) -> None:
+async def _expect_hello(link: WorkerLink) -> Hello:
     hello = await _receive_within(link, link.patience.hello)
+    if isinstance(hello, NotConfined):
+        raise ModelFailedToLoad(
+            f"The worker of {link.model} cannot be confined: {shown(hello.layer)} is missing "
+            f"({shown(hello.reason)}). "
+            # Not a hint: whoever waits is told the message only.
+            "Have the kernel, container or unit offer it, or set worker.sandbox_required to false.",
+        )
     if not isinstance(hello, Hello):
         raise WorkerDied(f"Its first word was {type(hello).__name__}, not Hello.")
     if hello.version != PROTOCOL_VERSION:
@@ -56,6 +73,7 @@ async def _expect_hello(link: WorkerLink) -> None:
             f"The worker speaks protocol {hello.version}, the daemon {PROTOCOL_VERSION}.",
             hint="The daemon has been upgraded under way: restart it.",
         )
+    return hello
 
 
 async def _expect_loaded(

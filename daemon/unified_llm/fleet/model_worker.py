@@ -22,7 +22,7 @@ from unified_llm.fleet.generation_stream import (
     Order,
     WorkerLeavingError,
 )
-from unified_llm.fleet.loading import load_model
+from unified_llm.fleet.loading import Serving, load_model
 from unified_llm.fleet.patience import Vigil
 from unified_llm.fleet.worker_link import WorkerLink
 from unified_llm.worker.protocol import (
@@ -31,7 +31,6 @@ from unified_llm.worker.protocol import (
     Failed,
     FromWorker,
     Heartbeat,
-    Loaded,
     Started,
     Stop,
 )
@@ -64,16 +63,16 @@ class ModelWorker:
         self._verdict: WorkerDied | None = None
         self._victims: frozenset[bytes] = frozenset()
 
-    async def load(self, placement: Placement, on_progress: Callable[[float], None]) -> Loaded:
+    async def load(self, placement: Placement, on_progress: Callable[[float], None]) -> Serving:
         """As load_model."""
         try:
-            loaded = await load_model(self._link, placement, on_progress)
+            serving = await load_model(self._link, placement, on_progress)
         except ModelFailedToLoad as error:
             if self._stop_asked.is_set():
                 raise ModelFailedToLoad(f"Loading of {self._link.model} was stopped.") from error
             raise
         self._is_serving = True
-        return loaded
+        return serving
 
     async def serve(self) -> Departure:
         """Run until the process has ended and every stream with it."""

@@ -35,10 +35,12 @@ _ENVIRONMENT = {"GGML_NO_BACKTRACE": "1"}
 class Launch:
     """How workers are started.
 
-    engine: `llama` or `fake`. command: what comes before the worker's own options.
+    engine: `llama` or `fake`. is_sandbox_required: whether a worker may run without Landlock or
+    seccomp where the kernel has none. command: what comes before the worker's own options.
     """
 
     engine: str
+    is_sandbox_required: bool = True
     command: tuple[str, ...] = (sys.executable, "-I", "-m", "unified_llm.worker")
 
     def arguments(self, *, socket: int, model: int) -> list[str]:
@@ -48,6 +50,7 @@ class Launch:
             "--engine": self.engine,
             "--parent-pid": os.getpid(),
             "--keep-fd": model,
+            "--sandbox": "required" if self.is_sandbox_required else "best-effort",
         }
         return [*self.command, *(str(word) for pair in options.items() for word in pair)]
 

@@ -15,10 +15,10 @@ from unified_llm.domain.placement import Placement
 from unified_llm.domain.ports import Clock, Lease
 from unified_llm.domain.units import Bytes, Seconds, Tokens
 from unified_llm.fleet.generation_stream import GenerationStream, Order, WorkerLeavingError
+from unified_llm.fleet.loading import Serving
 from unified_llm.fleet.model_worker import Departure, ModelWorker
 from unified_llm.fleet.poison import Quarantine
 from unified_llm.scheduler.effects import Generation, LoadedModel, Reports
-from unified_llm.worker.protocol import Loaded
 
 OpenWorker = Callable[[ModelSpec], AbstractAsyncContextManager[ModelWorker]]
 _Key = tuple[ModelId, int]
@@ -147,8 +147,8 @@ class Fleet:
         try:
             async with self._open_worker(spec) as worker:
                 berth.moor(worker)
-                loaded = await worker.load(placement, on_progress)
-                reports.load_finished(spec.id, generation, _told(loaded))
+                serving = await worker.load(placement, on_progress)
+                reports.load_finished(spec.id, generation, _told(serving))
                 return await worker.serve()
         except (ModelFailedToLoad, NoRoom) as error:
             return error
@@ -174,6 +174,7 @@ class Fleet:
             self._quarantine.charge(fingerprint, now)
 
 
-def _told(loaded: Loaded) -> LoadedModel:
+def _told(serving: Serving) -> LoadedModel:
+    loaded = serving.loaded
     memory = None if loaded.memory_bytes is None else Bytes(loaded.memory_bytes)
-    return LoadedModel(Tokens(loaded.context_tokens), loaded.slots, memory)
+    return LoadedModel(Tokens(loaded.context_tokens), loaded.slots, memory, serving.sandbox)

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from unified_llm.domain.callers import Caller
 from unified_llm.domain.lifecycle import ModelState
+from unified_llm.domain.models import ModelId
 from unified_llm.domain.ports import Clock
 from unified_llm.domain.units import Bytes, Seconds
 from unified_llm.guard.permissions import Action
@@ -39,7 +40,8 @@ class StatusReport:
     """What a person wants to see at a glance.
 
     uptime: since the doors opened. memory_budget, memory_committed: main memory the models may
-    take, and what those loaded and loading were given.
+    take, and what those loaded and loading were given. sandboxes: of each loaded model, the layers
+    its worker is confined by.
     """
 
     version: str
@@ -50,6 +52,7 @@ class StatusReport:
     waiting: int
     memory_budget: Bytes
     memory_committed: Bytes
+    sandboxes: dict[ModelId, tuple[str, ...]]
 
 
 class Status:
@@ -104,6 +107,9 @@ class Status:
                 waiting=sum(status.waiting for status in statuses),
                 memory_budget=self._scheduler.memory_budget,
                 memory_committed=self._scheduler.memory_committed,
+                sandboxes={
+                    status.id: status.sandbox for status in statuses if status.sandbox is not None
+                },
             )
 
     def render_line(self) -> str:

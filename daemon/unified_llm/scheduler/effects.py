@@ -40,11 +40,15 @@ class Effects(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """What a worker reports when its model serves. memory_bytes: None if it does not say."""
+    """What a worker reports when its model serves.
+
+    memory_bytes: None if it does not say. sandbox: layers the worker is confined by.
+    """
 
     context_tokens: Tokens
     slots: int
     memory_bytes: Bytes | None
+    sandbox: tuple[str, ...] = ()
 
 
 LoadOutcome = LoadedModel | UnifiedLlmError

@@ -99,6 +99,7 @@ class ModelRecord:
             progress=self.progress,
             memory_bytes=self.loaded.memory_bytes if self.loaded else None,
             context_tokens=self.loaded.context_tokens if self.loaded else None,
+            sandbox=self.loaded.sandbox if self.loaded else None,
             leases=len(self.leases),
             waiting=len(self.queue),
             last_error=self.last_error,

@@ -228,6 +228,14 @@ class WorkerSettings(Section):
         description="`llama` runs the model; `fake` answers by rule, for tests of clients.",
         json_schema_extra=_about(reason="the real one"),
     )
+    sandbox_required: bool = Field(
+        default=True,
+        description=(
+            "Whether a kernel without Landlock or seccomp is an error. "
+            "Otherwise workers run in what sandbox there is."
+        ),
+        json_schema_extra=_about(reason="a model file can take its worker over"),
+    )
     stall_seconds: Deadline = Field(
         default=Seconds(30),
         description="A busy worker that finishes no decode step for so long is replaced.",

@@ -42,10 +42,18 @@ class RequestsBody(_Body):
     waiting: int
 
 
+class WorkerBody(_Body):
+    """A process that serves a model. sandbox: the layers it is confined by."""
+
+    model: str
+    sandbox: tuple[str, ...]
+
+
 class StatusBody(_Body):
     """`GET /v1/status`: the whole picture.
 
     uptime_seconds: since the doors opened. models: how many are in each state that occurs.
+    workers: one for each model that is loaded.
     """
 
     version: str
@@ -54,6 +62,7 @@ class StatusBody(_Body):
     models: dict[str, int]
     requests: RequestsBody
     memory: MemoryBody
+    workers: tuple[WorkerBody, ...] = ()
 
 
 class DeltaBody(_Body):

@@ -1,4 +1,4 @@
-"""`python -I -m unified_llm.worker --socket-fd N --engine llama|fake --parent-pid N`"""
+"""`python -I -m unified_llm.worker --socket-fd N --engine llama|fake --parent-pid N ...`"""
 
 import argparse
 import signal
@@ -6,11 +6,13 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
 
 from unified_llm.domain.units import Instant
-from unified_llm.worker.confine import ConfineError, confine
+from unified_llm.worker.confine import ConfineError, LayerMissingError, confine
 from unified_llm.worker.engine_port import Engine
+from unified_llm.worker.protocol import NotConfined, encode
 from unified_llm.worker.session import ExitStatus, Session, exit_at_once
 
 
@@ -21,14 +23,18 @@ def main() -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
-        confine(arguments.parent_pid, {arguments.socket_fd, *arguments.keep_fd})
+        sandbox = confine(
+            arguments.parent_pid,
+            socket=arguments.socket_fd,
+            models=arguments.keep_fd,
+            is_sandbox_required=arguments.sandbox == "required",
+        )
         connection = socket.socket(fileno=arguments.socket_fd)
     except (OSError, ConfineError) as error:
-        sys.stderr.write(f"cannot confine the worker: {error}\n")
-        exit_at_once(ExitStatus.NOT_CONFINED)
+        _give_up(arguments.socket_fd, error)
     open_engine, build = _import_engine(arguments.engine)
     session = Session(connection, open_engine(), lambda: Instant(time.monotonic()))
-    session.run(arguments.engine, build)
+    session.run(arguments.engine, build, sandbox)
 
 
 def _parse_arguments() -> argparse.Namespace:
@@ -39,7 +45,22 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--keep-fd", type=int, action="append", default=[], help="descriptor of a model file"
     )
+    parser.add_argument(
+        "--sandbox",
+        choices=("required", "best-effort"),
+        default="required",
+        help="whether to run on a kernel without Landlock or seccomp",
+    )
     return parser.parse_args()
+
+
+def _give_up(descriptor: int, error: Exception) -> NoReturn:
+    """Say why there is no worker: to the log, and where the operator can help, to the daemon."""
+    sys.stderr.write(f"cannot confine the worker: {error}\n")
+    if isinstance(error, LayerMissingError):
+        with suppress(OSError), socket.socket(fileno=descriptor) as connection:
+            connection.sendall(encode(NotConfined(layer=error.layer, reason=error.reason)))
+    exit_at_once(ExitStatus.NOT_CONFINED)
 
 
 def _import_engine(name: str) -> tuple[Callable[[], Engine], str]:

@@ -16,7 +16,7 @@ def allowed_physical_cores() -> int:
     """
     allowed = os.sched_getaffinity(0)
     cores = count_cores(allowed, _SYSFS)
-    quota = cgroup_quota(_own_cgroup())
+    quota = cgroup_quota(own_cgroup())
     return max(1, cores if quota is None else min(cores, quota))
 
 
@@ -42,7 +42,7 @@ def _siblings(cpu: int, sysfs: Path) -> str:
         return f"cpu{cpu}"
 
 
-def _own_cgroup() -> Path:
+def own_cgroup() -> Path:
     try:
         entries = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -5,10 +5,10 @@ worker that has read a hostile model file counts as hostile. So frames are bound
 checked on both sides, and the worker's first word is its protocol version.
 
 A frame is a 4-byte big-endian length, then that many bytes of one msgpack map whose key `type`
-names the message. Order: the worker sends Hello; the daemon sends Load once; the worker sends any
-Progress, then Loaded or LoadFailed; from then on Generate and Cancel go down, and for each Generate
-there comes up: Started, any Delta, then exactly one Done or Failed. Heartbeat may come at any time.
-Stop, or the end of the socket, ends the worker.
+names the message. Order: the worker sends Hello, or NotConfined and ends; the daemon sends Load
+once; the worker sends any Progress, then Loaded or LoadFailed; from then on Generate and Cancel go
+down, and for each Generate there comes up: Started, any Delta, then exactly one Done or Failed.
+Heartbeat may come at any time. Stop, or the end of the socket, ends the worker.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ import msgspec
 
 from unified_llm.domain.chat import FinishReason, Message, Sampling
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
 MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 _LENGTH_BYTES: Final = 4
 
@@ -29,6 +29,10 @@ _Size = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 
 class ProtocolError(Exception):
     """The other end broke the rules above; the connection is of no more use."""
+
+
+SandboxLayer = Annotated[str, msgspec.Meta(pattern="^[a-z0-9-]{1,40}$")]
+SandboxLayers = Annotated[tuple[SandboxLayer, ...], msgspec.Meta(max_length=32)]
 
 
 class _Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,12 +82,28 @@ ToWorker = Load | Generate | Cancel | Stop
 
 
 class Hello(_Struct, frozen=True, tag="hello"):
-    """engine: `llama` or `fake`. build: the engine's version, for measurements and bug reports."""
+    """The worker is confined, and its engine can take a Load.
+
+    engine: `llama` or `fake`. build: the engine's version, for measurements and bug reports.
+    sandbox: names of the layers it is confined by, such as `landlock-7`. Said before a model file
+    is read, so it is true.
+    """
 
     version: int
     pid: int
     engine: str
     build: str
+    sandbox: SandboxLayers = ()
+
+
+class NotConfined(_Struct, frozen=True, tag="not-confined"):
+    """The worker lacks a layer of its sandbox that is required, and is about to end.
+
+    layer: `landlock` or `seccomp`. reason: what the kernel said.
+    """
+
+    layer: str
+    reason: str
 
 
 class Progress(_Struct, frozen=True, tag="progress"):
@@ -156,7 +176,18 @@ class Heartbeat(_Struct, frozen=True, tag="heartbeat"):
     waiting: int
 
 
-FromWorker = Hello | Progress | Loaded | LoadFailed | Started | Delta | Done | Failed | Heartbeat
+FromWorker = (
+    Hello
+    | NotConfined
+    | Progress
+    | Loaded
+    | LoadFailed
+    | Started
+    | Delta
+    | Done
+    | Failed
+    | Heartbeat
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)

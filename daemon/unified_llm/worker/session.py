@@ -85,9 +85,20 @@ class Session:
         self._next_heartbeat = now()
         self._next_progress = now()
 
-    def run(self, name: str, build: str) -> NoReturn:
-        """Say Hello, load what the daemon asks for, and serve until it is gone."""
-        self._send(Hello(version=PROTOCOL_VERSION, pid=os.getpid(), engine=name, build=build))
+    def run(self, name: str, build: str, sandbox: tuple[str, ...]) -> NoReturn:
+        """Say Hello, load what the daemon asks for, and serve until it is gone.
+
+        sandbox: layers in force.
+        """
+        self._send(
+            Hello(
+                version=PROTOCOL_VERSION,
+                pid=os.getpid(),
+                engine=name,
+                build=build,
+                sandbox=sandbox,
+            )
+        )
         threading.Thread(target=self._read, name="reader", daemon=True).start()
         self._load()
         while True:

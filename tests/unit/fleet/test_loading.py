@@ -4,16 +4,17 @@ import msgspec
 import pytest
 
 from tests.fakes.timers import FakeTimers, settle
-from tests.fakes.worker_link import FakeWorkerLink, hello, loaded
+from tests.fakes.worker_link import SANDBOX, FakeWorkerLink, hello, loaded
 from tests.unit.fleet.asking import PLACEMENT
 from unified_llm.domain.errors import ModelFailedToLoad, NoRoom, WorkerDied
-from unified_llm.fleet.loading import load_model
+from unified_llm.fleet.loading import Serving, load_model
 from unified_llm.worker.protocol import (
     FromWorker,
     Heartbeat,
     Load,
     Loaded,
     LoadFailed,
+    NotConfined,
     Progress,
     Started,
 )
@@ -21,7 +22,7 @@ from unified_llm.worker.protocol import (
 BEAT = Heartbeat(steps_done=0, busy_seconds=0.0, active=0, waiting=0)
 
 
-async def load(worker: FakeWorkerLink) -> Loaded:
+async def load(worker: FakeWorkerLink) -> Serving:
     return await load_model(worker.link, PLACEMENT, lambda _: None)
 
 
@@ -39,7 +40,7 @@ async def test_a_model_is_loaded_from_the_inherited_descriptor() -> None:
     worker = FakeWorkerLink(FakeTimers())
     progress: list[float] = []
     worker.channel.say(hello(), Progress(fraction=0.0), BEAT, Progress(fraction=1.0), loaded())
-    assert await load_model(worker.link, PLACEMENT, progress.append) == loaded()
+    assert await load_model(worker.link, PLACEMENT, progress.append) == Serving(loaded(), SANDBOX)
     assert progress == [0.0, 1.0]
     assert worker.channel.sent == [
         Load(model="tiny", path="/proc/self/fd/7", context_tokens=512, slots=2, threads=1)
@@ -54,6 +55,15 @@ async def test_what_the_worker_says_of_the_failure_is_passed_on_cleaned() -> Non
 async def test_a_death_while_loading_is_told_with_its_cause() -> None:
     assert "SIGABRT" in await failure_after(hello(), None, returncode=-6)
     assert "code 77" in await failure_after(None, returncode=77)
+
+
+async def test_a_worker_without_its_sandbox_is_refused_by_name_with_a_way_out() -> None:
+    worker = FakeWorkerLink(FakeTimers())
+    worker.channel.say(NotConfined(layer="landlock", reason="Function not implemented"), None)
+    with pytest.raises(ModelFailedToLoad, match="landlock is missing") as failure:
+        await load(worker)
+    assert "worker.sandbox_required" in failure.value.message
+    assert worker.channel.sent == []
 
 
 async def test_a_death_for_want_of_memory_while_loading_is_told_apart() -> None:

@@ -24,5 +24,10 @@ def test_a_worker_is_told_its_descriptors_and_nothing_of_the_model() -> None:
     launch = Launch("fake", command=("worker",))
     assert launch.arguments(socket=5, model=6) == [
         "worker", "--socket-fd", "5", "--engine", "fake",
-        "--parent-pid", str(os.getpid()), "--keep-fd", "6",
+        "--parent-pid", str(os.getpid()), "--keep-fd", "6", "--sandbox", "required",
     ]  # fmt: skip
+
+
+def test_a_worker_is_told_to_do_with_the_sandbox_there_is() -> None:
+    launch = Launch("fake", is_sandbox_required=False)
+    assert launch.arguments(socket=5, model=6)[-2:] == ["--sandbox", "best-effort"]

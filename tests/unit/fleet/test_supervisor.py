@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.fakes.reports import FakeReports
 from tests.fakes.timers import FakeTimers, settle
-from tests.fakes.worker_link import FakeWorkerLink, hello
+from tests.fakes.worker_link import SANDBOX, FakeWorkerLink, hello
 from tests.unit.fleet.asking import PLACEMENT, TINY, order
 from unified_llm.domain.errors import (
     Closing,
@@ -110,7 +110,9 @@ async def test_a_load_is_reported_with_what_the_worker_says() -> None:
 async def test_a_worker_that_serves_and_is_stopped() -> None:
     async with fleet_at_work() as scene:
         worker = await scene.load()
-        assert scene.reports.value("load_finished", 1) == LoadedModel(Tokens(512), 2, Bytes(1000))
+        assert scene.reports.value("load_finished", 1) == LoadedModel(
+            Tokens(512), 2, Bytes(1000), SANDBOX
+        )
         await scene.stop()
         assert scene.reports.of(1) == ["load_finished"]
         worker.process.end(0)

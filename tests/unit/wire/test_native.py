@@ -8,6 +8,7 @@ from unified_llm.wire.native import (
     MemoryBody,
     RequestsBody,
     StatusBody,
+    WorkerBody,
     decode_body,
     encode_body,
 )
@@ -20,6 +21,7 @@ STATUS = StatusBody(
     models={"ready": 1},
     requests=RequestsBody(running=1, waiting=2),
     memory=MemoryBody(budget_bytes=8, committed_bytes=3),
+    workers=(WorkerBody(model="tiny", sandbox=("landlock-7", "seccomp")),),
 )
 
 

@@ -30,6 +30,45 @@ def test_a_foreign_variable_is_noticed(names: list[str], is_foreign: bool) -> No
     assert has_foreign_variables(names) is is_foreign
 
 
+_LIMIT = """
+import resource
+from unified_llm.worker.confine import limit_resources
+limit_resources()
+print(*resource.getrlimit(resource.RLIMIT_CORE), *resource.getrlimit(resource.RLIMIT_MEMLOCK),
+      *resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+
+
+@pytest.mark.parametrize(("before", "after"), [(64, 64), (256, 256), (1024, 256)])
+def test_limits_are_lowered_and_never_raised(before: int, after: int) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'ulimit -n {before}; exec "$@"', "sh", sys.executable, "-c", _LIMIT],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"0 0 0 0 {after} {after}\n"
+
+
+_THREAD = """
+import os, threading
+from unified_llm.worker.confine import ConfineError, confine
+os.environ.clear()
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+try:
+    confine(os.getppid(), socket=1, models=[])
+except ConfineError as error:
+    print(error)
+"""
+
+
+def test_it_is_too_late_once_there_are_threads() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _THREAD], env={}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("there are 2 threads already")
+
+
 _CLOSE = """
 import os
 from unified_llm.worker.confine import close_all_but

@@ -23,6 +23,7 @@ from unified_llm.worker.protocol import (
     Load,
     Loaded,
     LoadFailed,
+    NotConfined,
     Progress,
     ProtocolError,
     Started,
@@ -74,7 +75,15 @@ _to_worker: st.SearchStrategy[ToWorker] = st.one_of(
     st.just(Stop()),
 )
 _from_worker: st.SearchStrategy[FromWorker] = st.one_of(
-    st.builds(Hello, version=_integers, pid=_integers, engine=st.text(), build=st.text()),
+    st.builds(
+        Hello,
+        version=_integers,
+        pid=_integers,
+        engine=st.text(),
+        build=st.text(),
+        sandbox=st.lists(st.from_regex(r"[a-z0-9-]{1,40}", fullmatch=True), max_size=32).map(tuple),
+    ),
+    st.builds(NotConfined, layer=st.text(), reason=st.text()),
     st.builds(Progress, fraction=_floats),
     st.builds(
         Loaded,

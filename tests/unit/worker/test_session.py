@@ -121,7 +121,7 @@ def run(
     daemon.sendall(b"".join(encode(message) for message in messages))
     session = Session(worker, engine, clock.now, leave)  # type: ignore[arg-type]
     with pytest.raises(SystemExit) as left:
-        session.run("scripted", "1")
+        session.run("scripted", "1", ("layer",))
     daemon.setblocking(False)
     bodies = FrameBuffer().feed(daemon.recv(65536))
     assert isinstance(left.value.code, int)
@@ -130,7 +130,9 @@ def run(
 
 def test_hello_is_the_first_word(pair: tuple[socket.socket, socket.socket]) -> None:
     said, _, status = run(pair, Cancel(id=1))
-    assert said == [Hello(version=1, pid=os.getpid(), engine="scripted", build="1")]
+    assert said == [
+        Hello(version=2, pid=os.getpid(), engine="scripted", build="1", sandbox=("layer",))
+    ]
     assert status == ExitStatus.PROTOCOL_ERROR
 
 
@@ -189,5 +191,5 @@ def test_a_daemon_that_is_gone_ends_the_worker(pair: tuple[socket.socket, socket
     daemon.shutdown(socket.SHUT_RD)
     session = Session(worker, engine, clock.now, leave)  # type: ignore[arg-type]
     with pytest.raises(SystemExit) as left:
-        session.run("scripted", "1")
+        session.run("scripted", "1", ("layer",))
     assert left.value.code == ExitStatus.OK

@@ -204,4 +204,8 @@ def _status_body(report: StatusReport) -> native.StatusBody:
         memory=native.MemoryBody(
             budget_bytes=report.memory_budget, committed_bytes=report.memory_committed
         ),
+        workers=tuple(
+            native.WorkerBody(model=model, sandbox=layers)
+            for model, layers in sorted(report.sandboxes.items())
+        ),
     )
