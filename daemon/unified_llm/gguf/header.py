@@ -95,10 +95,11 @@ def _require_whole_model(metadata: Metadata) -> None:
     kind = metadata.text("general.type", 64)
     if kind not in (None, "model"):
         raise NotAModel(f"The file is of type {kind!r}, which is not a model of its own.")
-    parts = metadata.entries.get("split.count")
+    parts, number = (metadata.entries.get(f"split.{key}") for key in ("count", "no"))
     if isinstance(parts, Scalar) and parts.value > 1:
+        which = f"part {number.value + 1}" if isinstance(number, Scalar) else "one"
         raise NotAModel(
-            f"The file is one of {parts.value} parts of a split model, which are not read."
+            f"The file is {which} of {parts.value} of a split model, which is not read in parts."
         )
 
 

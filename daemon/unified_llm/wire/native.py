@@ -12,6 +12,7 @@ from unified_llm.domain.errors import InvalidRequest
 from unified_llm.wire.fields import Shape, decode_json, parse_shape
 
 _MOST_BYTES: Final = 2**60
+_ByteCount = Annotated[int, Field(ge=0, le=_MOST_BYTES)]
 
 
 class _Body(BaseModel):
@@ -71,8 +72,9 @@ class PlanShape(Shape):
     minimum_context: int | None = None
     slots: int | None = None
     cache_type: str | None = None
-    ram_bytes: Annotated[int, Field(ge=0, le=_MOST_BYTES)] | None = None
-    gpu_bytes: tuple[Annotated[int, Field(ge=0, le=_MOST_BYTES)], ...] = ()
+    ram_bytes: _ByteCount | None = None
+    # Strictly, a JSON array would be no tuple.
+    gpu_bytes: Annotated[tuple[_ByteCount, ...], Field(strict=False)] = ()
     needs_gpu: bool = False
 
 
