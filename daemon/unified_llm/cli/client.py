@@ -83,7 +83,7 @@ class Daemon:
     def plan(self, model: str, asked: PlanShape) -> PlanBody:
         """How a model would be run. Raises UnknownModel, NoRoom."""
         body = asked.model_dump_json(exclude_none=True).encode()
-        return decode_body(PlanBody, self._post(f"/v1/models/{model}/plan", body).content)
+        return decode_body(PlanBody, self._post(f"/v1/models/{_quoted(model)}/plan", body).content)
 
     @contextmanager
     def open_chat(

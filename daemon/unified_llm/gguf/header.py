@@ -97,9 +97,9 @@ def _require_whole_model(metadata: Metadata) -> None:
         raise NotAModel(f"The file is of type {kind!r}, which is not a model of its own.")
     parts, number = (metadata.entries.get(f"split.{key}") for key in ("count", "no"))
     if isinstance(parts, Scalar) and parts.value > 1:
-        which = f"part {number.value + 1}" if isinstance(number, Scalar) else "one"
+        which = f"number {number.value + 1}" if isinstance(number, Scalar) else "one"
         raise NotAModel(
-            f"The file is {which} of {parts.value} of a split model, which is not read in parts."
+            f"The file is {which} of {parts.value} parts of a split model, which are not read."
         )
 
 

@@ -138,7 +138,11 @@ WRONG: dict[str, tuple[bytes, str]] = {
     "alignment 48": (M.having(Entry("general.alignment", "u32", 48)).packed(), "power of two"),
     "alignment of a wrong type": (M.having(Entry("general.alignment", "u64", 32)).packed(), "u32"),
     "a LoRA": (M.having(Entry("general.type", "string", "adapter")).packed(), "'adapter'"),
-    "a part": (M.having(Entry("split.count", "u16", 3)).packed(), "3 parts"),
+    "a part": (M.having(Entry("split.count", "u16", 3)).packed(), "one of 3 parts"),
+    "the second part": (
+        M.having(Entry("split.count", "u16", 3), Entry("split.no", "u16", 1)).packed(),
+        "number 2 of 3 parts",
+    ),
     "no architecture": (M.without("general.architecture").packed(), "general.architecture"),
     "a path for an architecture": (
         M.having(Entry("general.architecture", "string", "../x")).packed(),

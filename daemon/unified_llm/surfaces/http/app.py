@@ -145,7 +145,7 @@ class _Routes:
         try:
             asked = native.parse_plan(await request.body())
             report = await self.catalogue.plan(caller, ModelId(model), plan_question(asked))
-        except (ClientDisconnect, ClientGoneError):
+        except ClientDisconnect:
             return Response(status_code=_UNREAD)
         except Exception as error:  # noqa: BLE001  the client is told, and the log if it is a bug
             return error_response(error, request_id)
