@@ -189,3 +189,22 @@ def test_a_file_to_check_may_have_the_name_of_an_option(tmp_path: Path) -> None:
     )
     assert done.returncode == 78
     assert "did you mean 'socket'" in done.stderr
+
+
+def test_a_plan_is_shown_without_loading_anything() -> None:
+    with open_daemon(with_bus=False) as daemon:
+        shown = daemon.run("unified-llm", "models", "plan", "tiny", "--ram", "16G", "--slots", "2")
+        assert shown.returncode == 0, shown.stderr
+        assert "RAM" in shown.stdout
+        assert "f16 keys and values" in shown.stdout
+        asked = ["models", "plan", "tiny", "--vram", "8G", "--gpus", "2", "--json"]
+        found = json.loads(daemon.run("unified-llm", *asked).stdout)
+        assert [device["name"] for device in found["devices"]] == ["RAM", "GPU 0", "GPU 1"]
+        assert sum(part["bytes"] for part in found["parts"]) == found["total_bytes"]
+        assert "/" not in json.dumps(found)
+        refused = daemon.run("unified-llm", "models", "plan", "tiny", "--ram", "1M")
+        assert refused.returncode == 6
+        assert "1.0 MiB of RAM" in refused.stderr
+        assert daemon.run("unified-llm", "models", "plan", "tiny", "--ram", "much").returncode == 2
+        state = json.loads(daemon.run("unified-llm", "models", "show", "tiny", "--json").stdout)
+        assert state["x_unified_llm"]["state"] != "ready"

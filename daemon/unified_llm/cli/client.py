@@ -21,7 +21,14 @@ from unified_llm.domain.errors import (
     concrete_errors,
 )
 from unified_llm.domain.units import Tokens
-from unified_llm.wire.native import ChunkBody, HealthBody, StatusBody, decode_body
+from unified_llm.wire.native import (
+    ChunkBody,
+    HealthBody,
+    PlanBody,
+    PlanShape,
+    StatusBody,
+    decode_body,
+)
 
 _CONNECT_SECONDS: Final = 5.0
 # Loading a large model may take minutes before the first byte; the daemon has the deadlines.
@@ -73,6 +80,11 @@ class Daemon:
         model: dict[str, Any] = answer
         return model
 
+    def plan(self, model: str, asked: PlanShape) -> PlanBody:
+        """How a model would be run. Raises UnknownModel, NoRoom."""
+        body = asked.model_dump_json(exclude_none=True).encode()
+        return decode_body(PlanBody, self._post(f"/v1/models/{_quoted(model)}/plan", body).content)
+
     @contextmanager
     def open_chat(
         self, model: str, messages: Sequence[Message], options: dict[str, object]
@@ -100,8 +112,14 @@ class Daemon:
             yield parse_events(answer.iter_lines())
 
     def _get(self, path: str) -> httpx.Response:
+        return self._asked("GET", path)
+
+    def _post(self, path: str, body: bytes) -> httpx.Response:
+        return self._asked("POST", path, body)
+
+    def _asked(self, method: str, path: str, body: bytes | None = None) -> httpx.Response:
         with self._mapped():
-            answer = self._http.get(path)
+            answer = self._http.request(method, path, content=body)
         if answer.status_code != httpx.codes.OK:
             raise _error_in(parse_json(answer.text))
         return answer

@@ -1,4 +1,4 @@
-"""`unified-llm models`: what there is, and bringing it in and out of memory."""
+"""`unified-llm models`: what there is, what it takes, and bringing it in and out of memory."""
 
 from typing import Annotated, Any
 
@@ -8,7 +8,9 @@ from unified_llm.cli import management
 from unified_llm.cli.client import Daemon
 from unified_llm.cli.render import print_fields, print_json, print_table
 from unified_llm.cli.session import AsJson, reporting
+from unified_llm.cli.sizes import parse_size
 from unified_llm.domain.units import render_bytes
+from unified_llm.wire.native import PlanBody, PlanShape
 
 app = typer.Typer(help="See, load and unload models.", no_args_is_help=True)
 
@@ -50,6 +52,82 @@ def load(model: ModelName, as_json: AsJson = False) -> None:
 def unload(model: ModelName, as_json: AsJson = False) -> None:
     """Unload a model after the answers it is giving. Needs root or group unified-llm-admin."""
     _run(management.UNLOAD, "unloaded", model, as_json)
+
+
+@app.command()
+def plan(
+    model: ModelName,
+    context: Annotated[
+        int | None, typer.Option("--context", min=1, help="Tokens of context of each slot.")
+    ] = None,
+    minimum_context: Annotated[
+        int | None,
+        typer.Option("--min-context", min=1, help="Down to which the context may be cut."),
+    ] = None,
+    slots: Annotated[
+        int | None, typer.Option("--slots", min=1, help="Conversations at the same time.")
+    ] = None,
+    cache_type: Annotated[
+        str | None, typer.Option("--cache-type", help="f16, q8_0, q4_0, …")
+    ] = None,
+    ram: Annotated[
+        int | None,
+        typer.Option("--ram", parser=parse_size, metavar="SIZE", help="Main memory to plan for."),
+    ] = None,
+    vram: Annotated[
+        int | None,
+        typer.Option("--vram", parser=parse_size, metavar="SIZE", help="Free memory of each GPU."),
+    ] = None,
+    gpus: Annotated[
+        int, typer.Option("--gpus", min=1, max=16, help="How many GPUs, with --vram.")
+    ] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a model would take and what would go where, without loading it.
+
+    Sizes are such as 8G, 512M or 6.5GiB, in binary units. Without --ram, what the daemon has left;
+    without --vram, no GPU.
+    """
+    asked = PlanShape(
+        context_tokens=context,
+        minimum_context=minimum_context,
+        slots=slots,
+        cache_type=cache_type,
+        ram_bytes=ram,
+        gpu_bytes=() if vram is None else (vram,) * gpus,
+    )
+    with reporting(as_json), Daemon() as daemon:
+        found = daemon.plan(model, asked)
+        if as_json:
+            print_json(found.model_dump(mode="json"))
+        else:
+            _print_plan(found)
+
+
+def _print_plan(found: PlanBody) -> None:
+    print_table(
+        ["DEVICE", "PART", "SIZE", "WHY"],
+        [[part.device, part.part, render_bytes(part.bytes), part.why] for part in found.parts],
+    )
+    typer.echo()
+    print_table(
+        ["DEVICE", "LAYERS", "TAKES", "OF"],
+        [
+            [
+                device.name,
+                str(device.layers),
+                render_bytes(device.used_bytes),
+                render_bytes(device.budget_bytes),
+            ]
+            for device in found.devices
+        ],
+    )
+    typer.echo(
+        f"\n{found.slots} x {found.context_tokens} tokens of {found.cache_type} cache take "
+        f"{render_bytes(found.total_bytes)} in all."
+    )
+    for sentence in (*found.sacrifices, *found.assumptions):
+        typer.echo(sentence)
 
 
 def _run(verb: str, done: str, model: str, as_json: bool) -> None:

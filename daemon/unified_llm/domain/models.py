@@ -6,6 +6,7 @@ from pathlib import PurePath
 from typing import NewType
 
 from unified_llm.domain.errors import InvalidRequest
+from unified_llm.domain.profile import ModelProfile
 from unified_llm.domain.units import Bytes, Seconds, Tokens
 
 ModelId = NewType("ModelId", str)
@@ -61,6 +62,7 @@ class ModelSpec:
     pinned: never evicted to make room for another.
     memory_bytes: what the planner expects the loaded model to take.
     source: `settings` or `scan`.
+    profile: what decides its memory; None if the model can not be loaded.
     """
 
     id: ModelId
@@ -76,3 +78,4 @@ class ModelSpec:
     pinned: bool
     memory_bytes: Bytes
     source: str
+    profile: ModelProfile | None = None

@@ -8,8 +8,10 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from unified_llm.domain.profile import ModelProfile
 from unified_llm.domain.units import Bytes, Tokens
 from unified_llm.gguf.metadata import MAX_KEYS, Metadata, Scalar, parse_metadata
+from unified_llm.gguf.profile import Shape, parse_profile
 from unified_llm.gguf.quantisation import quantisation_name
 from unified_llm.gguf.reader import U32, U64, ByteSource, Cursor, NotAModel
 from unified_llm.gguf.tensors import MAX_TENSORS, TensorInfo, parse_tensors
@@ -20,7 +22,6 @@ MAX_HEADER_BYTES: Final = 128 * 1024 * 1024
 
 _MAGIC: Final = b"GGUF"
 _FIXED_BYTES: Final = 24
-_F16_BYTES: Final = 2
 _ARCHITECTURE: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _ROPE_SCALINGS: Final = ("none", "linear", "yarn", "longrope")
 _MAX_HEADS: Final = 4096
@@ -35,8 +36,7 @@ class ModelHeader:
     quantisation: the usual name of the file type, such as `Q4_K_M`.
     context_length: tokens the model was trained with.
     head_counts, kv_head_counts: attention heads of each layer; 0 in a layer without attention.
-    kv_bytes_per_token: KV cache of one token over all layers, keys and values in f16. Models with
-        sliding windows take less.
+    profile: what decides its memory.
     parameters: numbers in all tensors.
     """
 
@@ -52,7 +52,7 @@ class ModelHeader:
     kv_head_counts: tuple[int, ...] | None
     key_length: int | None
     value_length: int | None
-    kv_bytes_per_token: Bytes | None
+    profile: ModelProfile
     vocabulary_size: int
     has_chat_template: bool
     parameters: int
@@ -95,10 +95,11 @@ def _require_whole_model(metadata: Metadata) -> None:
     kind = metadata.text("general.type", 64)
     if kind not in (None, "model"):
         raise NotAModel(f"The file is of type {kind!r}, which is not a model of its own.")
-    parts = metadata.entries.get("split.count")
+    parts, number = (metadata.entries.get(f"split.{key}") for key in ("count", "no"))
     if isinstance(parts, Scalar) and parts.value > 1:
+        which = f"number {number.value + 1}" if isinstance(number, Scalar) else "one"
         raise NotAModel(
-            f"The file is one of {parts.value} parts of a split model, which are not read."
+            f"The file is {which} of {parts.value} parts of a split model, which are not read."
         )
 
 
@@ -121,6 +122,18 @@ def _checked(
     width = metadata.required(f"{architecture}.embedding_length", 1, 2**20)
     attention = _attention(metadata, architecture, layers, width)
     _check_other_ranges(metadata, architecture, layers)
+    context = Tokens(metadata.required(f"{architecture}.context_length", 1, 2**24))
+    shape = Shape(
+        architecture=architecture,
+        layers=layers,
+        embedding=width,
+        context_trained=context,
+        vocabulary_size=vocabulary.size,
+        heads=attention.heads,
+        kv_heads=attention.kv_heads,
+        key_length=attention.key_length,
+        value_length=attention.value_length,
+    )
     return ModelHeader(
         architecture=architecture,
         name=metadata.label("general.name"),
@@ -128,13 +141,13 @@ def _checked(
         size_label=metadata.label("general.size_label"),
         quantisation=quantisation_name(metadata.unsigned("general.file_type", 0, 2**32 - 1)),
         block_count=layers,
-        context_length=Tokens(metadata.required(f"{architecture}.context_length", 1, 2**24)),
+        context_length=context,
         embedding_length=width,
         head_counts=attention.heads,
         kv_head_counts=attention.kv_heads,
         key_length=attention.key_length,
         value_length=attention.value_length,
-        kv_bytes_per_token=attention.kv_bytes_per_token,
+        profile=parse_profile(metadata, shape, tensors),
         vocabulary_size=vocabulary.size,
         has_chat_template=vocabulary.has_chat_template,
         parameters=sum(tensor.elements for tensor in tensors),
@@ -148,15 +161,6 @@ class _Attention:
     kv_heads: tuple[int, ...] | None
     key_length: int | None
     value_length: int | None
-
-    @property
-    def kv_bytes_per_token(self) -> Bytes | None:
-        """Sum over layers of KV heads x (key + value length) x 2 bytes (llama.cpp, f16 cache)."""
-        if self.kv_heads is not None and not any(self.kv_heads):
-            return Bytes(0)
-        if self.kv_heads is None or self.key_length is None or self.value_length is None:
-            return None
-        return Bytes(sum(self.kv_heads) * (self.key_length + self.value_length) * _F16_BYTES)
 
 
 def _attention(metadata: Metadata, architecture: str, layers: int, width: int) -> _Attention:
@@ -187,6 +191,7 @@ def _check_other_ranges(metadata: Metadata, architecture: str, layers: int) -> N
     if scaling is not None and scaling not in _ROPE_SCALINGS:
         raise NotAModel(f"{architecture}.rope.scaling.type is {scaling!r}, which is not known.")
     experts = metadata.unsigned(f"{architecture}.expert_count", 0, _MAX_HEADS) or 0
-    used = metadata.unsigned(f"{architecture}.expert_used_count", 0, _MAX_HEADS) or 0
+    key = f"{architecture}.expert_used_count"
+    used = max(metadata.per_layer(key, layers, 0, _MAX_HEADS) or (0,))
     if used > experts or (experts and not used):
         raise NotAModel(f"The model uses {used} of {experts} experts.")

@@ -95,15 +95,18 @@ class Metadata:
         return entry.value
 
     def per_layer(self, key: str, layers: int, low: int, high: int) -> tuple[int, ...] | None:
-        """One number per layer, from one u32 or an array; None if there is no such key."""
+        """One number per layer, from one u32 or an array; None if there is no such key.
+
+        Bools count as 0 and 1: llama.cpp's own writer stores patterns of layers as such.
+        """
         entry = self.entries.get(key)
         if not isinstance(entry, Array):
             value = self.unsigned(key, low, high)
             return None if value is None else (value,) * layers
-        if entry.type not in (_U32_TYPE, _I32_TYPE) or entry.count != layers:
+        if entry.type not in (_U32_TYPE, _I32_TYPE, _BOOL) or entry.count != layers:
             raise NotAModel(
                 f"{key} has {entry.count} items of type {TYPE_NAMES[entry.type]}; "
-                f"it must have one u32 or i32 for each of {layers} layers."
+                f"it must have one u32, i32 or bool for each of {layers} layers."
             )
         return tuple(_within(key, value, low, high) for value in self.integers(entry, key))
 

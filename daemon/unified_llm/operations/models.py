@@ -1,5 +1,6 @@
 """Which models there are, and bringing them in and out of memory."""
 
+import asyncio
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,10 +9,11 @@ from unified_llm.domain.callers import Caller
 from unified_llm.domain.errors import UnknownModel
 from unified_llm.domain.events import CatalogueChanged, Event, ModelChanged, ModelStatus
 from unified_llm.domain.models import ModelId, ModelSpec, parse_model_id
-from unified_llm.domain.units import Seconds
+from unified_llm.domain.units import Bytes, Seconds
 from unified_llm.guard.permissions import Action
 from unified_llm.operations.gate import Gate
 from unified_llm.operations.jobs import Details, Job, Jobs, JobType, Work
+from unified_llm.operations.plans import PlanQuestion, PlanReport, answer_plan
 from unified_llm.operations.watch import Watch
 from unified_llm.scheduler.loop import SchedulerLoop
 
@@ -70,6 +72,17 @@ class Models:
         """One model. Raises UnknownModel."""
         with self._gate.open_entry(caller, Action.READ, model):
             return self._view(self.spec(model))
+
+    async def plan(self, caller: Caller, model: ModelId, question: PlanQuestion) -> PlanReport:
+        """How `model` would be run and laid out, without loading it.
+
+        Raises UnknownModel, InvalidRequest, NoRoom, and ModelFailedToLoad for a defective one.
+        """
+        with self._gate.open_entry(caller, Action.READ, model):
+            spec = self.spec(model)
+            free = self._scheduler.memory_budget - self._scheduler.memory_committed
+            # Up to a second of arithmetic, which must not hold up the streams.
+            return await asyncio.to_thread(answer_plan, spec, question, Bytes(max(free, 0)))
 
     def begin_load(self, caller: Caller, model: ModelId) -> Job:
         """Load `model` in the background. Raises UnknownModel, NotPermitted, RateLimited.

@@ -8,7 +8,8 @@ from typing import Final
 from unified_llm.domain.models import ModelId, ModelSpec, is_model_id
 from unified_llm.domain.units import Bytes, Tokens
 from unified_llm.gguf.header import ModelHeader
-from unified_llm.planner.estimate import expected_bytes
+from unified_llm.planner.estimate import estimate_memory
+from unified_llm.planner.run_shape import RunShape
 from unified_llm.registry.files import InspectedFile, ModelFiles
 from unified_llm.registry.scan import CatalogueProblem, find_model_files
 from unified_llm.settings.schema import DefaultsSettings, ModelSettings, Settings
@@ -109,8 +110,9 @@ class _Builder:
             threads=run.threads,
             keep_alive=run.keep_alive_seconds,
             pinned=pinned,
-            memory_bytes=_expected(size, header, context, run.slots),
+            memory_bytes=_expected(header, context, run.slots),
             source=source,
+            profile=header.profile if header is not None else None,
         )
 
     def _capped_context(
@@ -142,8 +144,8 @@ def scanned_id(header: ModelHeader, stem: str) -> ModelId | None:
     return ModelId(clean) if is_model_id(clean) and clean not in _RESERVED else None
 
 
-def _expected(size: Bytes, header: ModelHeader | None, context: Tokens, slots: int) -> Bytes:
+def _expected(header: ModelHeader | None, context: Tokens, slots: int) -> Bytes:
     """Memory of the loaded model; 0 for one that can not be loaded."""
     if header is None:
         return Bytes(0)
-    return expected_bytes(size, header.kv_bytes_per_token, context, slots)
+    return estimate_memory(header.profile, RunShape(context, slots)).total

@@ -3,12 +3,16 @@
 A reader ignores fields it does not know, so that an older client can talk to a newer daemon.
 """
 
-from typing import TypeVar
+from typing import Annotated, Final, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from unified_llm.domain.chat import FinishReason
 from unified_llm.domain.errors import InvalidRequest
+from unified_llm.wire.fields import Shape, decode_json, parse_shape
+
+_MOST_BYTES: Final = 2**60
+_ByteCount = Annotated[int, Field(ge=0, le=_MOST_BYTES)]
 
 
 class _Body(BaseModel):
@@ -65,6 +69,62 @@ class StatusBody(_Body):
     workers: tuple[WorkerBody, ...] = ()
 
 
+class PlanShape(Shape):
+    """What `POST /v1/models/{id}/plan` may be asked; what is left out is as the model has it.
+
+    ram_bytes, gpu_bytes: free memory to plan for; without ram_bytes, what the daemon has left.
+    minimum_context: down to which the context may be cut; without it, it may not. needs_gpu: refuse
+    rather than compute in main memory.
+    """
+
+    context_tokens: int | None = None
+    minimum_context: int | None = None
+    slots: int | None = None
+    cache_type: str | None = None
+    ram_bytes: _ByteCount | None = None
+    # Strictly, a JSON array would be no tuple.
+    gpu_bytes: Annotated[tuple[_ByteCount, ...], Field(strict=False)] = ()
+    needs_gpu: bool = False
+
+
+class PlannedDeviceBody(_Body):
+    """A device, what it may give, and what the plan takes of it."""
+
+    name: str
+    budget_bytes: int
+    used_bytes: int
+    layers: int
+
+
+class PlannedPartBody(_Body):
+    """Something that takes memory on a device, and why, as half a sentence."""
+
+    device: str
+    part: str
+    bytes: int
+    why: str
+
+
+class PlanBody(_Body):
+    """`POST /v1/models/{id}/plan`: the best way to run the model that fits.
+
+    sacrifices: what is not as it was wished; assumptions: what the file does not tell; a sentence
+    each. cpu_experts: of how many layers the routed experts stay in main memory.
+    """
+
+    model: str
+    context_tokens: int
+    slots: int
+    cache_type: str
+    layers: int
+    cpu_experts: int
+    total_bytes: int
+    devices: tuple[PlannedDeviceBody, ...]
+    parts: tuple[PlannedPartBody, ...]
+    sacrifices: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = ()
+
+
 class DeltaBody(_Body):
     """The next piece of a streamed message."""
 
@@ -110,3 +170,8 @@ def decode_body(shape: type[BodyT], raw: bytes) -> BodyT:
             f"The answer is not a {shape.__name__}: {error.error_count()} problems.",
             hint="Daemon and client may be of different versions.",
         ) from error
+
+
+def parse_plan(raw: bytes) -> PlanShape:
+    """The question in a body; no body asks for the model as it is. Raises InvalidRequest."""
+    return parse_shape(PlanShape, decode_json(raw)) if raw else PlanShape()

@@ -11,10 +11,15 @@ from tests.real_models import smollm2
 from tests.tiny_gguf import Defect, tiny_gguf
 from tests.unit.gguf.reading import header_of, refusal_of
 from tests.unit.gguf.writing import Entry, ModelFile
-from unified_llm.gguf.header import read_header
+from unified_llm.gguf.header import ModelHeader, read_header
 from unified_llm.gguf.reader import NotAModel
 
 SEED = ModelFile().packed()
+
+
+def numbers_per_token(header: ModelHeader) -> int:
+    """What one token leaves in the cache."""
+    return sum(layer.key_width + layer.value_width for layer in header.profile.layers)
 
 
 def test_a_right_file_is_described() -> None:
@@ -24,7 +29,7 @@ def test_a_right_file_is_described() -> None:
     assert (header.block_count, header.context_length, header.embedding_length) == (2, 1024, 32)
     assert (header.head_counts, header.kv_head_counts) == ((4, 4), (2, 2))
     assert (header.key_length, header.value_length) == (8, 8)
-    assert header.kv_bytes_per_token == 2 * 2 * (8 + 8) * 2
+    assert numbers_per_token(header) == 2 * 2 * (8 + 8)
     assert (header.vocabulary_size, header.has_chat_template) == (285, True)
     assert header.parameters == 32 * 285 + 33 + 32 * 32
     assert header.tensor_bytes == 4 * header.parameters
@@ -56,7 +61,7 @@ def test_a_real_model_is_described_from_a_small_part_of_it() -> None:
         "Q4_1",
     )
     # llama.cpp prints 180 MiB for its KV cache at 8192 tokens.
-    assert header.kv_bytes_per_token == 180 * 1024 * 1024 // 8192
+    assert numbers_per_token(header) * 2 == 180 * 1024 * 1024 // 8192
     assert (header.vocabulary_size, header.has_chat_template) == (49_152, True)
     assert header.parameters == 134_515_008
     assert source.read_bytes < path.stat().st_size / 10
@@ -65,7 +70,7 @@ def test_a_real_model_is_described_from_a_small_part_of_it() -> None:
 def test_the_generated_model_that_the_engine_runs_is_accepted() -> None:
     header = header_of(tiny_gguf(context_tokens=256, special=["<|end|>"]))
     assert (header.context_length, header.has_chat_template) == (256, False)
-    assert header.kv_bytes_per_token == 1 * 4 * (8 + 8) * 2
+    assert numbers_per_token(header) == 1 * 4 * (8 + 8)
 
 
 @pytest.mark.parametrize("defect", [Defect.MAGIC, Defect.TRUNCATED])
@@ -80,7 +85,7 @@ def test_heads_may_differ_from_layer_to_layer() -> None:
     )
     header = header_of(model.packed())
     assert header.kv_head_counts == (2, 0)
-    assert header.kv_bytes_per_token == 2 * (8 + 8) * 2
+    assert numbers_per_token(header) == 2 * (8 + 8)
 
 
 def test_without_kv_heads_every_head_has_its_own_keys() -> None:
@@ -88,15 +93,10 @@ def test_without_kv_heads_every_head_has_its_own_keys() -> None:
     assert header.kv_head_counts == (4, 4)
 
 
-def test_kv_size_is_unknown_without_head_counts() -> None:
-    keys = ("llama.attention.head_count", "llama.attention.head_count_kv")
-    assert header_of(ModelFile().without(*keys).packed()).kv_bytes_per_token is None
-
-
 def test_a_model_without_attention_has_no_kv_cache() -> None:
     model = ModelFile().without("llama.attention.head_count_kv")
     model = model.having(Entry("llama.attention.head_count", "u32", 0))
-    assert header_of(model.packed()).kv_bytes_per_token == 0
+    assert numbers_per_token(header_of(model.packed())) == 0
 
 
 def test_own_key_and_value_lengths_count() -> None:
@@ -104,7 +104,7 @@ def test_own_key_and_value_lengths_count() -> None:
         Entry("llama.attention.key_length", "u32", 24),
         Entry("llama.attention.value_length", "u32", 16),
     )
-    assert header_of(model.packed()).kv_bytes_per_token == 2 * 2 * (24 + 16) * 2
+    assert numbers_per_token(header_of(model.packed())) == 2 * 2 * (24 + 16)
 
 
 @pytest.mark.parametrize("label", [b"\xff\xfe", b"\x1b[31mred", b"", b"x" * 300])
@@ -138,7 +138,11 @@ WRONG: dict[str, tuple[bytes, str]] = {
     "alignment 48": (M.having(Entry("general.alignment", "u32", 48)).packed(), "power of two"),
     "alignment of a wrong type": (M.having(Entry("general.alignment", "u64", 32)).packed(), "u32"),
     "a LoRA": (M.having(Entry("general.type", "string", "adapter")).packed(), "'adapter'"),
-    "a part": (M.having(Entry("split.count", "u16", 3)).packed(), "3 parts"),
+    "a part": (M.having(Entry("split.count", "u16", 3)).packed(), "one of 3 parts"),
+    "the second part": (
+        M.having(Entry("split.count", "u16", 3), Entry("split.no", "u16", 1)).packed(),
+        "number 2 of 3 parts",
+    ),
     "no architecture": (M.without("general.architecture").packed(), "general.architecture"),
     "a path for an architecture": (
         M.having(Entry("general.architecture", "string", "../x")).packed(),

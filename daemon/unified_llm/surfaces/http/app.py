@@ -19,6 +19,7 @@ from unified_llm.operations.status import Health, Status, StatusReport
 from unified_llm.surfaces.http.connections import Peer
 from unified_llm.surfaces.http.faults import REQUEST_ID_HEADER, error_response, problem_response
 from unified_llm.surfaces.http.limits import HttpLimits
+from unified_llm.surfaces.http.plans import plan_body, plan_question
 from unified_llm.surfaces.http.protocol import PEER_KEY
 from unified_llm.surfaces.http.stream import ChatStream, read_to_end
 from unified_llm.wire import native
@@ -58,6 +59,7 @@ def create_app(
     _add(app, "GET", "/v1/status", routes.report)
     _add(app, "GET", "/v1/models", routes.list_models)
     _add(app, "GET", "/v1/models/{model:path}", routes.get_model)
+    _add(app, "POST", "/v1/models/{model:path}/plan", routes.plan_model, _PLAN_BODY)
     _add(app, "POST", "/v1/chat/completions", routes.create_chat_completion, _CHAT_BODY)
     return app
 
@@ -76,6 +78,12 @@ _CHAT_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {"application/json": {"schema": _CHAT_SCHEMA}},
+    }
+}
+
+_PLAN_BODY: dict[str, Any] = {
+    "requestBody": {
+        "content": {"application/json": {"schema": native.PlanShape.model_json_schema()}},
     }
 }
 
@@ -130,6 +138,18 @@ class _Routes:
         """One model, in OpenAI's shape."""
         caller = _peer(request).caller
         return _answer(lambda: encode_model(*_parts(self.catalogue.get(caller, ModelId(model)))))
+
+    async def plan_model(self, request: Request, model: str) -> Response:
+        """How a model would be run and laid out, without loading it."""
+        request_id, caller = new_request_id(), _peer(request).caller
+        try:
+            asked = native.parse_plan(await request.body())
+            report = await self.catalogue.plan(caller, ModelId(model), plan_question(asked))
+        except ClientDisconnect:
+            return Response(status_code=_UNREAD)
+        except Exception as error:  # noqa: BLE001  the client is told, and the log if it is a bug
+            return error_response(error, request_id)
+        return _json(native.encode_body(plan_body(ModelId(model), report)), request_id)
 
     async def create_chat_completion(self, request: Request) -> Response:
         """The next message of a conversation, in OpenAI's shape; streamed if `stream` is true."""

@@ -1,0 +1,52 @@
+"""How a model is to be run, as far as it decides memory."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from unified_llm.domain.units import Tokens
+from unified_llm.planner.cache_types import F16, CacheType
+
+# `worker.engine` feeds this many tokens to one step.
+STEP_TOKENS: Final = 512
+
+_CELLS_AT_ONCE: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class RunShape:
+    """Context of one slot, slots, cache type.
+
+    keeps_whole_windows: layers with a sliding window keep a cell for every token all the same.
+        llama.cpp's default (`swa_full`), and needed to cut a conversation back.
+    """
+
+    context_tokens: Tokens
+    slots: int
+    cache_type: CacheType = F16
+    keeps_whole_windows: bool = True
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens of one step: each slot gets at least one."""
+        return max(STEP_TOKENS, self.slots)
+
+    @property
+    def graph_tokens(self) -> int:
+        """Tokens the compute buffer is laid out for (`llama_context::graph_reserve`)."""
+        tokens = min(self.step_tokens, self.slots * self.cells(None))
+        return -(-tokens // self.slots) * self.slots
+
+    def cells(self, window: int | None) -> int:
+        """Cells of one slot's cache, for a layer with this window.
+
+        Source: `llama_context` (each slot's context is rounded up to 256) and
+        `llama_kv_cache_iswa` (a window and one step, rounded up to 256).
+        """
+        whole = _padded(_padded(self.context_tokens * self.slots) // self.slots)
+        if window is None or self.keeps_whole_windows:
+            return whole
+        return _padded(min(whole, window + self.step_tokens))
+
+
+def _padded(cells: int) -> int:
+    return -(-cells // _CELLS_AT_ONCE) * _CELLS_AT_ONCE
