@@ -33,10 +33,11 @@ def generate(
     max_tokens: int | None = 12,
     stop: tuple[str, ...] = (),
     sampling: Sampling | None = None,
+    principal: str = "uid:1000",
 ) -> Generate:
     return Generate(
         id=number,
-        principal="uid:1000",
+        principal=principal,
         messages=(Message(Role.USER, text),),
         max_tokens=max_tokens,
         stop=stop,
@@ -124,7 +125,7 @@ def test_it_is_told_that_a_request_has_started_before_it_is_computed(engine: Eng
 
 def test_requests_are_answered_together(engine: Engine) -> None:
     for number in range(_SLOTS):
-        engine.submit(generate(number, f"{_WORDS} {number}"))
+        engine.submit(generate(number, f"{_WORDS} {number}", principal=f"uid:{number}"))
     engine.step(lambda: None)
     assert (engine.active, engine.waiting) == (_SLOTS, 0)
     together = run(engine)
@@ -149,6 +150,55 @@ def test_nothing_of_a_request_is_left_for_the_next_one(engine: Engine) -> None:
     run(engine)
     engine.submit(generate(9))
     assert text_of(run(engine)) == fresh
+
+
+def cached_of(reports: list[Report]) -> int:
+    """As said in the beginning, and again in the end."""
+    started, done = reports[0], reports[-1]
+    assert isinstance(started, Started)
+    assert isinstance(done, Done)
+    assert started.cached_tokens == done.cached_tokens
+    return done.cached_tokens
+
+
+def test_the_beginning_that_a_principal_s_requests_share_is_computed_once(engine: Engine) -> None:
+    engine.submit(generate(0))
+    first = run(engine)
+    engine.submit(generate(1))
+    again = run(engine)
+    assert cached_of(first) == 0
+    done = again[-1]
+    assert isinstance(done, Done)
+    assert cached_of(again) == done.prompt_tokens - 1
+    assert text_of(again) == text_of(first)
+
+
+def test_an_answer_is_the_same_with_and_without_reuse(engine: Engine) -> None:
+    shared = "!tokens 12 " + "one common beginning of every question " * 8
+    texts = [shared + ending for ending in ("a", "b and more", "c")]
+    fresh = []
+    for number, text in enumerate(texts):
+        engine.submit(generate(number, text, principal=f"uid:{number}"))
+        fresh.append(run(engine))
+    assert [cached_of(each) for each in fresh] == [0, 0, 0]
+    for number, text in enumerate(texts):
+        engine.submit(generate(10 + number, text))
+    together = run(engine)  # where one waits for the other's prompt
+    for number, text in enumerate(texts):
+        engine.submit(generate(20 + number, text))
+        later = run(engine)
+        assert cached_of(later) > 40
+        assert text_of(later) == text_of(fresh[number])
+        assert text_of(of(10 + number, together)) == text_of(fresh[number])
+    assert sum(cached_of(of(10 + number, together)) > 40 for number in range(3)) == 2
+
+
+def test_tokens_reused_across_principals_are_none(engine: Engine) -> None:
+    for number in range(4 * _SLOTS):
+        engine.submit(generate(number, principal=f"uid:{number}"))
+    reports = run(engine)
+    for number in range(4 * _SLOTS):
+        assert cached_of(of(number, reports)) == 0
 
 
 def test_who_finds_no_slot_waits_and_order_is_kept(engine: Engine) -> None:

@@ -1,8 +1,8 @@
 """Continuous batching: requests join and leave between decode steps of one model.
 
 Each step feeds, in one decode, the newest token of everything that generates and as much prompt as
-the step's budget allows. Nothing is kept when a request ends: its slot's memory is cleared, so
-no state of one principal can serve another.
+the step's budget allows. When a request ends, its slot's memory stays, and spares the next request
+of the same principal the beginning that both share; for anybody else it is cleared (`slots`).
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from unified_llm.domain.errors import (
 from unified_llm.worker.engine_port import OnProgress, Pulse, Report
 from unified_llm.worker.protocol import Delta, Done, Failed, Generate, Load, Loaded, Started
 from unified_llm.worker.sampling import ResolvedSampling, resolve_sampling
-from unified_llm.worker.slots import Feed, SlotTable
+from unified_llm.worker.slots import Feed, Seat, SlotTable
 from unified_llm.worker.text import CharacterJoiner, StopTexts
 
 _MAX_STOPS = 4
@@ -47,8 +47,12 @@ class Model(Protocol):
     def encode(self, messages: Sequence[Message]) -> list[int]:
         """The tokens of a conversation. Raises InvalidRequest or DecodeError."""
 
-    def begin(self, slot: int, sampling: ResolvedSampling, prompt: Sequence[int]) -> None:
-        """Make a slot ready for a sequence. Raises DecodeError."""
+    def begin(self, seat: Seat, sampling: ResolvedSampling, prompt: Sequence[int]) -> int:
+        """Make a slot ready for a sequence that may begin with what `seat` says is in memory.
+
+        Returns the tokens that memory really begins with: `seat.cached`, or 0 where the model
+        cannot go back. Nothing else is left in it. Raises DecodeError; memory is unknown then.
+        """
 
     def decode(self, feeds: Sequence[Feed], should_stop: Callable[[], bool]) -> bool:
         """Compute one step. False if `should_stop`, asked often, has ended it. Raises DecodeError.
@@ -69,7 +73,7 @@ class Model(Protocol):
         """Forget a slot's tokens from `position` on. False if all of them had to be forgotten."""
 
     def end(self, slot: int) -> None:
-        """Forget everything of a slot's sequence."""
+        """A slot's sequence is over; what is in memory of it stays."""
 
     def close(self) -> None:
         """Free it all."""
@@ -86,6 +90,7 @@ class _Answer:
     prompt: list[int]
     limit: int
     stops: StopTexts
+    cached_tokens: int = 0
     completion_tokens: int = 0
     joiner: CharacterJoiner = field(default_factory=CharacterJoiner)
 
@@ -95,7 +100,7 @@ class _Answer:
             reason=reason,
             prompt_tokens=len(self.prompt),
             completion_tokens=self.completion_tokens,
-            cached_tokens=0,
+            cached_tokens=self.cached_tokens,
         )
 
 
@@ -106,7 +111,7 @@ class BatchingEngine:
         self._open_model = open_model
         self._draw_seed = draw_seed
         self._loaded: Model | None = None
-        self._slots = SlotTable(1, 1)
+        self._slots = SlotTable(1, 1, 1)
         self._answers: dict[int, _Answer] = {}
         self._refusals: list[Report] = []
         self._steps_done = 0
@@ -137,7 +142,7 @@ class BatchingEngine:
 
     def load(self, load: Load, on_progress: OnProgress) -> Loaded:
         model = self._loaded = self._open_model(load, on_progress)
-        self._slots = SlotTable(model.slots, model.batch_tokens)
+        self._slots = SlotTable(model.slots, model.batch_tokens, model.context_tokens)
         return Loaded(
             context_tokens=model.context_tokens,
             slots=model.slots,
@@ -160,7 +165,7 @@ class BatchingEngine:
             self._refuse(request.id, InternalError.code, str(error))
             return
         self._answers[request.id] = answer
-        self._slots.append(request.id, answer.prompt)
+        self._slots.append(request.id, request.principal, answer.prompt)
 
     def cancel(self, request_id: int) -> None:
         if request_id in self._answers:
@@ -209,15 +214,21 @@ class BatchingEngine:
 
     def _seat(self) -> list[Report]:
         reports: list[Report] = []
-        for request_id, slot in self._slots.seat():
-            answer = self._answers[request_id]
+        for seat in self._slots.seat():
+            answer = self._answers[seat.request_id]
             try:
-                self._model.begin(slot, answer.sampling, answer.prompt)
+                answer.cached_tokens = self._model.begin(seat, answer.sampling, answer.prompt)
             except DecodeError as error:
-                reports.append(self._fail(request_id, str(error)))
+                reports.append(self._fail(seat.request_id, str(error)))
                 continue
+            if answer.cached_tokens != seat.cached:
+                self._slots.refeed(seat.request_id)
             reports.append(
-                Started(id=request_id, prompt_tokens=len(answer.prompt), cached_tokens=0)
+                Started(
+                    id=seat.request_id,
+                    prompt_tokens=len(answer.prompt),
+                    cached_tokens=answer.cached_tokens,
+                )
             )
         return reports
 
@@ -245,13 +256,11 @@ class BatchingEngine:
 
     def _undo(self, feeds: Sequence[Feed]) -> list[Report]:
         """An aborted step may have changed any sequence in it: those that stay are fed again."""
-        reports = self._end_interrupted()
         for feed in feeds:
-            if feed.request_id not in self._answers:
-                continue
             if not self._model.truncate(feed.slot, feed.position):
                 self._slots.refeed(feed.request_id)
-        return reports
+                self._answers[feed.request_id].cached_tokens = 0
+        return self._end_interrupted()
 
     def _take_token(self, feed: Feed) -> list[Report]:
         answer = self._answers[feed.request_id]
@@ -281,6 +290,7 @@ class BatchingEngine:
         return [_failed(each, Cancelled("The request was cancelled.")) for each in ended]
 
     def _fail(self, request_id: int, reason: str) -> Failed:
+        self._slots.refeed(request_id)  # nobody knows what is in the slot's memory
         self._forget(request_id)
         return Failed(id=request_id, code=InternalError.code, message=reason)
 

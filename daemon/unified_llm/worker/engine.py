@@ -4,6 +4,9 @@ Facts about llama.cpp that this file rests on (0.3.36, measured in tests/contrac
 - `llama_decode` asks the abort callback between the nodes of its graph, some 500 times a step, on
   the thread that called it. That works for what the CPU computes; on a GPU a step just ends later.
 - An aborted or failed decode leaves any part of the step in the memory of each of its sequences.
+- A sequence cannot always be cut: a recurrent state has no positions to go back to, and a sliding
+  window may have dropped what tokens before the cut need, which nothing complains about.
+- Sequences have streams of their own, and a copy from one to another copies the whole stream.
 - Every function that returns a pointer may return NULL, and using that ends the process.
 """
 
@@ -28,7 +31,7 @@ from unified_llm.worker.native_log import NativeLog
 from unified_llm.worker.prompt import encode_prompt
 from unified_llm.worker.protocol import Load
 from unified_llm.worker.sampling import PENALTY_WINDOW, ResolvedSampling
-from unified_llm.worker.slots import Feed
+from unified_llm.worker.slots import Feed, Seat
 from unified_llm.worker.template import CHATML, ChatTemplate
 
 BUILD: Final = f"llama-cpp-python {_bindings_version}"
@@ -155,6 +158,7 @@ class LlamaModel:
         self.batch_tokens = max(_BATCH_TOKENS, load.slots)
         self._context = self._open_context(load, log)
         undo.callback(native.llama_free, self._context)
+        self._window = int(native.llama_model_n_swa(self._model))
         self._memory = _not_null(native.llama_get_memory(self._context), "memory")
         self._batch = native.llama_batch_init(self.batch_tokens, 0, 1)
         undo.callback(native.llama_batch_free, self._batch)
@@ -174,9 +178,14 @@ class LlamaModel:
     def encode(self, messages: Sequence[Message]) -> list[int]:
         return encode_prompt(self._template.render(messages), self.vocabulary)
 
-    def begin(self, slot: int, sampling: ResolvedSampling, prompt: Sequence[int]) -> None:
-        self.end(slot)
+    def begin(self, seat: Seat, sampling: ResolvedSampling, prompt: Sequence[int]) -> int:
+        slot = seat.slot
+        if seat.source is not None:
+            native.llama_memory_seq_rm(self._memory, slot, -1, -1)
+            native.llama_memory_seq_cp(self._memory, seat.source, slot, -1, -1)
+        cached = seat.cached if self.truncate(slot, seat.cached) else 0
         self._samplers[slot] = self._open_sampler(sampling, prompt)
+        return cached
 
     def decode(self, feeds: Sequence[Feed], should_stop: Callable[[], bool]) -> bool:
         self._fill_batch(feeds)
@@ -200,14 +209,21 @@ class LlamaModel:
         return self.vocabulary.piece(token)
 
     def truncate(self, slot: int, position: int) -> bool:
-        if native.llama_memory_seq_rm(self._memory, slot, position, -1):
+        if position > 0 and self._cut(slot, position):
             return True
-        # A recurrent state has no positions to go back to.
         native.llama_memory_seq_rm(self._memory, slot, -1, -1)
-        return False
+        return position == 0
+
+    def _cut(self, slot: int, position: int) -> bool:
+        """Remove what comes from `position` on; whether all that is needed before it is there."""
+        if not native.llama_memory_seq_rm(self._memory, slot, position, -1):
+            return False
+        if native.llama_memory_seq_pos_max(self._memory, slot) != position - 1:
+            return False
+        first = native.llama_memory_seq_pos_min(self._memory, slot)
+        return self._window == 0 or bool(first <= max(0, position - self._window))
 
     def end(self, slot: int) -> None:
-        native.llama_memory_seq_rm(self._memory, slot, -1, -1)
         sampler = self._samplers.pop(slot, None)
         if sampler is not None:
             native.llama_sampler_free(sampler)

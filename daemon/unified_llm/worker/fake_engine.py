@@ -24,7 +24,7 @@ from unified_llm.worker.batching import BatchingEngine, DecodeError
 from unified_llm.worker.engine_port import OnProgress
 from unified_llm.worker.protocol import Load
 from unified_llm.worker.sampling import ResolvedSampling
-from unified_llm.worker.slots import Feed
+from unified_llm.worker.slots import Feed, Seat
 
 BUILD: Final = "fake 1"
 
@@ -89,7 +89,7 @@ class FakeModel:
         self._token_of: dict[str, int] = {}
         self._word_of: dict[int, str] = {}
         self._scripts: dict[int, _Script] = {}
-        self._remembered: dict[int, int] = {}
+        self._remembered: dict[int, list[int]] = {}
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
         tokens: list[int] = []
@@ -98,23 +98,28 @@ class FakeModel:
             tokens += [_TURN, *(self._token(word) for word in words)]
         return tokens
 
-    def begin(self, slot: int, sampling: ResolvedSampling, prompt: Sequence[int]) -> None:
+    def begin(self, seat: Seat, sampling: ResolvedSampling, prompt: Sequence[int]) -> int:
         turn = max(index for index, token in enumerate(prompt) if token == _TURN)
-        self._scripts[slot] = _parse_script(
+        self._scripts[seat.slot] = _parse_script(
             "".join(self._word_of[token] for token in prompt[turn + 1 :])
         )
-        self._remembered[slot] = 0
+        source = seat.slot if seat.source is None else seat.source
+        remembered = self._remembered.get(source, [])[: seat.cached]
+        if remembered != list(prompt[: seat.cached]):
+            raise DecodeError(f"slot {source} does not remember the beginning of the prompt")
+        self._remembered[seat.slot] = remembered
+        return seat.cached
 
     def decode(self, feeds: Sequence[Feed], should_stop: Callable[[], bool]) -> bool:
         for feed in feeds:
-            if feed.position != self._remembered[feed.slot]:
+            if feed.position != len(self._remembered[feed.slot]):
                 raise DecodeError(f"slot {feed.slot} does not continue at {feed.position}")
         scripts = [self._scripts[feed.slot] for feed in feeds]
         slowest = max(scripts, key=lambda each: (each.crashes, each.hangs, each.step_seconds))
         if not _obey(slowest, self._sleep, should_stop):
             return False
         for feed in feeds:
-            self._remembered[feed.slot] += len(feed.tokens)
+            self._remembered[feed.slot] += feed.tokens
         return True
 
     def sample(self, slot: int) -> int:
@@ -130,12 +135,11 @@ class FakeModel:
         return self._word_of[token].encode()
 
     def truncate(self, slot: int, position: int) -> bool:
-        self._remembered[slot] = position
+        del self._remembered[slot][position:]
         return True
 
     def end(self, slot: int) -> None:
         self._scripts.pop(slot, None)
-        self._remembered.pop(slot, None)
 
     def close(self) -> None:
         self._scripts.clear()

@@ -10,7 +10,7 @@ from unified_llm.worker.batching import BatchingEngine, DecodeError
 from unified_llm.worker.engine_port import Report
 from unified_llm.worker.protocol import Delta, Done, Failed, Generate, Load, Started
 from unified_llm.worker.sampling import ResolvedSampling
-from unified_llm.worker.slots import Feed
+from unified_llm.worker.slots import Feed, Seat
 
 _LOAD = Load(model="m", path="", context_tokens=64, slots=2, threads=1)
 _PIECE = b"\xc3\xa9"  # two bytes of one character, a token each
@@ -28,7 +28,8 @@ class FragileModel:
     def __init__(self, outcomes: Iterable[str] = (), *, can_truncate: bool = True) -> None:
         self.outcomes = list(outcomes)
         self.can_truncate = can_truncate
-        self.memory: dict[int, list[int]] = {}
+        self.memory: dict[int, list[int]] = {slot: [] for slot in range(self.slots)}
+        self.begun: set[int] = set()
         self.computed = 0
         self.broken_encode = False
         self.broken_begin = False
@@ -38,11 +39,17 @@ class FragileModel:
             raise DecodeError("no tokens")
         return [ord(each) for each in messages[-1].content]
 
-    def begin(self, slot: int, sampling: ResolvedSampling, prompt: Sequence[int]) -> None:
+    def begin(self, seat: Seat, sampling: ResolvedSampling, prompt: Sequence[int]) -> int:
         if self.broken_begin:
             raise DecodeError("no sampler")
-        assert slot not in self.memory
-        self.memory[slot] = []
+        assert seat.slot not in self.begun
+        self.begun.add(seat.slot)
+        source = seat.slot if seat.source is None else seat.source
+        self.memory[seat.slot] = list(self.memory[source])
+        if not self.truncate(seat.slot, seat.cached):
+            return 0
+        assert self.memory[seat.slot] == list(prompt[: seat.cached])
+        return seat.cached
 
     def decode(self, feeds: Sequence[Feed], should_stop: Callable[[], bool]) -> bool:
         outcome = self.outcomes.pop(0) if self.outcomes else "ok"
@@ -66,11 +73,12 @@ class FragileModel:
         return _PIECE[token : token + 1]
 
     def truncate(self, slot: int, position: int) -> bool:
-        del self.memory[slot][position if self.can_truncate else 0 :]
-        return self.can_truncate
+        is_done = self.can_truncate or position in (0, len(self.memory[slot]))
+        del self.memory[slot][position if is_done else 0 :]
+        return is_done
 
     def end(self, slot: int) -> None:
-        self.memory.pop(slot, None)
+        self.begun.discard(slot)
 
     def close(self) -> None:
         self.memory.clear()
@@ -82,10 +90,10 @@ def open_engine(model: FragileModel) -> BatchingEngine:
     return engine
 
 
-def ask(number: int, text: str = "abcd", max_tokens: int = 6) -> Generate:
+def ask(number: int, text: str = "abcd", max_tokens: int = 6, principal: str = "uid:1") -> Generate:
     return Generate(
         id=number,
-        principal="uid:1",
+        principal=principal,
         messages=(Message(Role.USER, text),),
         max_tokens=max_tokens,
         stop=(),
@@ -118,8 +126,36 @@ def test_every_request_ends_exactly_once_whatever_fails(
         assert kinds[0] is Started
         assert kinds[-1] in (Done, Failed)
         assert set(kinds[1:-1]) <= {Delta}
-    assert model.memory == {}
+    assert model.begun == set()
     assert (engine.active, engine.waiting) == (0, 0)
+
+
+_requests = st.lists(
+    st.tuples(st.text("ab", min_size=1, max_size=20), st.sampled_from(["uid:1", "uid:2"])),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(_requests, st.lists(st.sampled_from(["ok", "abort", "error"]), max_size=30), st.booleans())
+def test_tokens_reused_across_principals_are_none_and_those_reported_are_those_saved(
+    asked: list[tuple[str, str]], outcomes: list[str], can_truncate: bool
+) -> None:
+    model = FragileModel(outcomes, can_truncate=can_truncate)
+    engine = open_engine(model)
+    seen: set[str] = set()
+    for number, (text, principal) in enumerate(asked):
+        before, failures = model.computed, len(model.outcomes)
+        engine.submit(ask(number, text, principal=principal))
+        reports = run(engine)
+        is_first = principal not in seen
+        seen.add(principal)
+        started, done = reports[0], reports[-1]
+        assert isinstance(started, Started)
+        assert not is_first or started.cached_tokens == 0
+        if isinstance(done, Done) and not failures:
+            fed = done.prompt_tokens + done.completion_tokens - 1
+            assert model.computed - before == fed - done.cached_tokens
 
 
 @given(st.lists(st.sampled_from(["ok", "abort"]), max_size=20), st.booleans())
@@ -140,7 +176,7 @@ def test_aborted_steps_change_no_answer(outcomes: list[str], can_truncate: bool)
 def test_a_failed_step_is_internal_and_the_next_request_is_served() -> None:
     engine = open_engine(FragileModel(["error"]))
     engine.submit(ask(1))
-    engine.submit(ask(2))
+    engine.submit(ask(2, principal="uid:2"))
     failed = [report for report in run(engine) if isinstance(report, Failed)]
     assert [(report.id, report.code) for report in failed] == [(1, "internal"), (2, "internal")]
     engine.submit(ask(3))
@@ -165,6 +201,24 @@ def test_a_tokeniser_that_fails_fails_only_its_request() -> None:
     model.broken_encode = True
     engine.submit(ask(1))
     assert run(engine) == [Failed(id=1, code="internal", message="no tokens")]
+
+
+def test_what_a_broken_step_left_behind_serves_nobody() -> None:
+    engine = open_engine(FragileModel(["ok", "error"]))
+    engine.submit(ask(1))
+    assert isinstance(run(engine)[-1], Failed)
+    engine.submit(ask(2))
+    started = run(engine)[0]
+    assert started == Started(id=2, prompt_tokens=4, cached_tokens=0)
+
+
+def test_a_model_that_cannot_go_back_says_so_in_the_usage() -> None:
+    engine = open_engine(FragileModel(can_truncate=False))
+    for number in (1, 2):
+        engine.submit(ask(number))
+        done = run(engine)[-1]
+        assert isinstance(done, Done)
+        assert done.cached_tokens == 0
 
 
 def test_a_character_cut_by_the_end_of_the_answer_is_left_out() -> None:

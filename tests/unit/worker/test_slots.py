@@ -1,13 +1,25 @@
 """Slots: who sits where, what is fed, and that nobody is lost."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from unified_llm.worker.slots import Feed, SlotTable
+from unified_llm.worker.slots import Feed, Seat, SlotTable, common_prefix
+
+_CONTEXT = 640  # so that a copy pays from 10 tokens on
+_ME, _YOU = "uid:1", "uid:2"
+
+
+def open_table(*, slots: int, batch_tokens: int = 100) -> SlotTable:
+    return SlotTable(slots, batch_tokens, _CONTEXT)
+
+
+def ask(table: SlotTable, number: int, prompt: Iterable[int], principal: str = _ME) -> None:
+    table.append(number, principal, prompt)
 
 
 def feeds_of(table: SlotTable) -> list[tuple[int, int, int, bool]]:
@@ -22,9 +34,9 @@ def succeed(table: SlotTable) -> tuple[Feed, ...]:
 
 
 def test_a_prompt_is_fed_in_pieces_of_the_budget() -> None:
-    table = SlotTable(slots=1, batch_tokens=4)
-    table.append(1, range(10))
-    assert table.seat() == [(1, 0)]
+    table = open_table(slots=1, batch_tokens=4)
+    ask(table, 1, range(10))
+    assert table.seat() == [Seat(1, 0, 0, None)]
     lengths = []
     while not (feeds := succeed(table))[0].is_last:
         lengths.append(len(feeds[0].tokens))
@@ -33,27 +45,27 @@ def test_a_prompt_is_fed_in_pieces_of_the_budget() -> None:
 
 
 def test_what_generates_is_never_stalled_by_a_long_prompt() -> None:
-    table = SlotTable(slots=2, batch_tokens=4)
-    table.append(1, [1, 2])
+    table = open_table(slots=2, batch_tokens=4)
+    ask(table, 1, [1, 2])
     table.seat()
     succeed(table)
     table.extend(1, 9)
-    table.append(2, range(100))
+    ask(table, 2, range(100))
     table.seat()
     assert feeds_of(table) == [(1, 2, 1, True), (2, 0, 3, False)]
 
 
 def test_prompts_share_a_step_in_the_order_their_requests_came() -> None:
-    table = SlotTable(slots=3, batch_tokens=8)
+    table = open_table(slots=3, batch_tokens=8)
     for number, length in ((1, 5), (2, 5), (3, 5)):
-        table.append(number, range(length))
+        ask(table, number, range(length), f"uid:{number}")
     table.seat()
     assert feeds_of(table) == [(1, 0, 5, True), (2, 0, 3, False)]
 
 
 def test_after_an_aborted_step_the_same_is_fed_again() -> None:
-    table = SlotTable(slots=1, batch_tokens=4)
-    table.append(1, range(6))
+    table = open_table(slots=1, batch_tokens=4)
+    ask(table, 1, range(6))
     table.seat()
     succeed(table)
     assert table.plan() == table.plan()
@@ -62,66 +74,183 @@ def test_after_an_aborted_step_the_same_is_fed_again() -> None:
 
 
 def test_a_freed_slot_goes_to_the_first_who_waits() -> None:
-    table = SlotTable(slots=1, batch_tokens=4)
+    table = open_table(slots=1, batch_tokens=4)
     for number in (1, 2, 3):
-        table.append(number, [0])
-    assert table.seat() == [(1, 0)]
+        ask(table, number, [0])
+    assert table.seat() == [Seat(1, 0, 0, None)]
     assert table.seat() == []
     assert table.remove(2) is None
     assert table.remove(1) == 0
     assert table.remove(99) is None
-    assert table.seat() == [(3, 0)]
+    assert table.seat() == [Seat(3, 0, 0, None)]
 
 
 @pytest.mark.parametrize(("slots", "batch_tokens"), [(0, 4), (5, 4)])
 def test_a_step_has_room_for_every_slot(slots: int, batch_tokens: int) -> None:
     with pytest.raises(ValueError, match="do not fit"):
-        SlotTable(slots, batch_tokens)
+        SlotTable(slots, batch_tokens, _CONTEXT)
 
 
 def test_an_empty_prompt_is_refused() -> None:
     with pytest.raises(ValueError, match="empty prompt"):
-        SlotTable(1, 1).append(1, [])
+        SlotTable(1, 1, 1).append(1, _ME, [])
+
+
+def answer(table: SlotTable, number: int, prompt: Iterable[int], principal: str = _ME) -> Seat:
+    """Seat and feed a request that ends with its first token; where it sat."""
+    ask(table, number, prompt, principal)
+    (seat,) = table.seat()
+    while table.plan():
+        succeed(table)
+    table.remove(number)
+    return seat
+
+
+def test_what_goes_on_where_it_ended_takes_the_same_slot_and_is_not_fed_twice() -> None:
+    table = open_table(slots=3)
+    answer(table, 1, range(50))
+    assert answer(table, 2, range(80)) == Seat(2, 0, 50, None)
+    assert answer(table, 3, [*range(60), 7]) == Seat(3, 0, 60, None)
+
+
+def test_the_last_token_of_a_prompt_is_fed_even_if_all_of_it_is_kept() -> None:
+    table = open_table(slots=1)
+    answer(table, 1, range(50))
+    ask(table, 2, range(50))
+    assert table.seat() == [Seat(2, 0, 49, None)]
+    assert feeds_of(table) == [(2, 49, 1, True)]
+
+
+def test_what_one_principal_has_fed_spares_another_nothing() -> None:
+    table = open_table(slots=1)
+    answer(table, 1, range(50))
+    assert answer(table, 2, range(50), _YOU) == Seat(2, 0, 0, None)
+    assert answer(table, 3, range(50)) == Seat(3, 0, 0, None)
+
+
+def test_a_conversation_is_not_given_up_for_its_first_words() -> None:
+    table = open_table(slots=2)
+    answer(table, 1, range(100))
+    assert answer(table, 2, [0, 1, 2, *range(500, 550)]) == Seat(2, 1, 0, None)
+    assert answer(table, 3, range(120)) == Seat(3, 0, 100, None)
+
+
+def test_without_an_empty_slot_the_longest_idle_one_is_taken() -> None:
+    table = open_table(slots=3)
+    for number, first in ((1, 0), (2, 1000), (3, 2000)):
+        answer(table, number, range(first, first + 50), f"uid:{number}")
+    assert answer(table, 4, range(50), "uid:4").slot == 0
+    assert answer(table, 5, range(50), "uid:5").slot == 1
+    assert answer(table, 6, range(2000, 2060), "uid:3") == Seat(6, 2, 50, None)
+
+
+def test_a_long_common_beginning_is_copied_from_a_slot_that_is_kept_or_busy() -> None:
+    table = open_table(slots=3)
+    answer(table, 1, range(100))
+    assert answer(table, 2, [*range(12), *range(500, 550)]) == Seat(2, 1, 12, 0)
+    ask(table, 3, range(110))
+    ask(table, 4, range(105))
+    assert table.seat() == [Seat(3, 0, 100, None), Seat(4, 2, 100, 0)]
+
+
+def test_who_shares_a_prompt_that_is_being_fed_waits_for_it_and_holds_up_nobody() -> None:
+    table = open_table(slots=3, batch_tokens=12)
+    ask(table, 1, range(40))
+    ask(table, 2, [*range(35), 999])
+    ask(table, 3, [*range(35), 999], _YOU)
+    assert table.seat() == [Seat(1, 0, 0, None), Seat(3, 1, 0, None)]
+    for _ in range(2):
+        succeed(table)
+        assert table.seat() == []
+    succeed(table)
+    assert table.seat() == [Seat(2, 2, 35, 0)]
+
+
+def test_who_waits_for_a_prompt_that_is_given_up_goes_on_from_there() -> None:
+    table = open_table(slots=2, batch_tokens=5)
+    ask(table, 1, range(40))
+    ask(table, 2, range(40))
+    assert len(table.seat()) == 1
+    succeed(table)
+    table.remove(1)
+    assert table.seat() == [Seat(2, 0, 5, None)]
+
+
+def test_what_was_lost_is_not_kept() -> None:
+    table = open_table(slots=1)
+    ask(table, 1, range(50))
+    table.seat()
+    succeed(table)
+    table.refeed(1)
+    table.remove(1)
+    assert answer(table, 2, range(50)) == Seat(2, 0, 0, None)
+
+
+@given(st.lists(st.integers(0, 1)), st.lists(st.integers(0, 1)))
+def test_a_common_prefix_is_equal_and_as_long_as_can_be(one: list[int], other: list[int]) -> None:
+    length = common_prefix(one, other)
+    assert one[:length] == other[:length]
+    assert length == min(len(one), len(other)) or one[length] != other[length]
 
 
 class SlotsMachine(RuleBasedStateMachine):
-    """Requests come, are fed, generate, are aborted and leave, in any order."""
+    """Requests of two principals come, are fed, generate, are aborted and leave, in any order.
+
+    `memory` is what a model would remember, and `owner` whose it is.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.table = SlotTable(slots=3, batch_tokens=5)
+        self.table = SlotTable(slots=3, batch_tokens=5, context_tokens=128)
         self.came = 0
+        self.principals: dict[int, str] = {}
         self.waiting: list[int] = []
         self.seated: dict[int, int] = {}
         self.tokens: dict[int, list[int]] = {}
-        self.memory: dict[int, list[int]] = {}
+        self.memory: dict[int, list[int]] = {slot: [] for slot in range(3)}
+        self.owner: dict[int, str] = {}
         self.ended: list[int] = []
 
-    @rule(length=st.integers(1, 12))
-    def a_request_comes(self, length: int) -> None:
+    @rule(
+        principal=st.sampled_from((_ME, _YOU)),
+        prompt=st.lists(st.integers(0, 1), min_size=1, max_size=12),
+    )
+    def a_request_comes(self, principal: str, prompt: Sequence[int]) -> None:
         self.came += 1
-        self.tokens[self.came] = list(range(self.came * 1000, self.came * 1000 + length))
-        self.table.append(self.came, self.tokens[self.came])
+        self.principals[self.came] = principal
+        self.tokens[self.came] = list(prompt)
+        self.table.append(self.came, principal, prompt)
         self.waiting.append(self.came)
 
     @rule()
     def seats_are_given(self) -> None:
-        for number, slot in self.table.seat():
-            assert number == self.waiting.pop(0)
-            assert slot not in self.seated.values()
-            self.seated[number] = slot
-            self.memory[number] = []
-        assert len(self.seated) == 3 or not self.waiting
+        seats = self.table.seat()
+        order = [self.waiting.index(seat.request_id) for seat in seats]
+        assert order == sorted(order)
+        for seat in seats:
+            self.waiting.remove(seat.request_id)
+            assert seat.slot not in self.seated.values()
+            self.seated[seat.request_id] = seat.slot
+            self.take_memory(seat)
 
-    @rule(new=st.integers(0, 99))
+    def take_memory(self, seat: Seat) -> None:
+        principal, prompt = self.principals[seat.request_id], self.tokens[seat.request_id]
+        source = seat.slot if seat.source is None else seat.source
+        assert seat.cached < len(prompt)
+        assert not seat.cached or self.owner[source] == principal
+        assert self.memory[source][: seat.cached] == prompt[: seat.cached]
+        self.memory[seat.slot] = prompt[: seat.cached]
+        self.owner[seat.slot] = principal
+
+    @rule(new=st.integers(0, 1))
     def a_step_succeeds(self, new: int) -> None:
         for feed in self.table.plan():
             assert self.seated[feed.request_id] == feed.slot
-            assert len(self.memory[feed.request_id]) == feed.position
-            self.memory[feed.request_id] += feed.tokens
+            assert len(self.memory[feed.slot]) == feed.position
+            self.memory[feed.slot] += feed.tokens
             self.table.fed(feed)
             if feed.is_last:
-                assert self.memory[feed.request_id] == self.tokens[feed.request_id]
+                assert self.memory[feed.slot] == self.tokens[feed.request_id]
                 self.tokens[feed.request_id].append(new)
                 self.table.extend(feed.request_id, new)
 
@@ -129,7 +258,7 @@ class SlotsMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def a_memory_is_lost(self, data: Any) -> None:
         number = data.draw(st.sampled_from(sorted(self.seated)))
-        self.memory[number] = []
+        self.memory[self.seated[number]] = []
         self.table.refeed(number)
 
     @precondition(lambda self: self.seated or self.waiting)
@@ -141,6 +270,20 @@ class SlotsMachine(RuleBasedStateMachine):
             self.waiting.remove(number)
         assert number not in self.ended
         self.ended.append(number)
+
+    @rule()
+    def whoever_waits_is_seated_in_the_end(self) -> None:
+        for _ in range(200):
+            self.seats_are_given()
+            if not self.waiting:
+                return
+            self.a_step_succeeds(0)
+            for number in list(self.seated):
+                if len(self.tokens[number]) > 20:
+                    self.table.remove(number)
+                    self.ended.append(number)
+                    del self.seated[number]
+        raise AssertionError(f"{self.waiting} still wait")
 
     @invariant()
     def nobody_is_lost(self) -> None:
@@ -154,8 +297,8 @@ class SlotsMachine(RuleBasedStateMachine):
         assert sum(len(feed.tokens) for feed in feeds) <= 5
         one_left = {
             number
-            for number in self.seated
-            if len(self.tokens[number]) - len(self.memory[number]) == 1
+            for number, slot in self.seated.items()
+            if len(self.tokens[number]) - len(self.memory[slot]) == 1
         }
         assert one_left <= {feed.request_id for feed in feeds}
 

