@@ -158,13 +158,16 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--clients", type=int, nargs="+", default=list(_CLIENTS), help="loads (1 4 8 16)"
     )
+    parser.add_argument(
+        "--threads", type=int, default=allowed_physical_cores(), help="of each server (all cores)"
+    )
     return parser.parse_args()
 
 
 def main() -> None:
     arguments = _parse_arguments()
     ensure_llama_server()
-    threads = allowed_physical_cores()
+    threads = arguments.threads
     placement = {"slots": _SLOTS, "context_tokens": _CONTEXT_TOKENS, "threads": threads}
     settings = {
         "models": {"directory": None, "smollm2": {"path": str(smollm2()), **placement}},

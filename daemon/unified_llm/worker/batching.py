@@ -55,10 +55,14 @@ class Model(Protocol):
         """
 
     def decode(self, feeds: Sequence[Feed], should_stop: Callable[[], bool]) -> bool:
-        """Compute one step. False if `should_stop`, asked often, has ended it. Raises DecodeError.
+        """Compute one step. False if it was ended early. Raises DecodeError.
 
+        `should_stop` is asked once before, and often while a step takes long; `interrupt` ends any.
         After False or DecodeError the memory of the slots in `feeds` ends anywhere.
         """
+
+    def interrupt(self) -> None:
+        """End the step in progress early, from another thread; too late, it may end the next."""
 
     def sample(self, slot: int) -> int:
         """The next token of a slot whose last known token was in the latest decode."""
@@ -117,6 +121,7 @@ class BatchingEngine:
         self._steps_done = 0
         # The one thing two threads write: adding and discarding an element are atomic.
         self._interrupted: set[int] = set()
+        self._decoding: frozenset[int] = frozenset()
 
     @property
     def steps_done(self) -> int:
@@ -174,7 +179,10 @@ class BatchingEngine:
             self._interrupted.discard(request_id)
 
     def interrupt(self, request_id: int) -> None:
+        # A step does it in the other order, so one of the two sees what the other has done.
         self._interrupted.add(request_id)
+        if request_id in self._decoding and self._loaded is not None:
+            self._loaded.interrupt()
 
     def step(self, pulse: Pulse) -> list[Report]:
         news, self._refusals = self._refusals, []
@@ -233,7 +241,7 @@ class BatchingEngine:
         return reports
 
     def _decode(self, feeds: Sequence[Feed], pulse: Pulse) -> list[Report]:
-        ids = {feed.request_id for feed in feeds}
+        ids = self._decoding = frozenset(feed.request_id for feed in feeds)
 
         def should_stop() -> bool:
             pulse()
@@ -244,6 +252,7 @@ class BatchingEngine:
         except DecodeError as error:
             return [self._fail(feed.request_id, str(error)) for feed in feeds]
         finally:
+            self._decoding = frozenset()
             self._steps_done += 1
         if not is_done:
             return self._undo(feeds)

@@ -2,7 +2,8 @@
 
 Facts about llama.cpp that this file rests on (0.3.36, measured in tests/contracts):
 - `llama_decode` asks the abort callback between the nodes of its graph, some 500 times a step, on
-  the thread that called it. That works for what the CPU computes; on a GPU a step just ends later.
+  the thread that called it, while the others wait. That works for what the CPU computes; on a GPU a
+  step just ends later.
 - An aborted or failed decode leaves any part of the step in the memory of each of its sequences.
 - A sequence cannot always be cut: a recurrent state has no positions to go back to, and a sliding
   window may have dropped what tokens before the cut need, which nothing complains about.
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
 from secrets import randbits, token_hex
 from typing import Any, Final
 
@@ -23,8 +25,9 @@ from llama_cpp import llama_cpp as native
 
 from unified_llm.domain.chat import Message
 from unified_llm.domain.errors import ModelFailedToLoad
-from unified_llm.domain.units import Instant
+from unified_llm.domain.units import Instant, Seconds
 from unified_llm.worker.batching import BatchingEngine, DecodeError
+from unified_llm.worker.brake import Brake
 from unified_llm.worker.cores import allowed_physical_cores
 from unified_llm.worker.engine_port import OnProgress
 from unified_llm.worker.native_log import NativeLog
@@ -39,6 +42,7 @@ BUILD: Final = f"llama-cpp-python {_bindings_version}"
 _BATCH_TOKENS: Final = 512  # also one micro-batch, so that cancelling never waits for several
 _PIECE_BYTES: Final = 256
 _ABORTED: Final = 2
+_LONG_STEP: Final = Seconds(0.5)  # half of the interval between heartbeats
 _SPECIAL: Final = native.LLAMA_TOKEN_ATTR_CONTROL | native.LLAMA_TOKEN_ATTR_USER_DEFINED
 
 
@@ -163,9 +167,8 @@ class LlamaModel:
         self._batch = native.llama_batch_init(self.batch_tokens, 0, 1)
         undo.callback(native.llama_batch_free, self._batch)
 
-        self._should_stop: Callable[[], bool] = _never
-        self._abort = native.ggml_abort_callback(lambda _: self._should_stop())
-        native.llama_set_abort_callback(self._context, self._abort, ctypes.c_void_p(None))
+        self._brake = Brake(partial(native.llama_set_abort_callback, self._context))
+        self._last_step = Seconds(0.0)  # of those that feed no prompt
         self._samplers: dict[int, Any] = {}
         self._rows: dict[int, int] = {}
         undo.callback(self._free_samplers)
@@ -189,14 +192,20 @@ class LlamaModel:
 
     def decode(self, feeds: Sequence[Feed], should_stop: Callable[[], bool]) -> bool:
         self._fill_batch(feeds)
-        self._should_stop = should_stop
-        try:
+        is_long = self._batch.n_tokens > self.slots or self._last_step > _LONG_STEP
+        with self._brake.armed(should_stop if is_long else None):
+            if should_stop():
+                return False
+            began = time.monotonic()
             result = native.llama_decode(self._context, self._batch)
-        finally:
-            self._should_stop = _never
+        if self._batch.n_tokens <= self.slots:
+            self._last_step = Seconds(time.monotonic() - began)
         if result not in (0, _ABORTED):
             raise DecodeError(f"llama_decode returned {result} for {self._batch.n_tokens} tokens")
         return bool(result == 0)
+
+    def interrupt(self) -> None:
+        self._brake.pull()
 
     def sample(self, slot: int) -> int:
         sampler, row = self._samplers[slot], self._rows[slot]
@@ -362,7 +371,3 @@ def _not_null(pointer: Any, what: str) -> Any:
     if not pointer:
         raise ModelFailedToLoad(f"llama.cpp gives no {what} for the model.")
     return pointer
-
-
-def _never() -> bool:
-    return False

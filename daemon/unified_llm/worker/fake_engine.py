@@ -122,6 +122,9 @@ class FakeModel:
             self._remembered[feed.slot] += feed.tokens
         return True
 
+    def interrupt(self) -> None:
+        """Its steps ask all the time."""
+
     def sample(self, slot: int) -> int:
         script = self._scripts[slot]
         if not script.words:

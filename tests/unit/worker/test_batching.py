@@ -31,6 +31,7 @@ class FragileModel:
         self.memory: dict[int, list[int]] = {slot: [] for slot in range(self.slots)}
         self.begun: set[int] = set()
         self.computed = 0
+        self.interrupted = 0
         self.broken_encode = False
         self.broken_begin = False
 
@@ -62,6 +63,9 @@ class FragileModel:
                 return False  # the first one's tokens stay, as in a real context
         self.computed += sum(len(feed.tokens) for feed in feeds)
         return not should_stop()
+
+    def interrupt(self) -> None:
+        self.interrupted += 1
 
     def sample(self, slot: int) -> int:
         return len(self.memory[slot]) % 2
@@ -201,6 +205,26 @@ def test_a_tokeniser_that_fails_fails_only_its_request() -> None:
     model.broken_encode = True
     engine.submit(ask(1))
     assert run(engine) == [Failed(id=1, code="internal", message="no tokens")]
+
+
+def test_only_a_step_with_the_request_in_it_is_interrupted() -> None:
+    model = FragileModel()
+    engine = open_engine(model)
+    engine.submit(ask(1))
+    engine.submit(ask(2, principal="uid:2"))
+    engine.submit(ask(3))
+    engine.step(lambda: None)
+
+    def interrupt_some() -> None:
+        engine.interrupt(3)
+        assert model.interrupted == 0  # it waits for a slot
+        engine.interrupt(2)
+
+    engine.step(interrupt_some)
+    assert model.interrupted == 1
+    engine.interrupt(1)
+    assert model.interrupted == 1
+    run(engine)
 
 
 def test_what_a_broken_step_left_behind_serves_nobody() -> None:
