@@ -15,7 +15,7 @@ from typing import Final
 
 # Copying a slot's memory copies all of its context, and that costs less than computing a 64th of
 # it: 39 ms against 103 ms with a context of 1024, 56 against 380 with 4096 (SmolLM2-135M, one
-# thread, on a busy machine).
+# thread, on a busy machine; docs/bench/engine.md).
 _WORTH_A_COPY: Final = 64
 
 
