@@ -16,7 +16,8 @@ from unified_llm.domain.models import ModelId
 from unified_llm.domain.units import Seconds, Tokens
 from unified_llm.settings.describe import schema_at
 from unified_llm.settings.load import parse_settings
-from unified_llm.settings.schema import ModelSettings, Settings
+from unified_llm.settings.schema import Settings
+from unified_llm.settings.sections.models import ModelSettings
 
 _ENABLED = [name for name in CONFIGURATIONS if name != "disabled"]
 _BESIDE_PYTHON = Path(sys.executable).parent

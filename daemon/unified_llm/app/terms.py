@@ -11,7 +11,8 @@ from unified_llm.guard.peers import find_group
 from unified_llm.guard.permissions import ADMIN_GROUP, USER_GROUP, Permissions
 from unified_llm.hardware.ram import usable_ram
 from unified_llm.scheduler.policy import SchedulingPolicy
-from unified_llm.settings.schema import Settings, SocketSettings
+from unified_llm.settings.schema import Settings
+from unified_llm.settings.sections.socket import SocketSettings
 from unified_llm.surfaces.http.limits import HttpLimits
 
 _log = logging.getLogger(__name__)

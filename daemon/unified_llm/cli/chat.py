@@ -138,7 +138,7 @@ class _Conversation:
                     if is_shown:
                         typer.echo(render_safe(event.text), nl=False)
                         sys.stdout.flush()
-                else:
+                elif isinstance(event, Finished):
                     end = event
         if end is None:
             raise TypeError("a stream of chat events ended without Finished")

@@ -1,7 +1,10 @@
 """A chat completion: what is asked, and the events that answer it.
 
-A stream of ChatEvent is: any number of TextDelta, then exactly one Finished. A stream that cannot
-end that way raises a UnifiedLlmError instead; there is no third ending.
+A stream of ChatEvent is: any number of deltas, then exactly one Finished. A stream that cannot end
+that way raises a UnifiedLlmError instead; there is no third ending.
+
+JSON that people write freely (a schema, the arguments of a call) travels as text: it is checked
+where it is understood, and no dicts travel inside.
 """
 
 from dataclasses import dataclass, field
@@ -17,14 +20,76 @@ class Role(StrEnum):
     SYSTEM = "system"
     USER = "user"
     ASSISTANT = "assistant"
+    TOOL = "tool"  # what a called tool has answered
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """What the model wants done.
+
+    id: names the call in the answer to it. arguments: a JSON object, as text.
+    """
+
+    id: str
+    name: str
+    arguments: str
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation; `content` is plain text, whatever markup it seems to hold."""
+    """One turn of a conversation; `content` is plain text, whatever markup it seems to hold.
+
+    tool_calls: only of the assistant. tool_call_id: only of a tool, which answers that call.
+    """
 
     role: Role
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function the model may call.
+
+    name: 1 to 64 of A-Z a-z 0-9 _ -. parameters: a JSON Schema of an object, as text.
+    """
+
+    name: str
+    description: str
+    parameters: str
+
+
+class ToolChoice(StrEnum):
+    """Whether the model has to call a tool."""
+
+    NONE = "none"
+    AUTO = "auto"
+    REQUIRED = "required"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUse:
+    """The tools of a request, and how they may be used.
+
+    named: the one tool that must be called; `choice` is REQUIRED then.
+    is_parallel: whether one answer may hold several calls.
+    """
+
+    tools: tuple[Tool, ...]
+    choice: ToolChoice = ToolChoice.AUTO
+    named: str | None = None
+    is_parallel: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class JsonAnswer:
+    """The answer shall be one JSON value.
+
+    schema: a JSON Schema that it has to match, as text; None for any object.
+    """
+
+    schema: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +119,7 @@ class ChatRequest:
 
     max_tokens: most tokens to generate; None for what is left of the context.
     stop: up to 4 texts of 1 to 64 characters that end the answer and are not part of it.
+    tool_use: None if there are no tools. answer: None for text as it comes.
     """
 
     model: ModelId
@@ -61,6 +127,8 @@ class ChatRequest:
     max_tokens: Tokens | None = None
     stop: tuple[str, ...] = ()
     sampling: Sampling = field(default_factory=Sampling)
+    tool_use: ToolUse | None = None
+    answer: JsonAnswer | None = None
 
 
 class FinishReason(StrEnum):
@@ -68,23 +136,57 @@ class FinishReason(StrEnum):
 
     STOP = "stop"  # the model ended it, or a stop text was met
     LENGTH = "length"  # max_tokens or the context is used up
+    TOOL_CALLS = "tool_calls"  # it waits for what the called tools answer
+    CONTENT_FILTER = "content_filter"  # a provider has held back the rest
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a request took.
+    """What a request took, as whoever answered counts it.
 
-    cached_tokens: the part of the prompt that needed no computing.
+    cached_tokens: the part of the prompt that needed no computing. cache_write_tokens: the part
+    that was kept for later, where that has a price. reasoning_tokens: the part of the completion
+    that was thought and not said; None if nobody tells.
     """
 
     prompt_tokens: Tokens
     completion_tokens: Tokens
     cached_tokens: Tokens = Tokens(0)
+    cache_write_tokens: Tokens = Tokens(0)
+    reasoning_tokens: Tokens | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
     """The next piece of the answer; whole characters, never empty."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    """The next piece of what the model thinks before it answers; never empty."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """The next piece of a tool call.
+
+    index: which call of this answer, from 0. id, name: in the first delta of a call, and only
+    there. arguments: the next piece of its JSON text; may be empty.
+    """
+
+    index: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalDelta:
+    """The next piece of a provider's explanation why the model does not answer; never empty."""
 
     text: str
 
@@ -102,4 +204,5 @@ class Finished:
     total: Seconds | None = None
 
 
-ChatEvent = TextDelta | Finished
+Delta = TextDelta | ReasoningDelta | ToolCallDelta | RefusalDelta
+ChatEvent = Delta | Finished

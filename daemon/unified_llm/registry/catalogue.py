@@ -12,7 +12,8 @@ from unified_llm.planner.estimate import estimate_memory
 from unified_llm.planner.run_shape import RunShape
 from unified_llm.registry.files import InspectedFile, ModelFiles
 from unified_llm.registry.scan import CatalogueProblem, find_model_files
-from unified_llm.settings.schema import DefaultsSettings, ModelSettings, Settings
+from unified_llm.settings.schema import Settings
+from unified_llm.settings.sections.models import DefaultsSettings, ModelSettings
 
 MAX_ID_CHARACTERS: Final = 128
 

@@ -8,13 +8,25 @@ from collections.abc import Iterable
 
 import msgspec
 
-from unified_llm.domain.chat import Finished, Usage
+from unified_llm.domain.answers import Answer
+from unified_llm.domain.chat import (
+    Delta,
+    Finished,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+)
 from unified_llm.domain.events import ModelStatus
 from unified_llm.domain.models import ModelId, ModelSpec
 from unified_llm.wire.problem import HttpProblem
 
 _OWNER = "unified-llm"
 _NANOSECONDS = 1_000_000_000
+# Not OpenAI's, which keeps it to itself; DeepSeek, vLLM and llama-server call it so.
+_REASONING = "reasoning_content"
 
 PING = b": ping\n\n"
 """A comment of Server-Sent Events: keeps the stream alive, and readers skip it."""
@@ -41,12 +53,12 @@ class CompletionWriter:
         self._wants_usage = wants_usage
         self._has_role = False
 
-    def whole(self, text: str, end: Finished) -> bytes:
+    def whole(self, answer: Answer) -> bytes:
         """The body of an answer that is not streamed."""
-        message = {"role": "assistant", "content": text, "refusal": None}
+        end = answer.end
         choice = {
             "index": 0,
-            "message": message,
+            "message": _message(answer),
             "logprobs": None,
             "finish_reason": end.reason.value,
         }
@@ -59,9 +71,9 @@ class CompletionWriter:
             }
         )
 
-    def delta(self, text: str) -> bytes:
+    def delta(self, piece: Delta) -> bytes:
         """The event of the next piece; the first brings the event that names the role with it."""
-        return self._role() + self._chunk({"content": text}, None)
+        return self._role() + self._chunk(_delta(piece), None)
 
     def end(self, end: Finished) -> bytes:
         """The events that end a whole stream."""
@@ -83,7 +95,7 @@ class CompletionWriter:
         self._has_role = True
         return self._chunk({"role": "assistant", "content": ""}, None)
 
-    def _chunk(self, delta: dict[str, str], reason: str | None, **extra: object) -> bytes:
+    def _chunk(self, delta: dict[str, object], reason: str | None, **extra: object) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
         return _event({**self._chunk_head(), "choices": [choice], **extra})
 
@@ -145,13 +157,60 @@ def _model(spec: ModelSpec, status: ModelStatus) -> dict[str, object]:
     }
 
 
-def _usage(usage: Usage) -> dict[str, object]:
+def _message(answer: Answer) -> dict[str, object]:
+    # OpenAI's shape says null, not "", for an answer that holds nothing but calls.
+    is_silent = not answer.text and (answer.tool_calls or answer.refusal)
+    message: dict[str, object] = {
+        "role": "assistant",
+        "content": None if is_silent else answer.text,
+        "refusal": answer.refusal or None,
+    }
+    if answer.reasoning:
+        message[_REASONING] = answer.reasoning
+    if answer.tool_calls:
+        message["tool_calls"] = [_tool_call(call) for call in answer.tool_calls]
+    return message
+
+
+def _tool_call(call: ToolCall) -> dict[str, object]:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "type": "function", "function": function}
+
+
+def _delta(piece: Delta) -> dict[str, object]:
+    match piece:
+        case TextDelta(text=text):
+            return {"content": text}
+        case ReasoningDelta(text=text):
+            return {_REASONING: text}
+        case RefusalDelta(text=text):
+            return {"refusal": text}
+        case ToolCallDelta():
+            return {"tool_calls": [_tool_call_delta(piece)]}
+
+
+def _tool_call_delta(piece: ToolCallDelta) -> dict[str, object]:
+    function: dict[str, object] = {"arguments": piece.arguments}
+    if piece.name is None:
+        return {"index": piece.index, "function": function}
     return {
+        "index": piece.index,
+        "id": piece.id,
+        "type": "function",
+        "function": {"name": piece.name, **function},
+    }
+
+
+def _usage(usage: Usage) -> dict[str, object]:
+    told: dict[str, object] = {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
     }
+    if usage.reasoning_tokens is not None:
+        told["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
+    return told
 
 
 def _event(content: object) -> bytes:

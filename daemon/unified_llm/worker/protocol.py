@@ -18,7 +18,7 @@ import msgspec
 
 from unified_llm.domain.chat import FinishReason, Message, Sampling
 
-PROTOCOL_VERSION: Final = 2
+PROTOCOL_VERSION: Final = 3
 MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 _LENGTH_BYTES: Final = 4
 

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from unified_llm.domain.units import Seconds
 from unified_llm.settings.describe import all_settings
-from unified_llm.settings.schema import MAX_SOCKET_PATH_BYTES, Settings
+from unified_llm.settings.schema import Settings
+from unified_llm.settings.sections.socket import MAX_SOCKET_PATH_BYTES
 
 
 def test_an_empty_file_means_the_stated_defaults() -> None:

@@ -9,8 +9,18 @@ from dataclasses import asdict
 from functools import partial
 
 from unified_llm.bus.faults import internal_fault
+from unified_llm.domain.answers import AnswerBuilder
 from unified_llm.domain.callers import Caller
-from unified_llm.domain.chat import ChatRequest, Finished
+from unified_llm.domain.chat import (
+    ChatRequest,
+    Delta,
+    Finished,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+)
 from unified_llm.domain.errors import Cancelled, Closing, UnifiedLlmError
 from unified_llm.operations.inference import Inference
 from unified_llm.operations.jobs import Details, Job, JobId, Jobs, JobState, JobType
@@ -50,13 +60,12 @@ class Generations:
 
     async def answer(self, caller: Caller, request: ChatRequest) -> tuple[str, Details]:
         """The whole text, and what it took. Raises any UnifiedLlmError."""
-        texts: list[str] = []
+        builder = AnswerBuilder()
         chat = self._inference.open_chat(caller, request, scope=self._scope())
         async with chat as events:
             async for event in events:
-                if isinstance(event, Finished):
-                    return "".join(texts), _figures(event)
-                texts.append(event.text)
+                if (answer := builder.add(event)) is not None:
+                    return answer.text, _figures(answer.end)
         raise EOFError("the answers ended without their end")
 
     def on_job_changed(self, job: Job) -> None:
@@ -127,7 +136,7 @@ class Generations:
             async for event in events:
                 if isinstance(event, Finished):
                     return event
-                await writer.write(_line({"text": event.text}))
+                await writer.write(_line(_told(event)))
         raise EOFError("the answers ended without their end")
 
 
@@ -136,13 +145,29 @@ def _line(value: Mapping[str, object]) -> bytes:
     return json.dumps(value).encode() + b"\n"
 
 
+def _told(piece: Delta) -> dict[str, object]:
+    match piece:
+        case TextDelta(text=text):
+            return {"text": text}
+        case ReasoningDelta(text=text):
+            return {"reasoning": text}
+        case RefusalDelta(text=text):
+            return {"refusal": text}
+        case ToolCallDelta():
+            return {"tool_call": _known(piece)}
+
+
 def _error_line(error: UnifiedLlmError) -> bytes:
     told = {"code": error.code, "message": error.message, "hint": error.hint}
     return _line({"error": told})
 
 
 def _ending(finished: Finished) -> dict[str, object]:
-    return {"finish_reason": finished.reason.value, "usage": asdict(finished.usage)}
+    return {"finish_reason": finished.reason.value, "usage": _known(finished.usage)}
+
+
+def _known(value: Usage | ToolCallDelta) -> dict[str, object]:
+    return {name: known for name, known in asdict(value).items() if known is not None}
 
 
 def _figures(finished: Finished) -> dict[str, str | int | float]:

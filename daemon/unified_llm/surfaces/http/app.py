@@ -167,12 +167,12 @@ class _Routes:
             )
             if asked.is_stream:
                 return ChatStream(chat, writer, peer, self.limits, request_id)
-            text, end = await read_to_end(chat)
+            answer = await read_to_end(chat)
         except ClientDisconnect:
             return Response(status_code=_UNREAD)
         except Exception as error:  # noqa: BLE001  the client is told, and the log if it is a bug
             return error_response(error, request_id)
-        return _json(writer.whole(text, end), request_id)
+        return _json(writer.whole(answer), request_id)
 
 
 def _peer(request: Request) -> Peer:

@@ -15,6 +15,7 @@ from contextlib import AbstractAsyncContextManager
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from unified_llm.domain.answers import Answer, AnswerBuilder
 from unified_llm.domain.chat import ChatEvent, Finished
 from unified_llm.domain.errors import Cancelled
 from unified_llm.surfaces.http.connections import Peer
@@ -26,14 +27,13 @@ from unified_llm.wire.problem import describe
 ChatContext = AbstractAsyncContextManager[AsyncIterator[ChatEvent]]
 
 
-async def read_to_end(chat: ChatContext) -> tuple[str, Finished]:
+async def read_to_end(chat: ChatContext) -> Answer:
     """The whole answer of a chat, which has been left then. Raises what the chat raises."""
-    pieces: list[str] = []
+    builder = AnswerBuilder()
     async with chat as events:
         async for event in events:
-            if isinstance(event, Finished):
-                return "".join(pieces), event
-            pieces.append(event.text)
+            if (answer := builder.add(event)) is not None:
+                return answer
     raise EndlessAnswerError
 
 
@@ -97,7 +97,7 @@ class ChatStream(Response):
         async for event in events:
             if isinstance(event, Finished):
                 return event
-            await self._write(send, self._writer.delta(event.text))
+            await self._write(send, self._writer.delta(event))
             # To send to a client that has left is no error in ASGI, and events that are all there
             # already never wait: 410,000 of them were once written to nobody in a second.
             await self._peer.checkpoint()

@@ -36,7 +36,12 @@ Script = Sequence[ChatEvent | UnifiedLlmError | asyncio.Event]
 DONE = {
     "done": True,
     "finish_reason": "stop",
-    "usage": {"prompt_tokens": 5, "completion_tokens": 2, "cached_tokens": 1},
+    "usage": {
+        "prompt_tokens": 5,
+        "completion_tokens": 2,
+        "cached_tokens": 1,
+        "cache_write_tokens": 0,
+    },
 }
 
 

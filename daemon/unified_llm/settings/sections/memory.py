@@ -1,0 +1,18 @@
+"""The section `memory`."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from unified_llm.domain.units import Bytes
+from unified_llm.settings.sections.fields import MIB, Section, about
+
+
+class MemorySettings(Section):
+    """What the models may take together."""
+
+    ram_budget_bytes: Annotated[Bytes, Field(ge=64 * MIB, le=2**53)] | None = Field(
+        default=None,
+        description="Main memory for all models; null for 80 % of what the service may use.",
+        json_schema_extra=about("bytes", "leaves a fifth to the page cache and everything else"),
+    )

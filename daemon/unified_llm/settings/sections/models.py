@@ -1,0 +1,126 @@
+"""The section `models` and the defaults of its entries."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated
+
+from pydantic import AfterValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from unified_llm.domain.models import MODEL_ID_PATTERN, ModelId, is_model_id
+from unified_llm.domain.units import Seconds, Tokens
+from unified_llm.settings.sections.fields import DAY, AbsolutePath, Section, about
+
+Slots = Annotated[int, Field(ge=1, le=64)]
+Threads = Annotated[int, Field(ge=1, le=1024)]
+ContextTokens = Annotated[Tokens, Field(ge=256, le=1_048_576)]
+KeepAlive = Annotated[Seconds, Field(ge=1, le=365 * DAY)]
+
+
+class DefaultsSettings(Section):
+    """How a model is run unless its own entry says otherwise."""
+
+    context_tokens: ContextTokens = Field(
+        default=Tokens(4096),
+        description="Context of one conversation. Capped to what the model was trained with.",
+        json_schema_extra=about("tokens", "room for a chat without gigabytes of KV cache"),
+    )
+    slots: Slots = Field(
+        default=4,
+        description="Conversations decoded at the same time; each has a context of its own.",
+        json_schema_extra=about("conversations", "a few people at once; memory grows with each"),
+    )
+    threads: Threads | None = Field(
+        default=None,
+        description="CPU threads of the worker; null for one per physical core it may use.",
+        json_schema_extra=about("threads", "hyper-threads slow the decoding down"),
+    )
+    keep_alive_seconds: KeepAlive | None = Field(
+        default=Seconds(300),
+        description="Idle time after which the model leaves memory; null to keep it.",
+        json_schema_extra=about("seconds", "outlasts a pause in a conversation"),
+    )
+
+
+class ModelSettings(Section):
+    """One model. What is left out is taken from `defaults`."""
+
+    path: AbsolutePath = Field(
+        description="The model's GGUF file. A symbolic link is followed.",
+        json_schema_extra=about(),
+    )
+    context_tokens: ContextTokens | None = Field(
+        default=None,
+        description="Context of one conversation; null for the default.",
+        json_schema_extra=about("tokens", default="as in `defaults`"),
+    )
+    slots: Slots | None = Field(
+        default=None,
+        description="Conversations decoded at the same time; null for the default.",
+        json_schema_extra=about("conversations", default="as in `defaults`"),
+    )
+    threads: Threads | None = Field(
+        default=None,
+        description="CPU threads of the worker; null for the default.",
+        json_schema_extra=about("threads", default="as in `defaults`"),
+    )
+    keep_alive_seconds: KeepAlive | None = Field(
+        default=None,
+        description=(
+            "Idle time after which the model leaves memory. Left out, the default holds; "
+            "an explicit null keeps the model."
+        ),
+        json_schema_extra=about("seconds", default="as in `defaults`"),
+    )
+    pinned: bool = Field(
+        default=False,
+        description="Never evict this model to make room for another.",
+        json_schema_extra=about(reason="a pin takes memory from everybody else"),
+    )
+
+    def resolved(self, defaults: DefaultsSettings) -> DefaultsSettings:
+        """How this model is run: its own settings over `defaults`."""
+        own = {
+            name: value
+            for name in DefaultsSettings.model_fields
+            if (value := getattr(self, name)) is not None
+        }
+        if "keep_alive_seconds" in self.model_fields_set:
+            own["keep_alive_seconds"] = self.keep_alive_seconds
+        return defaults.model_copy(update=own)
+
+
+def _require_model_id(name: str) -> str:
+    if not is_model_id(name):
+        raise PydanticCustomError("model_id", "is not a model id")
+    return name
+
+
+_Models = dict[Annotated[str, AfterValidator(_require_model_id)], ModelSettings]
+
+
+class ModelsSettings(Section):
+    """Where models come from: a scanned directory, and one entry per model id."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={"propertyNames": {"pattern": f"^{MODEL_ID_PATTERN}$"}},
+    )
+    # Pydantic's way of typing the entries that have no field of their own.
+    __pydantic_extra__: _Models = Field(init=False)  # type: ignore[mutable-override]
+
+    directory: AbsolutePath | None = Field(
+        default=Path("/var/lib/unified-llm/models"),
+        description=(
+            "Searched for *.gguf files, four levels deep; null for no search. "
+            "The name is reserved: no model can be called `directory`."
+        ),
+        json_schema_extra=about(reason="the state directory of the service"),
+    )
+
+    @property
+    def configured(self) -> Mapping[ModelId, ModelSettings]:
+        """The entries by model id, in the order of the file."""
+        entries = {ModelId(name): entry for name, entry in self.__pydantic_extra__.items()}
+        return MappingProxyType(entries)

@@ -1,0 +1,61 @@
+"""Events in, one answer out."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unified_llm.domain.answers import Answer, AnswerBuilder
+from unified_llm.domain.chat import (
+    Delta,
+    Finished,
+    FinishReason,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+)
+from unified_llm.domain.units import Tokens
+
+END = Finished(FinishReason.STOP, Usage(Tokens(1), Tokens(2)))
+
+
+def build(*pieces: Delta) -> Answer:
+    builder = AnswerBuilder()
+    for piece in pieces:
+        assert builder.add(piece) is None
+    answer = builder.add(END)
+    assert answer is not None
+    return answer
+
+
+def test_pieces_of_each_kind_are_joined_apart() -> None:
+    answer = build(
+        ReasoningDelta("hm"),
+        TextDelta("Bl"),
+        ReasoningDelta("m"),
+        TextDelta("ue"),
+        RefusalDelta("-"),
+    )
+    assert answer == Answer("Blue", "hmm", "-", (), END)
+
+
+def test_calls_that_arrive_interleaved_come_out_in_their_order() -> None:
+    answer = build(
+        ToolCallDelta(1, "b", "second", "{"),
+        ToolCallDelta(0, "a", "first", ""),
+        ToolCallDelta(1, arguments="}"),
+        ToolCallDelta(0, arguments="{}"),
+    )
+    assert answer.tool_calls == (ToolCall("a", "first", "{}"), ToolCall("b", "second", "{}"))
+
+
+@given(st.lists(st.text(min_size=1)), st.lists(st.text()))
+def test_however_an_answer_is_cut_it_is_the_same(texts: list[str], arguments: list[str]) -> None:
+    answer = build(
+        ToolCallDelta(0, "a", "f"),
+        *map(TextDelta, texts),
+        *(ToolCallDelta(0, arguments=piece) for piece in arguments),
+    )
+    assert answer.text == "".join(texts)
+    assert answer.tool_calls == (ToolCall("a", "f", "".join(arguments)),)

@@ -1,0 +1,100 @@
+"""What is written is what the official client's own types read."""
+
+import json
+
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+
+from unified_llm.domain.answers import Answer
+from unified_llm.domain.chat import (
+    Delta,
+    Finished,
+    FinishReason,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+)
+from unified_llm.domain.models import ModelId
+from unified_llm.domain.units import Tokens
+from unified_llm.wire.openai_answers import CompletionWriter
+
+END = Finished(FinishReason.STOP, Usage(Tokens(3), Tokens(2)))
+CALL = ToolCall("call_1", "weather", '{"city": "Bonn"}')
+
+
+def writer() -> CompletionWriter:
+    return CompletionWriter("ab", ModelId("tiny"), 1)
+
+
+def whole(**parts: object) -> ChatCompletion:
+    filled = {"text": "", "reasoning": "", "refusal": "", "tool_calls": (), "end": END, **parts}
+    return ChatCompletion.model_validate_json(writer().whole(Answer(**filled)))  # type: ignore[arg-type]
+
+
+def chunks(*pieces: Delta) -> list[ChatCompletionChunk]:
+    writes = writer()
+    events = b"".join(writes.delta(piece) for piece in pieces).split(b"\n\n")
+    return [ChatCompletionChunk.model_validate_json(e.removeprefix(b"data: ")) for e in events if e]
+
+
+def test_a_text_has_content_and_no_calls() -> None:
+    message = whole(text="Blue.").choices[0].message
+    assert (message.content, message.refusal, message.tool_calls) == ("Blue.", None, None)
+
+
+def test_an_empty_text_is_not_null() -> None:
+    assert whole().choices[0].message.content == ""
+
+
+def test_a_call_alone_has_no_content() -> None:
+    message = whole(tool_calls=(CALL,)).choices[0].message
+    assert message.content is None
+    assert message.tool_calls is not None
+    call = message.tool_calls[0]
+    assert call.type == "function"
+    assert (call.id, call.function.name) == ("call_1", "weather")
+    assert json.loads(call.function.arguments) == {"city": "Bonn"}
+
+
+def test_a_refusal_alone_has_no_content() -> None:
+    message = whole(refusal="No.").choices[0].message
+    assert (message.content, message.refusal) == (None, "No.")
+
+
+def test_reasoning_stands_beside_the_text() -> None:
+    message = whole(text="4", reasoning="2 and 2").choices[0].message
+    assert (message.content, message.model_extra) == ("4", {"reasoning_content": "2 and 2"})
+
+
+def test_reasoning_tokens_are_told_only_if_known() -> None:
+    assert whole().usage is not None
+    assert whole().usage.completion_tokens_details is None  # type: ignore[union-attr]
+    usage = Usage(Tokens(3), Tokens(2), reasoning_tokens=Tokens(1))
+    told = whole(end=Finished(FinishReason.STOP, usage)).usage
+    assert told is not None
+    assert told.completion_tokens_details is not None
+    assert told.completion_tokens_details.reasoning_tokens == 1
+
+
+def test_a_streamed_call_names_itself_once() -> None:
+    role, first, second = chunks(
+        ToolCallDelta(0, "call_1", "weather", "{"), ToolCallDelta(0, arguments="}")
+    )
+    assert role.choices[0].delta.role == "assistant"
+    begun, goes_on = first.choices[0].delta.tool_calls, second.choices[0].delta.tool_calls
+    assert begun is not None
+    assert begun[0].function is not None
+    assert (begun[0].id, begun[0].type, begun[0].function.name) == ("call_1", "function", "weather")
+    assert goes_on is not None
+    assert goes_on[0].function is not None
+    assert (goes_on[0].id, goes_on[0].function.name) == (None, None)
+    assert (begun[0].function.arguments, goes_on[0].function.arguments) == ("{", "}")
+
+
+def test_each_kind_of_piece_has_its_field() -> None:
+    _, text, thought, refusal = chunks(TextDelta("a"), ReasoningDelta("b"), RefusalDelta("c"))
+    assert text.choices[0].delta.content == "a"
+    assert thought.choices[0].delta.model_extra == {"reasoning_content": "b"}
+    assert refusal.choices[0].delta.refusal == "c"
