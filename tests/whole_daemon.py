@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import httpx2
+import openai
 
 from tests.private_bus import PrivateBus, private_bus
 from tests.tiny_gguf import write_tiny_gguf
@@ -47,6 +49,18 @@ class WholeDaemon:
     def open_http(self) -> Iterator[httpx.Client]:
         transport = httpx.HTTPTransport(uds=str(self.socket_path))
         with httpx.Client(transport=transport, base_url="http://d", timeout=PATIENCE) as client:
+            yield client
+
+    @contextmanager
+    def open_openai(self) -> Iterator[openai.OpenAI]:
+        """The official client, on our socket."""
+        transport = httpx2.HTTPTransport(uds=str(self.socket_path))
+        with (
+            httpx2.Client(transport=transport, timeout=PATIENCE) as http,
+            openai.OpenAI(
+                base_url="http://daemon/v1", api_key="none", http_client=http, max_retries=0
+            ) as client,
+        ):
             yield client
 
     def run(self, *command: str, **options: Any) -> "subprocess.CompletedProcess[str]":

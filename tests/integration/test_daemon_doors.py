@@ -4,11 +4,9 @@ import json
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import openai
 import pytest
 
@@ -21,20 +19,8 @@ pytestmark = [pytest.mark.system, pytest.mark.slow]
 SLOW: list[Any] = [{"role": "user", "content": "!tokens 1000000 !step 0.02"}]
 
 
-@contextmanager
-def open_client(daemon: WholeDaemon) -> Iterator[openai.OpenAI]:
-    transport = httpx2.HTTPTransport(uds=str(daemon.socket_path))
-    with (
-        httpx2.Client(transport=transport, timeout=PATIENCE) as http,
-        openai.OpenAI(
-            base_url="http://daemon/v1", api_key="none", http_client=http, max_retries=0
-        ) as client,
-    ):
-        yield client
-
-
 def test_a_killed_worker_is_one_error_event_and_the_next_request_succeeds() -> None:
-    with open_daemon() as daemon, open_client(daemon) as client:
+    with open_daemon() as daemon, daemon.open_openai() as client:
         received: list[str] = []
 
         def read_and_kill() -> None:
@@ -58,7 +44,7 @@ def test_a_killed_worker_is_one_error_event_and_the_next_request_succeeds() -> N
 
 
 def test_a_client_that_goes_stops_the_generation() -> None:
-    with open_daemon() as daemon, open_client(daemon) as client:
+    with open_daemon() as daemon, daemon.open_openai() as client:
         with client.chat.completions.create(model="tiny", messages=SLOW, stream=True) as stream:
             next(iter(stream))
         wait_until_idle(daemon)

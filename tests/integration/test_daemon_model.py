@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import httpx2
 import openai
 import pytest
 
@@ -32,20 +31,8 @@ def open_real_daemon() -> Iterator[WholeDaemon]:
         yield daemon
 
 
-@contextmanager
-def open_client(daemon: WholeDaemon) -> Iterator[openai.OpenAI]:
-    transport = httpx2.HTTPTransport(uds=str(daemon.socket_path))
-    with (
-        httpx2.Client(transport=transport, timeout=PATIENCE) as http,
-        openai.OpenAI(
-            base_url="http://daemon/v1", api_key="none", http_client=http, max_retries=0
-        ) as client,
-    ):
-        yield client
-
-
 def test_the_model_answers_the_same_on_every_door() -> None:
-    with open_real_daemon() as daemon, open_client(daemon) as client:
+    with open_real_daemon() as daemon, daemon.open_openai() as client:
         streamed = client.chat.completions.create(
             model="smollm2", messages=CHAT, temperature=0, stream=True
         )
@@ -69,7 +56,7 @@ def test_the_model_answers_the_same_on_every_door() -> None:
 
 
 def test_a_real_worker_killed_in_the_middle_is_one_error_and_the_next_request_succeeds() -> None:
-    with open_real_daemon() as daemon, open_client(daemon) as client:
+    with open_real_daemon() as daemon, daemon.open_openai() as client:
         received: list[str] = []
 
         def read_and_kill() -> None:
@@ -96,7 +83,7 @@ def test_text_that_looks_like_markup_stays_text() -> None:
         }
     ]
     plain: list[Any] = [{"role": "user", "content": "x"}]
-    with open_real_daemon() as daemon, open_client(daemon) as client:
+    with open_real_daemon() as daemon, daemon.open_openai() as client:
         counts = [
             client.chat.completions.create(model="smollm2", messages=messages, max_tokens=1).usage
             for messages in (plain, smuggled)

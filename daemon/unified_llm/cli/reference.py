@@ -45,17 +45,17 @@ def _commands(command: Any, path: tuple[str, ...]) -> Iterator[str]:
 def _command(command: Any, path: tuple[str, ...]) -> str:
     arguments = [p for p in command.params if p.param_type_name == "argument"]
     options = [p for p in command.params if p.param_type_name == "option" and p.name != "help"]
-    usage = " ".join([*path, *(_placeholder(argument) for argument in arguments)])
+    usage = " ".join([*path, *(_argument_name(argument) for argument in arguments)])
     lines = [f"### `{usage}`\n", inspect.cleandoc(command.help or "") + "\n"]
     if arguments or options:
         lines += ["| Argument or option | Meaning |", "| --- | --- |"]
-        lines += [f"| `{_placeholder(a)}` | {a.help or ''} |" for a in arguments]
+        lines += [f"| `{_argument_name(a)}` | {a.help or ''} |" for a in arguments]
         lines += [f"| `{', '.join(sorted(o.opts))}` | {o.help or ''} |" for o in options]
         lines.append("")
     return "\n".join(lines)
 
 
-def _placeholder(argument: Any) -> str:
+def _argument_name(argument: Any) -> str:
     name = str(argument.metavar or argument.name).upper()
     return name if argument.required else f"[{name}]"
 

@@ -3,8 +3,7 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 
@@ -23,6 +22,7 @@ from unified_llm.domain.chat import (
 )
 from unified_llm.domain.errors import Cancelled, Closing, UnifiedLlmError
 from unified_llm.operations.inference import Inference
+from unified_llm.operations.interruption import Interruptible
 from unified_llm.operations.jobs import Details, Job, JobId, Jobs, JobState, JobType
 from unified_llm.surfaces.dbus.stream import LineWriter, open_pipe
 
@@ -34,8 +34,7 @@ class Generations:
         self._inference = inference
         self._jobs = jobs
         self._writers: dict[JobId, LineWriter] = {}
-        self._scopes: set[asyncio.Timeout] = set()
-        self._is_ending = False
+        self._running = Interruptible()
 
     def begin_stream(self, caller: Caller, request: ChatRequest) -> tuple[Job, int]:
         """The job of a generation, and the pipe to read it from, which is the taker's to close.
@@ -61,7 +60,7 @@ class Generations:
     async def answer(self, caller: Caller, request: ChatRequest) -> tuple[str, Details]:
         """The whole text, and what it took. Raises any UnifiedLlmError."""
         builder = AnswerBuilder()
-        chat = self._inference.open_chat(caller, request, scope=self._scope())
+        chat = self._inference.open_chat(caller, request, scope=self._running.open_scope())
         async with chat as events:
             async for event in events:
                 if (answer := builder.add(event)) is not None:
@@ -75,29 +74,7 @@ class Generations:
 
     def end_all(self) -> None:
         """End every generation that runs or comes, with Closing."""
-        if not self._is_ending:
-            self._is_ending = True
-            now = asyncio.get_running_loop().time()
-            for scope in self._scopes:
-                scope.reschedule(now)
-
-    @asynccontextmanager
-    async def _scope(self) -> AsyncIterator[None]:
-        closing = Closing("The daemon is stopping.")
-        if self._is_ending:
-            raise closing
-        # A timeout without a deadline is the standard library's cancel scope.
-        scope = asyncio.timeout(None)
-        try:
-            async with scope:
-                self._scopes.add(scope)
-                yield
-        except TimeoutError as error:
-            if scope.expired():
-                raise closing from error
-            raise
-        finally:
-            self._scopes.discard(scope)
+        self._running.interrupt(Closing("The daemon is stopping."))
 
     def close(self) -> None:
         """Cut off all streams: the daemon is leaving the bus."""
@@ -130,7 +107,7 @@ class Generations:
 
     async def _pass_on(self, job: Job, request: ChatRequest, writer: LineWriter) -> Finished:
         chat = self._inference.open_chat(
-            job.owner, request, request_id=str(job.id), scope=self._scope()
+            job.owner, request, request_id=str(job.id), scope=self._running.open_scope()
         )
         async with chat as events:
             async for event in events:

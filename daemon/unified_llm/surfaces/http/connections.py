@@ -2,8 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from typing import Protocol
 
 from unified_llm.domain.callers import Caller
@@ -15,63 +14,25 @@ from unified_llm.domain.errors import (
     UnifiedLlmError,
 )
 from unified_llm.domain.units import Seconds
+from unified_llm.operations.interruption import Interruptible
 from unified_llm.surfaces.http.limits import HttpLimits
 
 
-class Peer:
-    """The other end of one connection.
+class Peer(Interruptible):
+    """The other end of one connection; what runs for it ends when it leaves.
 
-    caller: who it is. What runs for it runs in `open_scope`, and ends when it is interrupted.
-    is_gone: nobody is there to be told anything.
+    caller: who it is. is_gone: nobody is there to be told anything.
     """
 
     def __init__(self, caller: Caller) -> None:
+        super().__init__()
         self.caller = caller
         self.is_gone = False
-        self._reason: UnifiedLlmError | None = None
-        self._scope: asyncio.Timeout | None = None
-
-    @asynccontextmanager
-    async def open_scope(self) -> AsyncIterator[None]:
-        """Run the body until it ends or `interrupt` is called, and raise what that was called with.
-
-        A connection serves one request at a time, so there is one scope at a time.
-        """
-        self._ensure_wanted()
-        # A timeout without a deadline is the standard library's cancel scope: it tells its own
-        # cancellation from that of others.
-        scope = asyncio.timeout(None)
-        try:
-            async with scope:
-                self._scope = scope
-                yield
-        except TimeoutError as error:
-            if scope.expired():
-                self._ensure_wanted(error)
-            raise
-        finally:
-            self._scope = None
 
     def leave(self) -> None:
         """The client is gone: end what runs for it."""
         self.is_gone = True
         self.interrupt(Cancelled("The client has left."))
-
-    def interrupt(self, reason: UnifiedLlmError) -> None:
-        """End the running scope, and any later one, with `reason`. The first reason counts."""
-        if self._reason is None:
-            self._reason = reason
-            if self._scope is not None:
-                self._scope.reschedule(asyncio.get_running_loop().time())
-
-    async def checkpoint(self) -> None:
-        """Where work that may never wait lets an interruption reach it."""
-        if self._reason is not None and self._scope is not None:
-            await asyncio.Event().wait()  # the scope's cancellation is on its way
-
-    def _ensure_wanted(self, cause: Exception | None = None) -> None:
-        if self._reason is not None:
-            raise self._reason from cause
 
 
 class Connection(Protocol):
