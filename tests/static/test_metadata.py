@@ -29,7 +29,6 @@ _USED_OTHERWISE = {
 _PART_OF = {
     "click": "typer",
     "grimp": "import-linter",
-    "httpx2": "openai",
     "pydantic-core": "pydantic",
     "starlette": "fastapi",
 }
