@@ -51,8 +51,17 @@ async def test_a_timeout_of_the_body_is_its_own() -> None:
 
 async def test_an_interruption_reaches_a_body_that_never_waits() -> None:
     work = Interruptible()
-    with pytest.raises(Cancelled):
+    turns = 0
+
+    async def run_for_ever() -> None:
+        nonlocal turns
         async with work.open_scope():
-            work.interrupt(GONE)
-            await work.checkpoint()
-            pytest.fail("it went on")
+            while True:
+                turns += 1
+                if turns == 3:
+                    work.interrupt(GONE)
+                await work.checkpoint()
+
+    with pytest.raises(Cancelled):
+        await run_for_ever()
+    assert turns == 3
