@@ -110,6 +110,7 @@ def write_settings(folder: Path, changes: Mapping[str, Any]) -> Path:
     settings: dict[str, Any] = {
         "models": {"directory": str(folder / "models")},
         "defaults": {"context_tokens": 256},
+        "registry": {"path": str(folder / "registry.db")},
         "socket": {"path": str(folder / "api.sock"), "group": None},
         "worker": {"engine": "fake"},
         "scheduler": {"drain_seconds": 60, "queue_seconds": PATIENCE},

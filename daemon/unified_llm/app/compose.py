@@ -10,6 +10,7 @@ import secrets
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from unified_llm.app import terms
 from unified_llm.app.catalogue import CatalogueKeeper
@@ -25,13 +26,14 @@ from unified_llm.fleet.supervisor import Fleet
 from unified_llm.fleet.timers import LoopTimers
 from unified_llm.guard.audit import Audit, AuditDevice
 from unified_llm.host.activation import InheritedSockets
-from unified_llm.host.clock import MonotonicClock
+from unified_llm.host.clock import MonotonicClock, unix_time
 from unified_llm.operations.gate import Gate
 from unified_llm.operations.inference import Inference
 from unified_llm.operations.jobs import Jobs
 from unified_llm.operations.models import Models
 from unified_llm.operations.status import Status
 from unified_llm.operations.watch import Watch
+from unified_llm.registry.store import open_store
 from unified_llm.scheduler.loop import SchedulerLoop
 from unified_llm.settings.schema import Settings
 from unified_llm.surfaces.dbus.door import DbusDoor
@@ -42,12 +44,16 @@ from unified_llm.surfaces.http.server import HttpDoor
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the house is built from. device: where the audit log goes."""
+    """What the house is built from.
+
+    device: where the audit log goes. registry: the database; None keeps everything in memory.
+    """
 
     settings: Settings
     device: AuditDevice
     inherited: InheritedSockets
     version: str
+    registry: Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +127,9 @@ async def _open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
 
         jobs = await stack.enter_async_context(Jobs(clock, gate))
         models = Models(gate, scheduler, jobs, watch, load_limit=settings.scheduler.load_seconds)
-        catalogue = CatalogueKeeper(models)
+        store = await stack.enter_async_context(open_store(plan.registry, unix_time=unix_time))
+        catalogue = CatalogueKeeper(models, store, unix_time=unix_time)
+        await catalogue.recall()
         await catalogue.refresh(settings)
         backend = LocalBackend(scheduler, fleet, quarantine, timers, terms.deadlines(settings))
         status = Status(
@@ -129,7 +137,11 @@ async def _open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
             scheduler,
             clock,
             version=plan.version,
-            complaints=lambda: (*plan.inherited.refused, *catalogue.complaints),
+            complaints=lambda: (
+                *plan.inherited.refused,
+                *store.complaints,
+                *catalogue.complaints,
+            ),
         )
         inference = Inference(gate, models, backend)
         yield Rooms(watch, scheduler, jobs, models, catalogue, inference, status)

@@ -10,6 +10,7 @@ from enum import IntEnum, auto
 from pathlib import Path
 from typing import Final
 
+from unified_llm.app import terms
 from unified_llm.app.compose import House, Plan, open_house
 from unified_llm.app.logs import set_level
 from unified_llm.bus.connection import BusConnection
@@ -29,7 +30,9 @@ from unified_llm.settings.schema import Settings
 _log = logging.getLogger(__name__)
 
 # The sections a reload can not change while connections and workers live.
-_FIXED_SECTIONS: Final = ("memory", "scheduler", "worker", "requests", "socket", "dbus")
+_FIXED_SECTIONS: Final = (
+    "memory", "registry", "scheduler", "worker", "requests", "socket", "dbus",
+)  # fmt: skip
 
 
 class _Wish(IntEnum):
@@ -89,7 +92,8 @@ async def run_daemon(start: Start) -> int:
     """
     wishes = _Wishes()
     with Notifier(start.environment) as notifier, _signals(wishes):
-        plan = Plan(start.settings, start.device, adopt_sockets(), start.version)
+        registry = terms.registry_path(start.settings.registry, start.environment)
+        plan = Plan(start.settings, start.device, adopt_sockets(), start.version, registry)
         async with AsyncExitStack() as stack:
             house = await _open_unless_stopped(stack, plan, wishes)
             if house is None:

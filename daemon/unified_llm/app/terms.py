@@ -2,6 +2,8 @@
 
 import logging
 import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 from unified_llm.domain.units import Bytes
@@ -12,6 +14,7 @@ from unified_llm.guard.permissions import ADMIN_GROUP, USER_GROUP, Permissions
 from unified_llm.hardware.ram import usable_ram
 from unified_llm.scheduler.policy import SchedulingPolicy
 from unified_llm.settings.schema import Settings
+from unified_llm.settings.sections.registry import RegistrySettings
 from unified_llm.settings.sections.socket import SocketSettings
 from unified_llm.surfaces.http.limits import HttpLimits
 
@@ -63,6 +66,20 @@ def deadlines(settings: Settings) -> Deadlines:
         between_events=requests.between_events_seconds,
         total=requests.total_seconds,
     )
+
+
+def registry_path(registry: RegistrySettings, environment: Mapping[str, str]) -> Path | None:
+    """Where the database is; None for one in memory.
+
+    A path that nobody asked for is used only if its directory is there: then the daemon runs as a
+    service, and not from somebody's checkout.
+    """
+    if "path" in registry.model_fields_set or registry.path is None:
+        return registry.path
+    # systemd.exec(5): the directories of StateDirectory=, in their order.
+    state = environment.get("STATE_DIRECTORY", "").split(":")[0]
+    path = Path(state) / registry.path.name if state else registry.path
+    return path if path.parent.is_dir() else None
 
 
 def http_limits(socket: SocketSettings) -> HttpLimits:

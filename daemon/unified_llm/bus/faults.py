@@ -47,6 +47,8 @@ NAMES: Final[dict[type[errors.UnifiedLlmError], str]] = {
     errors.Draining: f"{ERROR_PREFIX}Draining",
     errors.Closing: f"{ERROR_PREFIX}Closing",
     errors.AuditUnavailable: f"{ERROR_PREFIX}AuditUnavailable",
+    errors.StoreUnavailable: f"{ERROR_PREFIX}StoreUnavailable",
+    errors.DiskFull: f"{ERROR_PREFIX}InsufficientDisk",
     errors.ConfigurationError: f"{ERROR_PREFIX}InvalidConfiguration",
     errors.InternalError: f"{ERROR_PREFIX}Internal",
 }

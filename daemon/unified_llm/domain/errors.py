@@ -6,7 +6,7 @@ UnifiedLlmError
     Quarantined  Cancelled
   UnavailableError             time or the operator can fix it
     NoRoom  QueueFull  ModelFailedToLoad  WorkerDied  RequestTimedOut  Draining  Closing
-    AuditUnavailable
+    AuditUnavailable  StoreUnavailable  DiskFull
   ConfigurationError           the operator's file is wrong; carries every problem at once
   InternalError                a bug; shows an id, the log holds the cause
 
@@ -152,6 +152,18 @@ class AuditUnavailable(UnavailableError):
     """The audit log takes no records, and what can not be recorded is not done."""
 
     code = "audit-unavailable"
+
+
+class StoreUnavailable(UnavailableError):
+    """The daemon's database is busy, can not be written, or was just set aside as damaged."""
+
+    code = "store-unavailable"
+
+
+class DiskFull(UnavailableError):
+    """The file system has no room for what was to be written."""
+
+    code = "disk-full"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The machine's monotonic clock."""
+"""The machine's clocks: the monotonic one for limits, the wall's for dates shown and kept."""
 
 import time
 
@@ -11,3 +11,8 @@ class MonotonicClock:
     def now(self) -> Instant:
         """The present moment."""
         return Instant(time.monotonic())
+
+
+def unix_time() -> float:
+    """Seconds since the epoch by the wall clock, which may be set at any moment."""
+    return time.time()  # noqa: TID251  this is where it is read

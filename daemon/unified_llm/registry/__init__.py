@@ -1,6 +1,6 @@
-"""Purpose: remembers which models there are.
+"""Purpose: remembers which models there are, and what was learned of them.
 
-Touches: the model files and the scanned directory, reading only.
+Touches: the database; the model files and the scanned directory, reading only.
 Imported by: operations, app.
-Never: a decision about what is loaded, an event loop (its callers use a thread), writing to models.
+Never: a decision about what is loaded; writing to models.
 """

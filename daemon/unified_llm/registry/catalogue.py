@@ -39,7 +39,6 @@ def build_catalogue(settings: Settings, files: ModelFiles) -> Catalogue:
         builder.add_configured(model, entry)
     if settings.models.directory is not None:
         builder.add_scanned(settings.models.directory)
-    files.forget_others()
     return Catalogue(builder.models, tuple(builder.problems))
 
 

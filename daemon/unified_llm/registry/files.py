@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from unified_llm.domain.models import FileIdentity
 from unified_llm.domain.units import Bytes
 from unified_llm.gguf.header import ModelHeader, read_header
 from unified_llm.gguf.reader import NotAModel
+from unified_llm.registry.known_files import KnownFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +27,25 @@ class InspectedFile:
     defect: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class FileNews:
+    """Of one look at the disk: what files were read, and which were seen, by their keys."""
+
+    learned: Mapping[str, KnownFile]
+    seen: frozenset[str]
+
+
 class ModelFiles:
     """Reads headers; a file that has not changed is not read again. One thread at a time."""
 
     def __init__(self) -> None:
-        self._known: dict[FileIdentity, InspectedFile] = {}
-        self._asked: set[FileIdentity] = set()
+        self._known: dict[str, KnownFile] = {}
+        self._asked: set[str] = set()
+        self._learned: set[str] = set()
+
+    def recall(self, known: Mapping[str, KnownFile]) -> None:
+        """Believe `known` of files with these keys."""
+        self._known.update(known)
 
     def inspect(self, path: Path) -> InspectedFile:
         """What `path`, a symbolic link included, leads to now. Never raises for its content."""
@@ -43,28 +57,47 @@ class ModelFiles:
         except OSError as error:
             return InspectedFile(None, None, f"The file cannot be read: {error.strerror}.")
 
-    def forget_others(self) -> None:
-        """Forget what was not asked for since the last call of this."""
-        self._known = {identity: self._known[identity] for identity in self._asked}
-        self._asked = set()
+    def take_news(self) -> FileNews:
+        """What was asked for, and what was read for it, since the last call of this.
+
+        All else is forgotten.
+        """
+        news = FileNews(
+            learned={key: self._known[key] for key in self._learned}, seen=frozenset(self._asked)
+        )
+        self._known = {key: self._known[key] for key in self._asked}
+        self._asked, self._learned = set(), set()
+        return news
 
     def _inspect_open(self, descriptor: int) -> InspectedFile:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             return InspectedFile(None, None, "It is not a regular file.")
-        identity = identity_of(status)
-        if identity not in self._known:
-            inspected = _inspected(descriptor, identity)
-            if identity_of(os.fstat(descriptor)) != identity:
+        identity, key = identity_of(status), file_key(status)
+        if key not in self._known:
+            read = _read(descriptor, identity.size_bytes)
+            if file_key(os.fstat(descriptor)) != key:
                 return InspectedFile(identity, None, "The file changed while it was read.")
-            self._known[identity] = inspected
-        self._asked.add(identity)
-        return self._known[identity]
+            self._known[key] = read
+            self._learned.add(key)
+        self._asked.add(key)
+        known = self._known[key]
+        return InspectedFile(identity, known.header, known.defect)
 
 
 def identity_of(status: os.stat_result) -> FileIdentity:
     """The identity in the result of fstat."""
     return FileIdentity(status.st_dev, status.st_ino, Bytes(status.st_size), status.st_mtime_ns)
+
+
+def file_key(status: os.stat_result) -> str:
+    """Names a file with its content, in the result of fstat.
+
+    With the time of its last change of any kind: others can set the time of modification back after
+    writing to the file, and nobody can set this one.
+    """
+    parts = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return ":".join(f"{part:x}" for part in parts)
 
 
 @contextmanager
@@ -77,12 +110,11 @@ def _open_model(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _inspected(descriptor: int, identity: FileIdentity) -> InspectedFile:
+def _read(descriptor: int, size: Bytes) -> KnownFile:
     try:
-        header = read_header(_DescriptorSource(descriptor), identity.size_bytes)
+        return KnownFile(read_header(_DescriptorSource(descriptor), size), None)
     except NotAModel as error:
-        return InspectedFile(identity, None, str(error))
-    return InspectedFile(identity, header, None)
+        return KnownFile(None, str(error))
 
 
 @dataclass(frozen=True, slots=True)

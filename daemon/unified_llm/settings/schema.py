@@ -9,6 +9,7 @@ from unified_llm.settings.sections.fields import Section
 from unified_llm.settings.sections.log import LogSettings
 from unified_llm.settings.sections.memory import MemorySettings
 from unified_llm.settings.sections.models import DefaultsSettings, ModelsSettings
+from unified_llm.settings.sections.registry import RegistrySettings
 from unified_llm.settings.sections.requests import RequestsSettings
 from unified_llm.settings.sections.scheduler import SchedulerSettings
 from unified_llm.settings.sections.socket import SocketSettings
@@ -21,6 +22,7 @@ class Settings(Section):
     models: ModelsSettings = ModelsSettings()
     defaults: DefaultsSettings = DefaultsSettings()
     memory: MemorySettings = MemorySettings()
+    registry: RegistrySettings = RegistrySettings()
     scheduler: SchedulerSettings = SchedulerSettings()
     worker: WorkerSettings = WorkerSettings()
     requests: RequestsSettings = RequestsSettings()

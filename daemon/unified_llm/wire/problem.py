@@ -25,6 +25,7 @@ TABLE: dict[type[UnifiedLlmError], tuple[int, str]] = {
     errors.Cancelled: (499, INVALID),  # as nginx and gRPC say it; nobody tries it again
     errors.Closing: (503, SERVER),
     errors.ConfigurationError: (500, SERVER),
+    errors.DiskFull: (507, SERVER),
     errors.Draining: (503, SERVER),
     errors.InternalError: (500, SERVER),
     errors.InvalidRequest: (400, INVALID),
@@ -35,6 +36,7 @@ TABLE: dict[type[UnifiedLlmError], tuple[int, str]] = {
     errors.QueueFull: (503, SERVER),
     errors.RateLimited: (429, RATE_LIMIT),
     errors.RequestTimedOut: (504, SERVER),
+    errors.StoreUnavailable: (503, SERVER),
     errors.TooLarge: (413, INVALID),
     errors.UnknownModel: (404, INVALID),
     errors.UnknownObject: (404, INVALID),

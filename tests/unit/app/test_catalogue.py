@@ -1,10 +1,16 @@
 """What the doors say of files that are no models."""
 
+import os
 from pathlib import Path
 
+import pytest
+
+from tests.tiny_gguf import write_tiny_gguf
 from unified_llm.app.catalogue import MAX_COMPLAINTS, CatalogueKeeper
 from unified_llm.domain.models import ModelId, ModelSpec
+from unified_llm.registry.store import Store, open_store
 from unified_llm.settings.load import parse_settings
+from unified_llm.settings.schema import Settings
 
 
 class KeptSpecs:
@@ -17,11 +23,28 @@ class KeptSpecs:
         self.specs = specs
 
 
+def unix_time() -> float:
+    return 1_700_000_000.0
+
+
+async def specs_of(directory: Path, store: Store) -> dict[ModelId, ModelSpec]:
+    """What a daemon that starts now would have in its catalogue."""
+    kept = KeptSpecs()
+    keeper = CatalogueKeeper(kept, store, unix_time=unix_time)
+    await keeper.recall()
+    await keeper.refresh(scanning(directory))
+    return kept.specs
+
+
+def scanning(directory: Path) -> Settings:
+    return parse_settings(f"models: {{directory: {directory}}}".encode(), source="test")
+
+
 async def complaints_about(directory: Path) -> tuple[str, ...]:
-    keeper = CatalogueKeeper(KeptSpecs())
-    settings = parse_settings(f"models: {{directory: {directory}}}".encode(), source="test")
-    await keeper.refresh(settings)
-    return keeper.complaints
+    async with open_store(None, unix_time=unix_time) as store:
+        keeper = CatalogueKeeper(KeptSpecs(), store, unix_time=unix_time)
+        await keeper.refresh(scanning(directory))
+        return keeper.complaints
 
 
 async def test_a_complaint_names_the_file_but_not_its_folder(tmp_path: Path) -> None:
@@ -38,3 +61,28 @@ async def test_a_directory_full_of_them_is_summed_up(tmp_path: Path) -> None:
     complaints = await complaints_about(tmp_path)
     assert len(complaints) == MAX_COMPLAINTS + 1
     assert complaints[-1] == "and 5 more files, see the log"
+
+
+async def test_a_restart_reads_no_header_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, path = tmp_path / "models", tmp_path / "registry.db"
+    models.mkdir()
+    write_tiny_gguf(models / "tiny.gguf")
+    async with open_store(path, unix_time=unix_time) as store:
+        first = await specs_of(models, store)
+
+    def refuse(descriptor: int, length: int, offset: int) -> bytes:
+        raise AssertionError("the file is read")
+
+    monkeypatch.setattr(os, "pread", refuse)
+    async with open_store(path, unix_time=unix_time) as store:
+        assert await specs_of(models, store) == first != {}
+
+
+async def test_a_store_that_takes_nothing_does_not_hold_up_the_scan(tmp_path: Path) -> None:
+    write_tiny_gguf(tmp_path / "tiny.gguf")
+    async with open_store(None, unix_time=unix_time) as store:
+        await store.read(lambda database: database.execute("PRAGMA query_only = ON").fetchall())
+        assert list(await specs_of(tmp_path, store)) == ["tiny"]
+        assert store.complaints

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from unified_llm.app import terms
@@ -57,3 +58,18 @@ def test_a_missing_group_leaves_the_socket_alone() -> None:
     assert terms.socket_group(settings(socket={"group": "no-such-group-here"}).socket) is None
     assert terms.socket_group(settings(socket={"group": None}).socket) is None
     assert terms.socket_group(settings(socket={"group": "root"}).socket) == 0
+
+
+def test_the_registry_is_where_it_is_asked_for_or_in_the_state_directory(tmp_path: Path) -> None:
+    asked = settings(registry={"path": "/srv/llm.db"}).registry
+    assert terms.registry_path(asked, {"STATE_DIRECTORY": str(tmp_path)}) == Path("/srv/llm.db")
+    default = settings().registry
+    under_systemd = {"STATE_DIRECTORY": f"{tmp_path}:{tmp_path}/models"}
+    assert terms.registry_path(default, under_systemd) == tmp_path / "registry.db"
+
+
+def test_the_registry_is_in_memory_if_told_so_or_not_a_service(tmp_path: Path) -> None:
+    state = {"STATE_DIRECTORY": str(tmp_path)}
+    assert terms.registry_path(settings(registry={"path": None}).registry, state) is None
+    nowhere = {"STATE_DIRECTORY": str(tmp_path / "missing")}
+    assert terms.registry_path(settings().registry, nowhere) is None

@@ -16,7 +16,7 @@ from unified_llm.gguf.header import read_header
 from unified_llm.planner.estimate import estimate_memory
 from unified_llm.planner.run_shape import RunShape
 from unified_llm.registry.catalogue import Catalogue, build_catalogue, scanned_id
-from unified_llm.registry.files import ModelFiles
+from unified_llm.registry.files import FileNews, ModelFiles, file_key
 from unified_llm.settings.schema import Settings
 
 
@@ -276,9 +276,37 @@ def test_an_unchanged_file_is_not_read_again(
     path.write_bytes(named("Bb"))
     assert list(catalogue_of(tmp_path, files=files).models) == ["Bb-F32"]
     assert reads
+    files.take_news()
     path.unlink()
     catalogue_of(tmp_path, files=files)
+    assert files.take_news() == FileNews({}, frozenset())
     assert not files._known
+
+
+def test_a_file_written_to_under_its_old_date_is_read_again(tmp_path: Path) -> None:
+    path, files = tmp_path / "a.gguf", ModelFiles()
+    path.write_bytes(named("A"))
+    before = path.stat()
+    catalogue_of(tmp_path, files=files)
+    path.write_bytes(named("B"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    assert list(catalogue_of(tmp_path, files=files).models) == ["B-F32"]
+
+
+def test_news_are_what_was_read_and_what_was_seen(tmp_path: Path) -> None:
+    first, second, files = tmp_path / "a.gguf", tmp_path / "b.gguf", ModelFiles()
+    first.write_bytes(named("A"))
+    catalogue_of(tmp_path, files=files)
+    news = files.take_news()
+    assert news.learned.keys() == news.seen == {file_key(first.stat())}
+    second.write_bytes(b"no model")
+    catalogue_of(tmp_path, files=files)
+    news = files.take_news()
+    assert news.seen == {file_key(first.stat()), file_key(second.stat())}
+    (learned,) = news.learned.values()
+    assert learned.header is None
+    assert learned.defect
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_trusted(

@@ -1,0 +1,26 @@
+"""The tables of the database, as the numbered steps that make them.
+
+Rule 1: a step that has been released is never changed; a change is a further step at the end.
+Rule 2: tables are STRICT, so that damage which a check of the file's structure misses is still
+refused as a value of a wrong type.
+"""
+
+from typing import Final
+
+# "ullm"; tells our file from any other database that is put in its place.
+APPLICATION_ID: Final = 0x756C6C6D
+
+MIGRATIONS: Final[tuple[str, ...]] = (
+    # identity: see registry.files.file_key. reader: which reader said it; another one looks again.
+    # header: JSON of a gguf ModelHeader; null for a file with a defect.
+    """
+    CREATE TABLE files (
+      identity TEXT PRIMARY KEY,
+      reader TEXT NOT NULL,
+      header BLOB,
+      defect TEXT,
+      seen_at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    """,
+)
+"""Step n brings a database of version n - 1 to version n (`PRAGMA user_version`)."""
