@@ -7,6 +7,7 @@
     ./service.nix
     ./hardening.nix
     ./dbus.nix
+    ./polkit.nix
     ./users.nix
   ];
 }

@@ -19,6 +19,15 @@ in
     description = "D-Bus address of the bus; null for the system bus.";
   };
 
+  dbus.authority = mkOption {
+    type = types.enum [
+      "polkit"
+      "groups"
+    ];
+    default = "polkit";
+    description = "Who decides what a caller on D-Bus may: polkit by its rules, or the groups alone.";
+  };
+
   log.level = mkOption {
     type = types.enum [
       "debug"

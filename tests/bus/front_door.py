@@ -13,6 +13,7 @@ from tests.private_bus import PrivateBus, as_whom
 from tests.unit.surfaces.dbus.house import House, open_house
 from unified_llm.bus.connection import BusConnection, open_connection
 from unified_llm.bus.names import BUS_NAME, MANAGER_INTERFACE, ROOT_PATH
+from unified_llm.guard.polkit import PolkitAuthority
 from unified_llm.surfaces.dbus.door import DbusDoor
 
 SOCKET = PurePath("/run/unified-llm/api.sock")
@@ -64,12 +65,23 @@ class FrontDoor:
 
 @asynccontextmanager
 async def open_front_door(
-    bus: PrivateBus, *, backend: FakeBackend | None = None, obedient: bool = True
+    bus: PrivateBus,
+    *,
+    backend: FakeBackend | None = None,
+    obedient: bool = True,
+    with_polkit: bool = False,
 ) -> AsyncIterator[FrontDoor]:
-    """The door as the daemon opens it: everything exported first, then the name."""
+    """The door as the daemon opens it: everything exported first, then the name.
+
+    with_polkit: whoever is polkit on `bus` decides, else groups do.
+    """
     async with (
-        open_house(backend=backend, obedient=obedient) as house,
         open_connection(bus.address) as connection,
+        open_house(
+            backend=backend,
+            obedient=obedient,
+            authority=PolkitAuthority(connection) if with_polkit else None,
+        ) as house,
         DbusDoor(
             connection,
             models=house.models,
@@ -77,6 +89,7 @@ async def open_front_door(
             jobs=house.jobs,
             status=house.status,
             watch=house.watch,
+            admission=house.admission,
             version="1.2.3",
             http_socket_path=SOCKET,
         ) as door,

@@ -159,7 +159,7 @@ async def test_a_prompt_is_answered_in_one_reply(shared_bus: PrivateBus) -> None
         ),
         (
             ("Generate", "sa(ss)a{sv}", "tiny", "1", "robot", "hi", "0"),
-            "Message 0 has the role 'robot'. Roles are system, user, assistant;",
+            "Message 0 has the role 'robot'. Roles are system, user, assistant, tool;",
         ),
     ],
 )

@@ -22,7 +22,9 @@ def render_files() -> dict[str, str]:
     units = {
         f"usr/lib/systemd/system/{name}": _ORIGIN + text for name, text in found["units"].items()
     }
-    bus = {f"usr/{path}": text for path, text in found["dbusFiles"].items()}
+    bus = {
+        f"usr/{path}": text for path, text in (found["dbusFiles"] | found["polkitFiles"]).items()
+    }
     return {
         **units,
         **bus,

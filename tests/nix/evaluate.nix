@@ -46,6 +46,8 @@ in
         }) config.environment.etc;
         tmpfiles = config.systemd.tmpfiles.settings;
         dbusFiles = lib.foldl' (files: package: files // package.files) { } config.services.dbus.packages;
+        isPolkitOn = config.security.polkit.enable;
+        polkitFiles = lib.foldl' (files: package: files // (package.files or { })) { } config.environment.systemPackages;
         systemPackages = map (package: package.name) config.environment.systemPackages;
       };
 

@@ -55,6 +55,7 @@ in
     hardware.nvidia.enabled = option types.bool false;
     nixpkgs.config = anything;
     nixpkgs.overlays = option (types.listOf types.unspecified) [ ];
+    security.polkit.enable = option types.bool false;
     services.dbus.packages = option (types.listOf types.package) [ ];
     systemd.services = option (unit "serviceConfig" {
       reloadTriggers = option (types.listOf types.unspecified) [ ];

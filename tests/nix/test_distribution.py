@@ -38,6 +38,11 @@ def test_the_bus_files_are_those_of_the_tree() -> None:
     activation = files["usr/share/dbus-1/system-services/org.unifiedllm1.service"]
     assert policy == (_DATA / "org.unifiedllm1.conf").read_text()
     assert activation == (_DATA / "org.unifiedllm1.service").read_text()
+    polkit = REPOSITORY / "polkit"
+    actions = files["usr/share/polkit-1/actions/org.unifiedllm1.policy"]
+    rules = files["usr/share/polkit-1/rules.d/60-org.unifiedllm1.rules"]
+    assert actions == (polkit / "org.unifiedllm1.policy").read_text()
+    assert rules == (polkit / "org.unifiedllm1.rules").read_text()
     ElementTree.fromstring(policy)
     parser = ConfigParser()
     parser.read_string(activation)

@@ -49,7 +49,12 @@ def test_one_line_brings_service_socket_account_and_bus(library: Path) -> None:
         "share/dbus-1/system.d/org.unifiedllm1.conf",
         "share/dbus-1/system-services/org.unifiedllm1.service",
     }
-    assert found["systemPackages"] == ["unified-llm"]
+    assert found["isPolkitOn"]
+    assert found["polkitFiles"].keys() == {
+        "share/polkit-1/actions/org.unifiedllm1.policy",
+        "share/polkit-1/rules.d/60-org.unifiedllm1.rules",
+    }
+    assert "unified-llm" in found["systemPackages"]
     assert found["kernelModules"] == []
 
 
@@ -72,6 +77,9 @@ def test_an_account_of_the_operators_own_may_own_the_bus_name(library: Path) -> 
     policy = found["dbusFiles"]["share/dbus-1/system.d/org.unifiedllm1.conf"]
     assert '<policy user="llm">' in policy
     assert 'user="unified-llm"' not in policy
+    actions = found["polkitFiles"]["share/polkit-1/actions/org.unifiedllm1.policy"]
+    assert "unix-user:llm<" in actions
+    assert "unix-user:unified-llm" not in actions
     assert found["users"].keys() == {"llm"}
     assert _directives("own_account", library, "User") == ["llm"]
     # The permissions name these two groups, whoever the daemon is.
@@ -79,7 +87,10 @@ def test_an_account_of_the_operators_own_may_own_the_bus_name(library: Path) -> 
 
 
 def test_without_dbus_nothing_is_on_the_bus(library: Path) -> None:
-    assert machine(CONFIGURATIONS["without_dbus"], library)["dbusFiles"] == {}
+    found = machine(CONFIGURATIONS["without_dbus"], library)
+    assert found["dbusFiles"] == {}
+    assert found["polkitFiles"] == {}
+    assert not found["isPolkitOn"]
     assert _directives("without_dbus", library, "BusName") == []
 
 

@@ -25,8 +25,10 @@ from unified_llm.fleet.process import Launch
 from unified_llm.fleet.supervisor import Fleet
 from unified_llm.fleet.timers import LoopTimers
 from unified_llm.guard.audit import Audit, AuditDevice
+from unified_llm.guard.polkit import PolkitAuthority
 from unified_llm.host.activation import InheritedSockets
 from unified_llm.host.clock import MonotonicClock, unix_time
+from unified_llm.operations.admission import Admission
 from unified_llm.operations.gate import Gate
 from unified_llm.operations.inference import Inference
 from unified_llm.operations.jobs import Jobs
@@ -60,6 +62,7 @@ class Plan:
 class Rooms:
     """Everything behind the doors, at work."""
 
+    gate: Gate
     watch: Watch
     scheduler: SchedulerLoop
     jobs: Jobs
@@ -111,7 +114,7 @@ async def _open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
     async with AsyncExitStack() as stack:
         clock, timers, watch = MonotonicClock(), LoopTimers(), Watch()
         audit = stack.enter_context(Audit([plan.device]))
-        gate = Gate(terms.permissions(), audit, clock)
+        gate = Gate(terms.permissions(settings), audit, clock)
 
         quarantine = Quarantine(secrets.token_bytes(32))
         fleet = Fleet(_launcher(settings, timers).open_worker, quarantine, clock)
@@ -144,7 +147,7 @@ async def _open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
             ),
         )
         inference = Inference(gate, models, backend)
-        yield Rooms(watch, scheduler, jobs, models, catalogue, inference, status)
+        yield Rooms(gate, watch, scheduler, jobs, models, catalogue, inference, status)
 
 
 @asynccontextmanager
@@ -178,6 +181,7 @@ async def _open_dbus(plan: Plan, rooms: Rooms) -> AsyncIterator[BusDoor]:
             jobs=rooms.jobs,
             status=rooms.status,
             watch=rooms.watch,
+            admission=Admission(rooms.gate, _authority(plan.settings, bus)),
             version=plan.version,
             http_socket_path=plan.settings.socket.path,
         )
@@ -193,6 +197,10 @@ async def _running(work: Coroutine[object, object, None]) -> AsyncIterator[None]
         task = group.create_task(work)
         yield
         task.cancel()
+
+
+def _authority(settings: Settings, bus: BusConnection) -> PolkitAuthority | None:
+    return PolkitAuthority(bus) if settings.dbus.authority == "polkit" else None
 
 
 def _launcher(settings: Settings, timers: LoopTimers) -> Launcher:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from unified_llm.domain.callers import Door
 from unified_llm.domain.units import Bytes
 from unified_llm.fleet.backend import Deadlines
 from unified_llm.fleet.patience import Patience
@@ -25,10 +26,14 @@ RAM_SHARE: Final = 0.8
 _RAM_UNKNOWN: Final = Bytes(1024**3)
 
 
-def permissions() -> Permissions:
+def permissions(settings: Settings) -> Permissions:
     """The table, for this machine's groups and the user we run as."""
+    asked = {Door.DBUS} if settings.dbus.authority == "polkit" else set()
     return Permissions(
-        daemon_uid=os.getuid(), user_gid=find_group(USER_GROUP), admin_gid=find_group(ADMIN_GROUP)
+        daemon_uid=os.getuid(),
+        user_gid=find_group(USER_GROUP),
+        admin_gid=find_group(ADMIN_GROUP),
+        authority_doors=frozenset(asked),
     )
 
 

@@ -126,6 +126,29 @@ class BusConnection:
             raise faults.BusFault(faults.DISCONNECTED, f"Off the bus: {self._lost_because}.")
         return values_of(reply, expects)
 
+    def begin_call(
+        self,
+        destination: str,
+        path: str,
+        interface: str,
+        member: str,
+        signature: str = "",
+        *values: object,
+    ) -> None:
+        """Call a method of a service that runs, and want no reply."""
+        self._send(
+            encoding.encode_call(
+                self._replies.next_serial(),
+                destination=destination,
+                path=path,
+                interface=interface,
+                member=member,
+                signature=signature,
+                values=values,
+                flags=encoding.NO_REPLY_EXPECTED | encoding.NO_AUTOSTART,
+            )
+        )
+
     def begin_reply(self, call: Header, signature: str, *values: object) -> None:
         """Answer `call`; descriptors stay the caller's. Raises TooLarge, TypeError, ValueError."""
         if not call.flags & encoding.NO_REPLY_EXPECTED:

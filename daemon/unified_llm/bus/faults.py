@@ -35,6 +35,8 @@ NAMES: Final[dict[type[errors.UnifiedLlmError], str]] = {
     errors.UnknownObject: f"{ERROR_PREFIX}NoSuchJob",
     errors.InvalidRequest: INVALID_ARGS,
     errors.NotPermitted: ACCESS_DENIED,
+    errors.AuthenticationRequired: INTERACTIVE_AUTHORIZATION_REQUIRED,
+    errors.AuthenticationDismissed: AUTHORIZATION_DISMISSED,
     errors.RateLimited: f"{ERROR_PREFIX}QuotaExceeded",
     errors.TooLarge: LIMITS_EXCEEDED,
     errors.Quarantined: f"{ERROR_PREFIX}Quarantined",
@@ -57,8 +59,6 @@ NAMES: Final[dict[type[errors.UnifiedLlmError], str]] = {
 # Names that others, or other versions of us, give to what we know under one word.
 _ALSO: Final[dict[str, type[errors.UnifiedLlmError]]] = {
     UNKNOWN_OBJECT: errors.UnknownObject,
-    INTERACTIVE_AUTHORIZATION_REQUIRED: errors.NotPermitted,
-    AUTHORIZATION_DISMISSED: errors.NotPermitted,
     NO_REPLY: errors.RequestTimedOut,
 }
 _CLASSES: Final = {name: error for error, name in NAMES.items()} | _ALSO

@@ -28,6 +28,8 @@ MEANINGS: Final = {
 
 _BY_CLASS: Final[tuple[tuple[type[errors.UnifiedLlmError], int], ...]] = (
     (errors.NotPermitted, NOT_PERMITTED),
+    (errors.AuthenticationRequired, NOT_PERMITTED),
+    (errors.AuthenticationDismissed, NOT_PERMITTED),
     (errors.RateLimited, UNAVAILABLE),
     (errors.RequestError, REFUSED),
     (errors.UnavailableError, UNAVAILABLE),

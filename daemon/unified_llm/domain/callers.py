@@ -13,6 +13,17 @@ class Door(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Grant:
+    """The leave that an authority beyond our own table has given.
+
+    action: what for, by the name of the audit log. target: on what; None for anything.
+    """
+
+    action: str
+    target: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """A verified identity.
 
@@ -20,6 +31,7 @@ class Caller:
     pid: decoration for the audit log only; it may be somebody else's by now. None if unknown.
     connection: what the request came through: a unique bus name, or an HTTP connection number;
         things the caller holds end when it does.
+    grants: what an authority has allowed this caller, so that what was asked is what is done.
     """
 
     uid: int
@@ -27,6 +39,11 @@ class Caller:
     pid: int | None
     door: Door
     connection: str
+    grants: frozenset[Grant] = frozenset()
+
+    def is_granted(self, action: str, target: str) -> bool:
+        """Whether an authority has allowed `action` on `target`."""
+        return not self.grants.isdisjoint((Grant(action, target), Grant(action, None)))
 
     @property
     def principal(self) -> str:

@@ -2,8 +2,8 @@
 
 UnifiedLlmError
   RequestError                 the caller can fix it
-    UnknownModel  UnknownObject  InvalidRequest  NotPermitted  RateLimited  TooLarge
-    Quarantined  Cancelled
+    UnknownModel  UnknownObject  InvalidRequest  NotPermitted  AuthenticationRequired
+    AuthenticationDismissed  RateLimited  TooLarge  Quarantined  Cancelled
   UnavailableError             time or the operator can fix it
     NoRoom  QueueFull  ModelFailedToLoad  WorkerDied  RequestTimedOut  Draining  Closing
     AuditUnavailable  StoreUnavailable  DiskFull
@@ -76,6 +76,18 @@ class NotPermitted(RequestError):
     """The caller's kernel-verified identity does not allow this."""
 
     code = "not-permitted"
+
+
+class AuthenticationRequired(RequestError):
+    """It is allowed after somebody has authenticated, and the caller did not let us ask."""
+
+    code = "authentication-required"
+
+
+class AuthenticationDismissed(RequestError):
+    """Somebody was asked to authenticate and has closed the dialog."""
+
+    code = "authentication-dismissed"
 
 
 class RateLimited(RequestError):

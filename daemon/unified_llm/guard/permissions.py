@@ -1,13 +1,16 @@
 """What may be done, and by whom, as one table.
 
-Until polkit decides (it comes with the whole D-Bus interface), a caller's uid and groups do, the
-same way on both doors. Who is not named in an action's row is denied.
+A caller's uid and groups decide, the same way on every door, except on doors where an authority is
+asked (polkit, on D-Bus): there groups count only as far as its rules say, and what it has allowed
+stands in the caller's grants. Who is neither in an action's row nor has its grant is denied, so a
+surface that forgets to ask refuses.
 """
 
 from dataclasses import dataclass
 from enum import Enum, StrEnum
+from typing import Protocol
 
-from unified_llm.domain.callers import Caller
+from unified_llm.domain.callers import Caller, Door
 from unified_llm.domain.errors import NotPermitted
 
 USER_GROUP = "unified-llm"
@@ -51,6 +54,7 @@ GRANTED_TO: dict[Action, frozenset[Role]] = {
     Action.MANAGE_JOBS: frozenset({Role.ROOT, Role.ADMIN}),
 }
 
+_BY_GROUP = frozenset({Role.ADMIN, Role.USER})
 _WHO_MAY = {
     Role.ROOT: "root",
     Role.DAEMON: "the daemon's own user",
@@ -60,16 +64,32 @@ _WHO_MAY = {
 }
 
 
+class Authority(Protocol):
+    """Decides what the table leaves to it."""
+
+    async def ensure_may(
+        self, caller: Caller, action: Action, details: dict[str, str], *, may_interact: bool
+    ) -> None:
+        """Return if `caller` may.
+
+        details: on what, in words that an administrator's rules can look at.
+        may_interact: a person may be asked for a password, which takes as long as it takes.
+        Raises NotPermitted, AuthenticationRequired, AuthenticationDismissed, RateLimited.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Permissions:
     """The table bound to this machine.
 
     daemon_uid: the daemon's own. user_gid, admin_gid: of the two groups; None if there is none.
+    authority_doors: doors where groups count only as far as an authority says.
     """
 
     daemon_uid: int
     user_gid: int | None
     admin_gid: int | None
+    authority_doors: frozenset[Door] = frozenset()
 
     def roles_of(self, caller: Caller) -> frozenset[Role]:
         """The roles of a verified identity; never empty."""
@@ -84,16 +104,27 @@ class Permissions:
             roles.add(Role.ADMIN)
         return frozenset(roles)
 
-    def may(self, caller: Caller, action: Action) -> bool:
-        """Whether the table grants `action` to `caller`."""
-        return bool(GRANTED_TO[action] & self.roles_of(caller))
+    def may(self, caller: Caller, action: Action, target: str) -> bool:
+        """Whether the table, or a grant, lets `caller` do `action` on `target`."""
+        return bool(self._able(caller, action) & self.roles_of(caller)) or caller.is_granted(
+            action.label, target
+        )
 
-    def ensure_may(self, caller: Caller, action: Action) -> None:
+    def ensure_may(self, caller: Caller, action: Action, target: str) -> None:
         """Raise NotPermitted, saying who may, unless `caller` may."""
-        if self.may(caller, action):
+        if self.may(caller, action, target):
             return
-        able = ", ".join(_WHO_MAY[role] for role in Role if role in GRANTED_TO[action])
+        able = [_WHO_MAY[role] for role in Role if role in self._able(caller, action)]
+        if caller.door in self.authority_doors:
+            able.append("whoever the authority of this door allows it")
+            since = ""
+        else:
+            since = " Membership counts from the next login."
         raise NotPermitted(
             f"uid {caller.uid} may not {action.label.replace('-', ' ')}.",
-            hint=f"Allowed are: {able}. Membership counts from the next login.",
+            hint=f"Allowed are: {', '.join(able)}.{since}",
         )
+
+    def _able(self, caller: Caller, action: Action) -> frozenset[Role]:
+        granted = GRANTED_TO[action]
+        return granted - _BY_GROUP if caller.door in self.authority_doors else granted

@@ -55,13 +55,33 @@ class Gate:
         only_refusals: what is admitted here is recorded elsewhere, when it ends.
         Raises NotPermitted, AuditUnavailable.
         """
+        recording = self._open_record(caller, action, target, request, only_refusals=only_refusals)
+        with recording as entry:
+            if action.is_recorded:
+                self.audit.ensure_available()
+            self.permissions.ensure_may(caller, action, target)
+            yield entry
+
+    @contextmanager
+    def open_question(self, caller: Caller, action: Action, target: str) -> Iterator[None]:
+        """Record the refusal that the body raises; it asks somebody else than our table."""
+        with self._open_record(caller, action, target, None, only_refusals=True):
+            yield
+
+    @contextmanager
+    def _open_record(
+        self,
+        caller: Caller,
+        action: Action,
+        target: str,
+        request: str | None,
+        *,
+        only_refusals: bool,
+    ) -> Iterator[Entry]:
         entry = Entry(request or new_request_id())
         begun = self.clock.now()
         outcome, code = Outcome.DONE, None
         try:
-            if action.is_recorded:
-                self.audit.ensure_available()
-            self.permissions.ensure_may(caller, action)
             yield entry
         except UnifiedLlmError as error:
             outcome, code = _outcome_of(error), error.code

@@ -6,9 +6,10 @@ import pytest
 
 from unified_llm.bus import faults
 from unified_llm.domain.errors import (
+    AuthenticationDismissed,
+    AuthenticationRequired,
     ConfigurationError,
     InternalError,
-    NotPermitted,
     Problem,
     UnifiedLlmError,
     UnknownModel,
@@ -51,9 +52,12 @@ def test_a_fault_the_domain_has_no_word_for_stays_itself() -> None:
     assert faults.describe(fault) == (fault.name, "nobody")
 
 
-def test_a_password_that_was_not_given_is_a_lack_of_permission() -> None:
-    for name in (faults.INTERACTIVE_AUTHORIZATION_REQUIRED, faults.AUTHORIZATION_DISMISSED):
-        assert isinstance(faults.parse_fault(faults.BusFault(name, "no")), NotPermitted)
+def test_a_password_that_was_not_given_keeps_its_reason() -> None:
+    for name, error in (
+        (faults.INTERACTIVE_AUTHORIZATION_REQUIRED, AuthenticationRequired),
+        (faults.AUTHORIZATION_DISMISSED, AuthenticationDismissed),
+    ):
+        assert isinstance(faults.parse_fault(faults.BusFault(name, "no")), error)
 
 
 def test_the_log_holds_the_cause_under_the_id_the_caller_sees(

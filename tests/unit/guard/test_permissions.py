@@ -32,7 +32,7 @@ MATRIX = {
 @pytest.mark.parametrize("action", Action)
 def test_each_action_is_granted_to_exactly_these(action: Action) -> None:
     everyone = {ROOT, OWN, USER, ADMIN, STRANGER}
-    assert {who for who in everyone if permissions.may(who, action)} == MATRIX[action]
+    assert {who for who in everyone if permissions.may(who, action, "x")} == MATRIX[action]
 
 
 def test_every_action_has_a_row() -> None:
@@ -46,6 +46,6 @@ def test_without_the_groups_nobody_is_in_them() -> None:
 
 def test_a_refusal_says_who_may() -> None:
     with pytest.raises(NotPermitted) as refusal:
-        permissions.ensure_may(STRANGER, Action.LOAD_MODEL)
+        permissions.ensure_may(STRANGER, Action.LOAD_MODEL, "tiny")
     assert "uid 1002 may not load model" in refusal.value.message
     assert "root, group unified-llm-admin" in refusal.value.hint

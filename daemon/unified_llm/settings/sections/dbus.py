@@ -1,6 +1,6 @@
 """The section `dbus`."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -19,4 +19,13 @@ class DbusSettings(Section):
         default=None,
         description="D-Bus address of the bus; null for the system bus.",
         json_schema_extra=about(reason="polkit and the shipped policy are on the system bus"),
+    )
+    authority: Literal["polkit", "groups"] = Field(
+        default="polkit",
+        description="Who decides what a caller may: polkit by its rules, or the groups that also "
+        "decide on the socket. Root and the daemon's own user are never asked about.",
+        json_schema_extra=about(
+            reason="polkit can ask the person at the screen for a password; without polkit "
+            "everybody else is denied"
+        ),
     )

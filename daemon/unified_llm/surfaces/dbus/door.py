@@ -22,6 +22,7 @@ from unified_llm.domain.errors import UnknownModel
 from unified_llm.domain.events import CatalogueChanged, Event, ModelStatus
 from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.models import ModelId
+from unified_llm.operations.admission import Admission
 from unified_llm.operations.inference import Inference
 from unified_llm.operations.jobs import Job, JobId, Jobs, JobState
 from unified_llm.operations.models import Models
@@ -52,6 +53,7 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
         jobs: Jobs,
         status: Status,
         watch: Watch,
+        admission: Admission,
         version: str,
         http_socket_path: PurePath | None,
     ) -> None:
@@ -63,7 +65,7 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
         self._version = version
         self._http_socket_path = http_socket_path
         self._generations = Generations(inference, jobs)
-        self._verbs = Verbs(models, jobs, self._generations)
+        self._verbs = Verbs(models, jobs, self._generations, admission)
         self._stack = AsyncExitStack()
         self._states: dict[ModelId, ModelState] = {}
         self._running: set[JobId] = set()

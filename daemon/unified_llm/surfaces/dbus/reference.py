@@ -53,9 +53,13 @@ Written by `python -m unified_llm.surfaces.dbus.reference` from the interface fi
 | jobs | `{ROOT_PATH}/job/_ID`, with `{BUS_NAME}.Job` |
 
 Whoever calls is known by the uid and the groups with which they joined the bus; nothing a caller
-says of itself counts. Each caller is told what it may not do with
-`org.freedesktop.DBus.Error.AccessDenied`, and who may; the refusal is recorded in the audit log.
-`busctl` shows "Access denied" in place of any text that comes under this name; `gdbus` shows it.
+says of itself counts. What a method asks polkit for stands with the method; [polkit.md](polkit.md)
+says who may by default and how to change it. Where the setting `dbus.authority` is `groups`, the
+daemon's two groups decide instead, as on the socket. Each caller is told what it may not do with
+`org.freedesktop.DBus.Error.AccessDenied`, and the refusal is recorded in the audit log. `busctl`
+shows "Access denied" in place of any text that comes under this name; `gdbus` shows it. What would
+be allowed after a password is refused with `InteractiveAuthorizationRequired` unless the message
+allows interaction: `busctl` does by default, `gdbus call` with `--interactive`.
 
 `busctl` and most other clients wait 25 seconds for a reply. What may take longer is shown with
 `--timeout=300`. In the examples `tiny` is the id of a model, and `$JOB` a job's object path.

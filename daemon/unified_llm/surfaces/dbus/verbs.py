@@ -1,6 +1,7 @@
 """The methods of our interfaces: arguments into the domain's words, and answers back.
 
-Nothing is decided here. Each handler's name in the tables is that of the interface file.
+Nothing is decided here. Each handler's name in the tables is that of the interface file. A handler
+reads its arguments to the end, then asks for leave, then acts on what it has read.
 """
 
 from collections.abc import Mapping
@@ -9,8 +10,11 @@ from functools import partial
 
 from unified_llm.bus.names import job_path, model_path
 from unified_llm.bus.objects import CallContext, Handler
+from unified_llm.domain.callers import Caller
 from unified_llm.domain.chat import Message, Role
 from unified_llm.domain.models import ModelId
+from unified_llm.guard.permissions import Action
+from unified_llm.operations.admission import Admission
 from unified_llm.operations.jobs import Job, Jobs
 from unified_llm.operations.models import Models
 from unified_llm.surfaces.dbus import views
@@ -34,6 +38,7 @@ class Verbs:
     models: Models
     jobs: Jobs
     generations: Generations
+    admission: Admission
 
     def of_manager(self) -> dict[str, Handler]:
         """Every method of org.unifiedllm1.Manager."""
@@ -72,18 +77,21 @@ class Verbs:
 
     async def _load(self, model: ModelId, context: CallContext, options: Options) -> Began:
         parse_options(NoOptions, options)
-        return _began(self.models.begin_load(context.caller, model))
+        caller = await self._granted(context, Action.LOAD_MODEL, model)
+        return _began(self.models.begin_load(caller, model))
 
     async def _unload(self, model: ModelId, context: CallContext, options: Options) -> Began:
         parse_options(NoOptions, options)
-        return _began(self.models.begin_unload(context.caller, model))
+        caller = await self._granted(context, Action.UNLOAD_MODEL, model)
+        return _began(self.models.begin_unload(caller, model))
 
     async def _generate(
         self, context: CallContext, model: str, messages: list[list[str]], options: Options
     ) -> tuple[int, str, int]:
         chosen = parse_options(GenerateOptions, options)
         request = chosen.request(ModelId(model), parse_messages(messages))
-        job, reading = self.generations.begin_stream(context.caller, request)
+        caller = await self._granted(context, Action.GENERATE, request.model)
+        job, reading = self.generations.begin_stream(caller, request)
         return (*_began(job), reading)
 
     async def _generate_text(
@@ -93,15 +101,32 @@ class Verbs:
         before = () if chosen.system is None else (Message(Role.SYSTEM, chosen.system),)
         messages = (*before, Message(Role.USER, prompt))
         request = chosen.request(ModelId(model), messages)
-        text, figures = await self.generations.answer(context.caller, request)
+        caller = await self._granted(context, Action.GENERATE, request.model)
+        text, figures = await self.generations.answer(caller, request)
         return text, views.variants(figures)
 
     async def _cancel(self, job: Job, context: CallContext) -> None:
-        self.jobs.cancel(job, context.caller)
+        caller = context.caller
+        if caller.uid != job.owner.uid:
+            details = {"type": job.type.value, "model": job.target, "uid": str(job.owner.uid)}
+            caller = await self.admission.grant(
+                caller,
+                Action.MANAGE_JOBS,
+                f"job {job.id}",
+                details,
+                may_interact=context.may_interact,
+            )
+        self.jobs.cancel(job, caller)
 
     async def _wait(self, job: Job, context: CallContext) -> tuple[object, ...]:
         await job.finished.wait()
         return views.job_outcome(job)
+
+    async def _granted(self, context: CallContext, action: Action, model: ModelId) -> Caller:
+        """The caller, with leave for `action` on `model`."""
+        return await self.admission.grant(
+            context.caller, action, model, {"model": model}, may_interact=context.may_interact
+        )
 
 
 def _began(job: Job) -> Began:

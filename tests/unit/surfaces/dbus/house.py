@@ -14,7 +14,8 @@ from unified_llm.domain.events import ModelChanged
 from unified_llm.domain.models import FileIdentity, ModelId, ModelSpec
 from unified_llm.domain.units import Bytes, Seconds, Tokens
 from unified_llm.guard.audit import Audit
-from unified_llm.guard.permissions import Permissions
+from unified_llm.guard.permissions import Authority, Permissions
+from unified_llm.operations.admission import Admission
 from unified_llm.operations.gate import Gate
 from unified_llm.operations.inference import Inference
 from unified_llm.operations.jobs import Jobs
@@ -77,6 +78,8 @@ class AuditTrail:
 class House:
     """Operations, what is below them, and what they left in the audit log."""
 
+    gate: Gate
+    admission: Admission
     models: Models
     inference: Inference
     jobs: Jobs
@@ -98,14 +101,21 @@ class House:
 
 @asynccontextmanager
 async def open_house(
-    *, backend: FakeBackend | None = None, obedient: bool = True
+    *,
+    backend: FakeBackend | None = None,
+    obedient: bool = True,
+    authority: Authority | None = None,
 ) -> AsyncIterator[House]:
-    """Models `tiny` and `org/big:q4`, on disk and not loaded; leaving writes the audit log."""
+    """Models `tiny` and `org/big:q4`, on disk and not loaded; leaving writes the audit log.
+
+    authority: asked on the D-Bus door; None if groups decide there as well.
+    """
     clock, watch, trail = FakeClock(), Watch(), AuditTrail()
     workers = FakeWorkers(obedient=obedient)
     backend = backend or FakeBackend(ANSWER)
     complaints: list[str] = []
-    permissions = Permissions(DAEMON_UID, USER_GID, ADMIN_GID)
+    doors = frozenset({Door.DBUS} if authority else ())
+    permissions = Permissions(DAEMON_UID, USER_GID, ADMIN_GID, doors)
     with Audit([trail]) as audit:
         gate = Gate(permissions, audit, clock)
         scheduler = SchedulerLoop(
@@ -122,6 +132,8 @@ async def open_house(
             inference = Inference(gate, models, backend)
             status = Status(gate, scheduler, clock, version="1.2.3", complaints=lambda: complaints)
             house = House(
+                gate,
+                Admission(gate, authority),
                 models,
                 inference,
                 jobs,

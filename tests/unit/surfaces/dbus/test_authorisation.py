@@ -7,6 +7,7 @@ from typing import cast
 
 import pytest
 
+from tests.fakes.authority import FakeAuthority
 from tests.unit.surfaces.dbus.house import (
     ADMIN,
     OTHER_USER,
@@ -20,6 +21,7 @@ from tests.unit.surfaces.dbus.house import (
 from unified_llm.bus.objects import CallContext, Handler
 from unified_llm.domain.callers import Caller
 from unified_llm.domain.errors import NotPermitted
+from unified_llm.guard.permissions import Action
 from unified_llm.operations.jobs import Details, Job, JobType
 from unified_llm.surfaces.dbus import contract
 from unified_llm.surfaces.dbus.generation import Generations
@@ -39,24 +41,29 @@ USERS = frozenset({"root", "user", "other user"})
 
 @dataclass(frozen=True)
 class Row:
-    """A method, arguments with which it works, and who may call it. The job is of `user`."""
+    """A method, arguments with which it works, and who may call it. The job is of `user`.
+
+    allowed: where groups decide. action: what an authority is asked where one decides; None if
+    everybody may.
+    """
 
     method: str
     arguments: tuple[object, ...]
     allowed: frozenset[str]
+    action: Action | None
 
 
 ROWS = [
-    Row("Manager.ListModels", ({},), EVERYBODY),
-    Row("Manager.GetModel", ("tiny",), EVERYBODY),
-    Row("Manager.LoadModel", ("tiny", {}), MANAGERS),
-    Row("Manager.UnloadModel", ("tiny", {}), MANAGERS),
-    Row("Manager.Generate", ("tiny", [["user", "Why?"]], {}), USERS),
-    Row("Manager.GenerateText", ("tiny", "Why?", {}), USERS),
-    Row("Model.Load", ({},), MANAGERS),
-    Row("Model.Unload", ({},), MANAGERS),
-    Row("Job.Cancel", (), MANAGERS | {"user"}),
-    Row("Job.Wait", (), EVERYBODY),
+    Row("Manager.ListModels", ({},), EVERYBODY, None),
+    Row("Manager.GetModel", ("tiny",), EVERYBODY, None),
+    Row("Manager.LoadModel", ("tiny", {}), MANAGERS, Action.LOAD_MODEL),
+    Row("Manager.UnloadModel", ("tiny", {}), MANAGERS, Action.UNLOAD_MODEL),
+    Row("Manager.Generate", ("tiny", [["user", "Why?"]], {}), USERS, Action.GENERATE),
+    Row("Manager.GenerateText", ("tiny", "Why?", {}), USERS, Action.GENERATE),
+    Row("Model.Load", ({},), MANAGERS, Action.LOAD_MODEL),
+    Row("Model.Unload", ({},), MANAGERS, Action.UNLOAD_MODEL),
+    Row("Job.Cancel", (), MANAGERS | {"user"}, Action.MANAGE_JOBS),
+    Row("Job.Wait", (), EVERYBODY, None),
 ]
 
 
@@ -67,7 +74,7 @@ async def succeed(job: Job) -> Details:
 def handlers_of(house: House) -> dict[str, Handler]:
     generations = Generations(house.inference, house.jobs)
     house.jobs.on_change = generations.on_job_changed
-    verbs = Verbs(house.models, house.jobs, generations)
+    verbs = Verbs(house.models, house.jobs, generations, house.admission)
     job = house.jobs.begin(JobType.LOAD, TINY, USER, succeed)
     tables = {
         "Manager": verbs.of_manager(),
@@ -121,3 +128,35 @@ async def test_the_table_holds(row: Row, who: str) -> None:
         (refusal,) = refusals
         assert refusal["UNIFIED_LLM_UID"] == str(CALLERS[who].uid)
         assert refusal["UNIFIED_LLM_DOOR"] == "dbus"
+
+
+@pytest.mark.parametrize("who", CALLERS)
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.method)
+async def test_where_an_authority_decides_groups_count_for_nothing(row: Row, who: str) -> None:
+    authority = FakeAuthority()
+    async with open_house(authority=authority) as house:
+        handler = handlers_of(house)[row.method]
+        is_own_job = row.method == "Job.Cancel" and who == "user"
+        if who == "root" or row.action is None or is_own_job:
+            await call(handler, CALLERS[who], row)
+            assert authority.asked == []
+            return
+        with pytest.raises(NotPermitted):
+            await call(handler, CALLERS[who], row)
+        authority.allowed.add(row.action)
+        await call(handler, CALLERS[who], row)
+    assert [asked.action for asked in authority.asked] == [row.action, row.action]
+    (refusal,) = [record for record in house.trail.records if "UNIFIED_LLM_CODE" in record]
+    assert refusal["UNIFIED_LLM_ACTION"] == row.action.label
+
+
+async def test_an_authority_is_told_on_what_and_whether_it_may_ask_the_person() -> None:
+    authority = FakeAuthority(set(Action))
+    async with open_house(authority=authority) as house:
+        handlers = handlers_of(house)
+        await call(handlers["Manager.LoadModel"], STRANGER, ROWS[2])
+        await call(handlers["Job.Cancel"], STRANGER, ROWS[8])
+    load, cancel = authority.asked
+    assert load.details == {"model": "tiny"}
+    assert cancel.details == {"type": "load", "model": "tiny", "uid": "1000"}
+    assert not load.may_interact

@@ -26,7 +26,9 @@ PROMISED = {
 
 
 def verbs_of(house: House) -> Verbs:
-    return Verbs(house.models, house.jobs, Generations(house.inference, house.jobs))
+    return Verbs(
+        house.models, house.jobs, Generations(house.inference, house.jobs), house.admission
+    )
 
 
 async def succeed(job: Job) -> Details:
