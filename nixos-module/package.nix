@@ -53,6 +53,7 @@ python.pkgs.buildPythonApplication {
     jinja2
     llama-cpp-python
     msgspec
+    nvidia-ml-py
     pydantic
     pyyaml
     sdnotify

@@ -98,6 +98,8 @@ _TRIALS = [
     Trial("worker-small", {"worker/trial.py": "import unified_llm.settings"}),
     Trial("secrets-door", {"guard/trial.py": "import unified_llm.settings.load"}),
     Trial("llama-door", {"fleet/trial.py": "import llama_cpp"}),
+    Trial("drivers-independent", {"hardware/nvml.py": "import unified_llm.hardware.amdgpu"}),
+    Trial("nvml-door", {"hardware/ram.py": "import pynvml"}),
     Trial("dbus-door", {"host/trial.py": "import dbus_next"}),
 ]
 

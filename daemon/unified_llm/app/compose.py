@@ -26,6 +26,8 @@ from unified_llm.fleet.supervisor import Fleet
 from unified_llm.fleet.timers import LoopTimers
 from unified_llm.guard.audit import Audit, AuditDevice
 from unified_llm.guard.polkit import PolkitAuthority
+from unified_llm.hardware.drivers import choose_drivers
+from unified_llm.hardware.monitor import MemoryMonitor
 from unified_llm.host.activation import InheritedSockets
 from unified_llm.host.clock import MonotonicClock, unix_time
 from unified_llm.operations.admission import Admission
@@ -135,6 +137,14 @@ async def _open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
         await catalogue.recall()
         await catalogue.refresh(settings)
         backend = LocalBackend(scheduler, fleet, quarantine, timers, terms.deadlines(settings))
+        hardware = settings.hardware
+        monitor = MemoryMonitor(
+            choose_drivers(hardware.driver, hardware.fake_file, dict),
+            lambda reading: status.memory_read(reading),
+            is_wanted=lambda: scheduler.is_occupied,
+            interval=hardware.interval_seconds,
+            clock=clock,
+        )
         status = Status(
             gate,
             scheduler,
@@ -145,7 +155,10 @@ async def _open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
                 *store.complaints,
                 *catalogue.complaints,
             ),
+            read_memory=monitor.read,
         )
+        stack.callback(watch.subscribe(lambda _: monitor.wake()))
+        await stack.enter_async_context(_running(monitor.run()))
         inference = Inference(gate, models, backend)
         yield Rooms(gate, watch, scheduler, jobs, models, catalogue, inference, status)
 

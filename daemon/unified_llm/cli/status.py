@@ -6,7 +6,7 @@ from unified_llm.cli.client import Daemon
 from unified_llm.cli.render import print_fields, print_json, render_safe
 from unified_llm.cli.session import AsJson, reporting
 from unified_llm.domain.units import render_bytes
-from unified_llm.wire.native import StatusBody
+from unified_llm.wire.native import DeviceBody, StatusBody
 
 
 def status(as_json: AsJson = False) -> None:
@@ -33,6 +33,7 @@ def _show(found: StatusBody) -> None:
                 f"{render_bytes(found.memory.committed_bytes)} of "
                 f"{render_bytes(found.memory.budget_bytes)} given to models",
             ),
+            *(("device", _device(device)) for device in found.memory.devices),
             *(
                 ("sandbox", f"{worker.model}: {', '.join(worker.sandbox) or 'none'}")
                 for worker in found.workers
@@ -41,3 +42,10 @@ def _show(found: StatusBody) -> None:
     )
     for complaint in found.health.degraded:
         typer.echo(f"! {render_safe(complaint)}")
+
+
+def _device(device: DeviceBody) -> str:
+    name = render_safe(f"{device.name} ({device.id})")
+    if device.total_bytes is None or device.used_bytes is None:
+        return f"{name}: its memory is not known"
+    return f"{name}: {render_bytes(device.used_bytes)} of {render_bytes(device.total_bytes)} used"

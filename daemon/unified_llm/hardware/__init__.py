@@ -1,6 +1,6 @@
 """Purpose: measures the machine's memory, one driver per way of measuring.
 
-Touches: /proc, the control group file system.
+Touches: /proc, /sys, NVIDIA's management library.
 Imported by: app.
 Never: a decision; a number that was not measured.
 """

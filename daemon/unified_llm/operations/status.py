@@ -1,10 +1,11 @@
 """How the daemon is, in words that are true."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from unified_llm.domain.callers import Caller
+from unified_llm.domain.devices import DeviceMemory, MemoryReading
 from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.ports import Clock
@@ -41,7 +42,7 @@ class StatusReport:
 
     uptime: since the doors opened. memory_budget, memory_committed: main memory the models may
     take, and what those loaded and loading were given. sandboxes: of each loaded model, the layers
-    its worker is confined by.
+    its worker is confined by. devices: as just read; one whose driver does not answer is missing.
     """
 
     version: str
@@ -53,6 +54,7 @@ class StatusReport:
     memory_budget: Bytes
     memory_committed: Bytes
     sandboxes: dict[ModelId, tuple[str, ...]]
+    devices: tuple[DeviceMemory, ...]
 
 
 class Status:
@@ -66,12 +68,15 @@ class Status:
         *,
         version: str,
         complaints: Callable[[], Sequence[str]],
+        read_memory: Callable[[], Awaitable[MemoryReading]],
     ) -> None:
         self._gate = gate
         self._scheduler = scheduler
         self._clock = clock
         self._version = version
         self._complaints = complaints
+        self._read_memory = read_memory
+        self._faults: tuple[str, ...] = ()
         self._phase = ServiceState.STARTING
         self._opened = clock.now()
 
@@ -83,17 +88,22 @@ class Status:
         """Nothing new is taken from now on."""
         self._phase = ServiceState.DRAINING
 
+    def memory_read(self, reading: MemoryReading) -> None:
+        """The machine's memory is now this."""
+        self._faults = reading.faults
+
     def health(self) -> Health:
         """Needs no right: whoever reaches a door may know."""
-        degraded = (*self._complaints(), *self._failed_models())
+        degraded = (*self._complaints(), *self._faults, *self._failed_models())
         state = self._phase
         if degraded and state is ServiceState.RUNNING:
             state = ServiceState.DEGRADED
         return Health(state, self._phase is ServiceState.RUNNING, degraded)
 
-    def report(self, caller: Caller) -> StatusReport:
+    async def report(self, caller: Caller) -> StatusReport:
         """The whole picture."""
         with self._gate.open_entry(caller, Action.READ, "status"):
+            reading = await self._read_memory()
             statuses = self._scheduler.statuses()
             counts = dict.fromkeys(ModelState, 0)
             for status in statuses:
@@ -110,6 +120,7 @@ class Status:
                 sandboxes={
                     status.id: status.sandbox for status in statuses if status.sandbox is not None
                 },
+                devices=reading.devices,
             )
 
     def render_line(self) -> str:

@@ -54,6 +54,13 @@ class Scheduler:
         )
 
     @property
+    def is_occupied(self) -> bool:
+        """Whether a worker lives or somebody waits for one."""
+        return bool(self._residency.queued) or any(
+            record.state.has_worker for record in self._records.values()
+        )
+
+    @property
     def memory_budget(self) -> Bytes:
         """What all models may take together."""
         return self._ledger.budget

@@ -150,6 +150,11 @@ class SchedulerLoop:
         """What is set aside for the models loaded, loading and not yet seen gone."""
         return self._core.memory_committed
 
+    @property
+    def is_occupied(self) -> bool:
+        """Whether a worker lives or somebody waits for one."""
+        return self._core.is_occupied
+
     # What the fleet reports.
 
     def load_progressed(self, model: ModelId, generation: Generation, fraction: float) -> None:

@@ -32,11 +32,24 @@ class HealthBody(_Body):
     degraded: tuple[str, ...] = ()
 
 
+class DeviceBody(_Body):
+    """Main memory or a GPU; null is what the kernel or the driver does not tell."""
+
+    id: str
+    name: str
+    total_bytes: int | None
+    used_bytes: int | None
+
+
 class MemoryBody(_Body):
-    """Main memory: what the models may take, and what those loaded and loading were given."""
+    """Main memory: what the models may take, and what those loaded and loading were given.
+
+    devices: main memory and every GPU that is read.
+    """
 
     budget_bytes: int
     committed_bytes: int
+    devices: tuple[DeviceBody, ...] = ()
 
 
 class RequestsBody(_Body):

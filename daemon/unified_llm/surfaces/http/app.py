@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from unified_llm.domain.devices import DeviceMemory
 from unified_llm.domain.events import ModelStatus
 from unified_llm.domain.models import ModelId, ModelSpec
 from unified_llm.operations.gate import new_request_id
@@ -125,9 +126,12 @@ class _Routes:
     async def report(self, request: Request) -> Response:
         """How the daemon is, at a glance."""
         caller = _peer(request).caller
-        return _answer(
-            lambda: native.encode_body(_status_body(self.condition.report(caller))),
-        )
+        request_id = new_request_id()
+        try:
+            report = await self.condition.report(caller)
+        except Exception as error:  # noqa: BLE001  the client is told, and the log if it is a bug
+            return error_response(error, request_id)
+        return _json(native.encode_body(_status_body(report)), request_id)
 
     async def list_models(self, request: Request) -> Response:
         """All models, in OpenAI's shape."""
@@ -222,10 +226,18 @@ def _status_body(report: StatusReport) -> native.StatusBody:
         models={state.value: count for state, count in report.models.items()},
         requests=native.RequestsBody(running=report.leases, waiting=report.waiting),
         memory=native.MemoryBody(
-            budget_bytes=report.memory_budget, committed_bytes=report.memory_committed
+            budget_bytes=report.memory_budget,
+            committed_bytes=report.memory_committed,
+            devices=tuple(map(_device_body, report.devices)),
         ),
         workers=tuple(
             native.WorkerBody(model=model, sandbox=layers)
             for model, layers in sorted(report.sandboxes.items())
         ),
+    )
+
+
+def _device_body(device: DeviceMemory) -> native.DeviceBody:
+    return native.DeviceBody(
+        id=device.id, name=device.name, total_bytes=device.total, used_bytes=device.used
     )

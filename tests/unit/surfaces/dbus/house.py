@@ -10,6 +10,7 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.workers import FakeWorkers
 from unified_llm.domain.callers import Caller, Door
 from unified_llm.domain.chat import Finished, FinishReason, TextDelta, Usage
+from unified_llm.domain.devices import RAM, DeviceId, DeviceMemory, MemoryReading
 from unified_llm.domain.events import ModelChanged
 from unified_llm.domain.models import FileIdentity, ModelId, ModelSpec
 from unified_llm.domain.units import Bytes, Seconds, Tokens
@@ -99,6 +100,16 @@ class House:
         )
 
 
+async def read_memory() -> MemoryReading:
+    """Main memory, and a GPU that keeps its numbers to itself."""
+    return MemoryReading(
+        (
+            DeviceMemory(RAM, "RAM", Bytes(16 * GIB), Bytes(4 * GIB)),
+            DeviceMemory(DeviceId("xe:0000:03:00.0"), "Intel GPU (xe)", None, None),
+        )
+    )
+
+
 @asynccontextmanager
 async def open_house(
     *,
@@ -130,7 +141,14 @@ async def open_house(
         async with Jobs(clock, gate) as jobs:
             models = Models(gate, scheduler, jobs, watch, load_limit=Seconds(60))
             inference = Inference(gate, models, backend)
-            status = Status(gate, scheduler, clock, version="1.2.3", complaints=lambda: complaints)
+            status = Status(
+                gate,
+                scheduler,
+                clock,
+                version="1.2.3",
+                complaints=lambda: complaints,
+                read_memory=read_memory,
+            )
             house = House(
                 gate,
                 Admission(gate, authority),

@@ -170,6 +170,9 @@ async def test_status_is_what_the_command_line_reads(tmp_path: Path) -> None:
     assert status.version == "1.2.3"
     assert status.models == {"available": 2}
     assert status.memory.budget_bytes == 8 * 1024**3
+    ram, gpu = status.memory.devices
+    assert (ram.id, ram.total_bytes, ram.used_bytes) == ("ram", 16 * 1024**3, 4 * 1024**3)
+    assert (gpu.id, gpu.total_bytes, gpu.used_bytes) == ("xe:0000:03:00.0", None, None)
 
 
 @pytest.mark.parametrize(
