@@ -94,23 +94,33 @@ class JsonAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the next token is chosen. None takes the daemon's default, stated in the reference.
+    """How the next token is chosen; ranges and defaults are in domain.sampling.
 
-    temperature: 0 (always the likeliest) to 2.
-    top_p: 0 exclusive to 1. top_k: 0 (off) to 1000. min_p: 0 (off) to 1.
-    repeat_penalty: 0 exclusive to 2; 1 is off.
-    frequency_penalty, presence_penalty: -2 to 2; 0 is off.
-    seed: 0 to 2^32 - 2; None draws one.
+    None takes the default. seed: None draws one. logit_bias: what is added to the logits of these
+    tokens. ignore_eos: the model cannot end the answer by itself.
     """
 
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
     min_p: float | None = None
+    typical_p: float | None = None
     repeat_penalty: float | None = None
+    repeat_last_n: int | None = None
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
+    dry_multiplier: float | None = None
+    dry_base: float | None = None
+    dry_allowed_length: int | None = None
+    dry_penalty_last_n: int | None = None
+    xtc_probability: float | None = None
+    xtc_threshold: float | None = None
+    mirostat: int | None = None
+    mirostat_tau: float | None = None
+    mirostat_eta: float | None = None
     seed: int | None = None
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    ignore_eos: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import secrets
 from unified_llm.domain.errors import (
     ConfigurationError,
     InternalError,
+    InvalidRequest,
     UnifiedLlmError,
     concrete_errors,
 )
@@ -30,6 +31,8 @@ def shown(text: str) -> str:
 
 def error_of(failed: Failed) -> UnifiedLlmError:
     """The error that `failed` stands for; a code that we do not know is an InternalError."""
+    if failed.code == InvalidRequest.code and failed.parameter is not None:
+        return InvalidRequest(shown(failed.message), parameter=shown(failed.parameter))
     error = _BY_CODE.get(failed.code)
     if error is not None:
         return error(shown(failed.message))

@@ -5,11 +5,9 @@ exists because an engine without it was crashed or starved by its like
 (CVE-2026-21869, CVE-2026-34756, CVE-2025-52566).
 """
 
-import math
-from dataclasses import fields
-
-from unified_llm.domain.chat import ChatRequest, Sampling
+from unified_llm.domain.chat import ChatRequest
 from unified_llm.domain.errors import InvalidRequest, TooLarge
+from unified_llm.domain.sampling import ensure_sane_sampling
 from unified_llm.domain.units import Tokens
 
 MAX_MESSAGES = 2048
@@ -18,18 +16,6 @@ MAX_STOP_CHARACTERS = 64
 # No tokenizer in use needs less than one token for 16 bytes of ordinary text; beyond that the
 # prompt can not fit the context and is not worth tokenising.
 MAX_BYTES_PER_CONTEXT_TOKEN = 16
-
-# name: (least, most, whether the least itself is excluded)
-SAMPLING_RANGES: dict[str, tuple[float, float, bool]] = {
-    "temperature": (0, 2, False),
-    "top_p": (0, 1, True),
-    "top_k": (0, 1000, False),
-    "min_p": (0, 1, False),
-    "repeat_penalty": (0, 2, True),
-    "frequency_penalty": (-2, 2, False),
-    "presence_penalty": (-2, 2, False),
-    "seed": (0, 2**32 - 2, False),
-}
 
 
 def ensure_sane(request: ChatRequest, context_tokens: Tokens) -> None:
@@ -40,7 +26,8 @@ def ensure_sane(request: ChatRequest, context_tokens: Tokens) -> None:
     _check_messages(request)
     _check_size(request, context_tokens)
     _check_stops(request.stop)
-    _check_sampling(request.sampling)
+    ensure_sane_sampling(request.sampling)
+    _check_end(request)
     if request.max_tokens is not None and request.max_tokens < 1:
         raise InvalidRequest(
             f"max_tokens is {request.max_tokens}; the least is 1.", parameter="max_tokens"
@@ -102,16 +89,11 @@ def _check_stops(stops: tuple[str, ...]) -> None:
         _check_text(stop, parameter)
 
 
-def _check_sampling(sampling: Sampling) -> None:
-    for field in fields(sampling):
-        value = getattr(sampling, field.name)
-        if value is None:
-            continue
-        least, most, excluded = SAMPLING_RANGES[field.name]
-        too_low = value <= least if excluded else value < least
-        if not math.isfinite(value) or too_low or value > most:
-            above = "more than " if excluded else ""
-            raise InvalidRequest(
-                f"{field.name} is {value}; allowed is {above}{least} to {most}.",
-                parameter=field.name,
-            )
+def _check_end(request: ChatRequest) -> None:
+    # A grammar that is done admits nothing but the end; without it native code would abort.
+    if request.sampling.ignore_eos and (request.answer or request.tool_use):
+        raise InvalidRequest(
+            "ignore_eos is set, and the answer has a form that tells where it ends.",
+            hint="Send either ignore_eos, or tools or response_format.",
+            parameter="ignore_eos",
+        )

@@ -10,11 +10,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, FailFast, Tag
 from pydantic_core import PydanticCustomError
 
-from unified_llm.domain.chat import ChatRequest, Message, Role, Sampling
+from unified_llm.domain.chat import ChatRequest, Message, Role
 from unified_llm.domain.errors import InvalidRequest
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.units import Tokens
 from unified_llm.wire.fields import Shape, decode_json, parse_shape
+from unified_llm.wire.openai_sampling import SamplingShape
 
 
 def _refuse_all_but(*harmless: object) -> BeforeValidator:
@@ -84,7 +85,7 @@ class StreamOptionsShape(Shape):
     include_obfuscation: Ignored = None
 
 
-class ChatCompletionShape(Shape):
+class ChatCompletionShape(SamplingShape):
     """The body of `POST /v1/chat/completions`."""
 
     model: str
@@ -97,16 +98,6 @@ class ChatCompletionShape(Shape):
     )
     stream: bool | None = None
     stream_options: StreamOptionsShape | None = None
-
-    temperature: float | None = None
-    top_p: float | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    seed: int | None = None
-    # Ours, as llama-server and vLLM name them.
-    top_k: int | None = None
-    min_p: float | None = None
-    repeat_penalty: float | None = None
 
     # Change nothing about an answer here: labels, and hints to OpenAI's own machinery.
     metadata: Ignored = None
@@ -121,7 +112,6 @@ class ChatCompletionShape(Shape):
     audio: Unsupported = None
     function_call: Annotated[None, _refuse_all_but("none", "auto")] = None
     functions: Unsupported = None
-    logit_bias: Unsupported = None
     logprobs: Unsupported = None
     modalities: Annotated[None, _refuse_all_but(["text"])] = None
     moderation: Unsupported = None
@@ -147,19 +137,6 @@ class ChatCompletionShape(Shape):
             )
         given = old if new is None else new
         return None if given is None else Tokens(given)
-
-    def sampling(self) -> Sampling:
-        """The domain's sampling; ranges are checked further in."""
-        return Sampling(
-            temperature=self.temperature,
-            top_p=self.top_p,
-            top_k=self.top_k,
-            min_p=self.min_p,
-            repeat_penalty=self.repeat_penalty,
-            frequency_penalty=self.frequency_penalty,
-            presence_penalty=self.presence_penalty,
-            seed=self.seed,
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ class Model(Protocol):
     context_tokens: int
     slots: int
     batch_tokens: int
+    vocabulary_size: int
     memory_bytes: int | None
     description: str
 
@@ -164,10 +165,10 @@ class BatchingEngine:
         try:
             answer = self._accept(request)
         except UnifiedLlmError as error:
-            self._refuse(request.id, error.code, str(error))
+            self._refuse(_failed(request.id, error))
             return
         except DecodeError as error:
-            self._refuse(request.id, InternalError.code, str(error))
+            self._refuse(Failed(id=request.id, code=InternalError.code, message=str(error)))
             return
         self._answers[request.id] = answer
         self._slots.append(request.id, request.principal, answer.prompt)
@@ -196,7 +197,7 @@ class BatchingEngine:
         if request.id in self._answers:
             raise InvalidRequest(f"Request {request.id} is already being answered.")
         _check(request)
-        sampling = resolve_sampling(request.sampling, self._draw_seed)
+        sampling = resolve_sampling(request.sampling, self._draw_seed, self._model.vocabulary_size)
         context = self._model.context_tokens
         size = sum(len(message.content.encode()) for message in request.messages)
         if size > context * _MAX_BYTES_PER_TOKEN:
@@ -216,9 +217,9 @@ class BatchingEngine:
         limit = left if request.max_tokens is None else min(request.max_tokens, left)
         return _Answer(request, sampling, prompt, limit, StopTexts(request.stop))
 
-    def _refuse(self, request_id: int, code: str, message: str) -> None:
-        self._interrupted.discard(request_id)
-        self._refusals.append(Failed(id=request_id, code=code, message=message))
+    def _refuse(self, failed: Failed) -> None:
+        self._interrupted.discard(failed.id)
+        self._refusals.append(failed)
 
     def _seat(self) -> list[Report]:
         reports: list[Report] = []
@@ -330,4 +331,5 @@ def _check(request: Generate) -> None:
 
 
 def _failed(request_id: int, error: UnifiedLlmError) -> Failed:
-    return Failed(id=request_id, code=error.code, message=str(error))
+    parameter = error.parameter if isinstance(error, InvalidRequest) else None
+    return Failed(id=request_id, code=error.code, message=str(error), parameter=parameter)

@@ -1,4 +1,4 @@
-"""The only file that knows llama.cpp: a Model on the low-level bindings of llama-cpp-python.
+"""A Model on llama.cpp, by the low-level bindings of llama-cpp-python.
 
 Facts about llama.cpp that this file rests on (0.3.36, measured in tests/contracts):
 - `llama_decode` asks the abort callback between the nodes of its graph, some 500 times a step, on
@@ -33,7 +33,8 @@ from unified_llm.worker.engine_port import OnProgress
 from unified_llm.worker.native_log import NativeLog
 from unified_llm.worker.prompt import encode_prompt
 from unified_llm.worker.protocol import Load
-from unified_llm.worker.sampling import PENALTY_WINDOW, ResolvedSampling
+from unified_llm.worker.samplers import Samplers
+from unified_llm.worker.sampling import ResolvedSampling
 from unified_llm.worker.slots import Feed, Seat
 from unified_llm.worker.template import CHATML, ChatTemplate
 
@@ -68,37 +69,37 @@ def _log_callback(log: NativeLog) -> Any:
 
 
 class LlamaVocabulary:
-    """The model's tokeniser."""
+    """The model's tokeniser. pointer: llama.cpp's own."""
 
     def __init__(self, model: Any) -> None:
-        self._vocab = _not_null(native.llama_model_get_vocab(model), "tokeniser")
+        self.pointer = _not_null(native.llama_model_get_vocab(model), "tokeniser")
         self._special: dict[int, bool] = {}
-        if native.llama_vocab_type(self._vocab) == native.LLAMA_VOCAB_TYPE_NONE:
+        if native.llama_vocab_type(self.pointer) == native.LLAMA_VOCAB_TYPE_NONE:
             raise ModelFailedToLoad("The model has no tokeniser.")
 
     @property
     def size(self) -> int:
-        return int(native.llama_vocab_n_tokens(self._vocab))
+        return int(native.llama_vocab_n_tokens(self.pointer))
 
     @property
     def leading_token(self) -> int | None:
-        bos = native.llama_vocab_bos(self._vocab)
-        return bos if bos >= 0 and native.llama_vocab_get_add_bos(self._vocab) else None
+        bos = native.llama_vocab_bos(self.pointer)
+        return bos if bos >= 0 and native.llama_vocab_get_add_bos(self.pointer) else None
 
     @property
     def bos_text(self) -> str:
-        return self.text_of(native.llama_vocab_bos(self._vocab))
+        return self.text_of(native.llama_vocab_bos(self.pointer))
 
     @property
     def eos_text(self) -> str:
-        return self.text_of(native.llama_vocab_eos(self._vocab))
+        return self.text_of(native.llama_vocab_eos(self.pointer))
 
     def tokenise(self, text: str, *, parse_special: bool) -> list[int]:
         data = text.encode()
         room = len(data) + 2  # no token is shorter than a byte; some tokenisers add a space
         tokens = (native.llama_token * room)()
         count = native.llama_tokenize(
-            self._vocab, data, len(data), tokens, room, False, parse_special
+            self.pointer, data, len(data), tokens, room, False, parse_special
         )
         if count < 0:
             raise DecodeError(f"llama_tokenize returned {count} for {len(data)} bytes")
@@ -107,7 +108,7 @@ class LlamaVocabulary:
     def text_of(self, token: int) -> str:
         if token < 0:
             return ""
-        return (native.llama_vocab_get_text(self._vocab, token) or b"").decode(errors="replace")
+        return (native.llama_vocab_get_text(self.pointer, token) or b"").decode(errors="replace")
 
     def is_special(self, token: int) -> bool:
         known = self._special.get(token)
@@ -120,24 +121,24 @@ class LlamaVocabulary:
             return True
         # Some tokenisers declare runs of white space as user-defined; those carry no meaning.
         has_meaning = bool(self.text_of(token).replace("\u2581", " ").strip())
-        return has_meaning and bool(native.llama_vocab_get_attr(self._vocab, token) & _SPECIAL)
+        return has_meaning and bool(native.llama_vocab_get_attr(self.pointer, token) & _SPECIAL)
 
     def strips(self, token: int) -> tuple[bool, bool]:
-        attributes = native.llama_vocab_get_attr(self._vocab, token)
+        attributes = native.llama_vocab_get_attr(self.pointer, token)
         return (
             bool(attributes & native.LLAMA_TOKEN_ATTR_LSTRIP),
             bool(attributes & native.LLAMA_TOKEN_ATTR_RSTRIP),
         )
 
     def is_end(self, token: int) -> bool:
-        return bool(native.llama_vocab_is_eog(self._vocab, token))
+        return bool(native.llama_vocab_is_eog(self.pointer, token))
 
     def piece(self, token: int) -> bytes:
         buffer = ctypes.create_string_buffer(_PIECE_BYTES)
-        count = native.llama_token_to_piece(self._vocab, token, buffer, _PIECE_BYTES, 0, False)
+        count = native.llama_token_to_piece(self.pointer, token, buffer, _PIECE_BYTES, 0, False)
         if count < 0:
             buffer = ctypes.create_string_buffer(-count)
-            count = native.llama_token_to_piece(self._vocab, token, buffer, -count, 0, False)
+            count = native.llama_token_to_piece(self.pointer, token, buffer, -count, 0, False)
         return buffer.raw[: max(count, 0)]
 
 
@@ -160,6 +161,7 @@ class LlamaModel:
         self.context_tokens = min(load.context_tokens, trained if trained > 0 else 2**31)
         self.slots = load.slots
         self.batch_tokens = max(_BATCH_TOKENS, load.slots)
+        self.vocabulary_size = self.vocabulary.size
         self._context = self._open_context(load, log)
         undo.callback(native.llama_free, self._context)
         self._window = int(native.llama_model_n_swa(self._model))
@@ -169,9 +171,9 @@ class LlamaModel:
 
         self._brake = Brake(partial(native.llama_set_abort_callback, self._context))
         self._last_step = Seconds(0.0)  # of those that feed no prompt
-        self._samplers: dict[int, Any] = {}
+        self._samplers = Samplers(self.vocabulary.pointer)
+        undo.callback(self._samplers.close_all)
         self._rows: dict[int, int] = {}
-        undo.callback(self._free_samplers)
         self.memory_bytes = log.bytes_allocated
         self.description = _describe(self._model)
 
@@ -187,7 +189,7 @@ class LlamaModel:
             native.llama_memory_seq_rm(self._memory, slot, -1, -1)
             native.llama_memory_seq_cp(self._memory, seat.source, slot, -1, -1)
         cached = seat.cached if self.truncate(slot, seat.cached) else 0
-        self._samplers[slot] = self._open_sampler(sampling, prompt)
+        self._samplers.open(slot, sampling, prompt)
         return cached
 
     def decode(self, feeds: Sequence[Feed], should_stop: Callable[[], bool]) -> bool:
@@ -208,8 +210,7 @@ class LlamaModel:
         self._brake.pull()
 
     def sample(self, slot: int) -> int:
-        sampler, row = self._samplers[slot], self._rows[slot]
-        return int(native.llama_sampler_sample(sampler, self._context, row))
+        return self._samplers.sample(slot, self._context, self._rows[slot])
 
     def is_end(self, token: int) -> bool:
         return self.vocabulary.is_end(token)
@@ -233,9 +234,7 @@ class LlamaModel:
         return self._window == 0 or bool(first <= max(0, position - self._window))
 
     def end(self, slot: int) -> None:
-        sampler = self._samplers.pop(slot, None)
-        if sampler is not None:
-            native.llama_sampler_free(sampler)
+        self._samplers.close(slot)
 
     def _open_context(self, load: Load, log: NativeLog) -> Any:
         threads = load.threads or allowed_physical_cores()
@@ -272,27 +271,6 @@ class LlamaModel:
                 batch.logits[row - 1] = 1
                 self._rows[feed.slot] = row - 1
         batch.n_tokens = row
-
-    def _open_sampler(self, sampling: ResolvedSampling, prompt: Sequence[int]) -> Any:
-        params = native.llama_sampler_chain_default_params()
-        params.no_perf = True
-        chain = native.llama_sampler_chain_init(params)
-        if not chain:
-            raise DecodeError("llama_sampler_chain_init returned NULL")
-        for link in _sampler_links(sampling, self.vocabulary.size):
-            if not link:
-                native.llama_sampler_free(chain)
-                raise DecodeError("a sampler could not be made")
-            native.llama_sampler_chain_add(chain, link)
-        if sampling.has_penalties:
-            for token in prompt[-PENALTY_WINDOW:]:
-                native.llama_sampler_accept(chain, token)
-        return chain
-
-    def _free_samplers(self) -> None:
-        for sampler in self._samplers.values():
-            native.llama_sampler_free(sampler)
-        self._samplers.clear()
 
 
 def _open_model(load: Load, on_progress: OnProgress, log: NativeLog) -> Any:
@@ -335,30 +313,6 @@ def _open_template(model: Any, vocabulary: LlamaVocabulary) -> ChatTemplate:
         now=lambda: datetime.now(UTC),
         elapsed=lambda: Instant(time.monotonic()),
     )
-
-
-def _sampler_links(sampling: ResolvedSampling, vocabulary_size: int) -> list[Any]:
-    links = []
-    if sampling.has_penalties:
-        links.append(
-            native.llama_sampler_init_penalties(
-                vocabulary_size,
-                PENALTY_WINDOW,
-                sampling.repeat_penalty,
-                sampling.frequency_penalty,
-                sampling.presence_penalty,
-            )
-        )
-    if sampling.is_greedy:
-        return [*links, native.llama_sampler_init_greedy()]
-    return [
-        *links,
-        native.llama_sampler_init_top_k(sampling.top_k),
-        native.llama_sampler_init_top_p(sampling.top_p, 1),
-        native.llama_sampler_init_min_p(sampling.min_p, 1),
-        native.llama_sampler_init_temp(sampling.temperature),
-        native.llama_sampler_init_dist(sampling.seed),
-    ]
 
 
 def _describe(model: Any) -> str:

@@ -33,6 +33,7 @@ _BATCH_TOKENS: Final = 64
 _SLICE_SECONDS: Final = 0.01  # between two looks at whether to stop
 _MAX_SECONDS: Final = 3600.0
 _MAX_TOKENS: Final = 1_000_000
+_VOCABULARY_SIZE: Final = 2**31  # every word that was ever said is a token
 _DIRECTIVES: Final = re.compile(r"!(?:(crash|hang)\b|(tokens)\s+(\d+)|(step)\s+(\d+(?:\.\d+)?))\s*")
 _END: Final = 0
 _TURN: Final = 1
@@ -83,6 +84,7 @@ class FakeModel:
         self.context_tokens = load.context_tokens
         self.slots = load.slots
         self.batch_tokens = max(_BATCH_TOKENS, load.slots)
+        self.vocabulary_size = _VOCABULARY_SIZE
         self.memory_bytes: int | None = size_bytes
         self.description = "fake model"
         self._sleep = sleep

@@ -157,11 +157,15 @@ class Done(_Struct, frozen=True, tag="done"):
 
 
 class Failed(_Struct, frozen=True, tag="failed"):
-    """The generation ended badly. code: of a class in domain.errors, such as `too-large`."""
+    """The generation ended badly.
+
+    code: of a class in domain.errors, such as `too-large`. parameter: the field that is at fault.
+    """
 
     id: int
     code: str
     message: str
+    parameter: str | None = None
 
 
 class Heartbeat(_Struct, frozen=True, tag="heartbeat"):

@@ -1,78 +1,83 @@
-"""The sampling defaults, and the last check of what a request asks for.
+"""The last check of how a request wants its tokens chosen, with the defaults filled in.
 
 The daemon checks too; the worker checks again, because an unchecked number in native code is a
 memory error (CVE-2026-21869).
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from unified_llm.domain.chat import Sampling
 from unified_llm.domain.errors import InvalidRequest
+from unified_llm.domain.sampling import MAX_SEED, NUMBERS, ensure_sane_sampling
 
-PENALTY_WINDOW: Final = 64
-"""Tokens that the penalties look back; llama.cpp's default."""
-
-_MAX_SEED: Final = 2**32 - 2  # llama.cpp takes 2**32 - 1 for "draw one"
+# Logits divided by less than this overflow, and what is drawn of infinities is not the likeliest.
+_COLDEST: Final = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedSampling:
-    """Sampling with every choice made and in range. The defaults are those of llama.cpp's server.
+    """Sampling with every choice made and in range; see domain.sampling."""
 
-    The order of use is penalties, top_k, top_p, min_p, temperature, then the draw with `seed`.
-    """
-
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+    typical_p: float
+    repeat_penalty: float
+    repeat_last_n: int
+    frequency_penalty: float
+    presence_penalty: float
+    dry_multiplier: float
+    dry_base: float
+    dry_allowed_length: int
+    dry_penalty_last_n: int
+    xtc_probability: float
+    xtc_threshold: float
+    mirostat: int
+    mirostat_tau: float
+    mirostat_eta: float
     seed: int
-    temperature: float = 0.8
-    top_p: float = 0.95
-    top_k: int = 40
-    min_p: float = 0.05
-    repeat_penalty: float = 1.0
-    frequency_penalty: float = 0.0
-    presence_penalty: float = 0.0
-
-    @property
-    def is_greedy(self) -> bool:
-        """Whether the likeliest token is always taken."""
-        return self.temperature == 0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    ignore_eos: bool = False
 
     @property
     def has_penalties(self) -> bool:
-        """Whether any penalty changes anything."""
-        return self.repeat_penalty != 1 or self.frequency_penalty != 0 or self.presence_penalty != 0
+        """Whether repetition changes anything."""
+        is_any = self.repeat_penalty != 1 or self.frequency_penalty or self.presence_penalty
+        return bool(is_any and self.repeat_last_n)
+
+    @property
+    def has_dry(self) -> bool:
+        """Whether repeated sequences change anything."""
+        return bool(self.dry_multiplier and self.dry_penalty_last_n)
+
+    @property
+    def window(self) -> int:
+        """Tokens of the past that matter."""
+        if self.mirostat:
+            return 0
+        penalties = self.repeat_last_n if self.has_penalties else 0
+        return max(penalties, self.dry_penalty_last_n if self.has_dry else 0)
 
 
-# lowest, highest, whether the lowest itself is excluded
-_RANGES: Final = {
-    "temperature": (0, 2, False),
-    "top_p": (0, 1, True),
-    "top_k": (0, 1000, False),
-    "min_p": (0, 1, False),
-    "repeat_penalty": (0, 2, True),
-    "frequency_penalty": (-2, 2, False),
-    "presence_penalty": (-2, 2, False),
-    "seed": (0, _MAX_SEED, False),
-}
-
-
-def resolve_sampling(asked: Sampling, draw_seed: Callable[[], int]) -> ResolvedSampling:
+def resolve_sampling(
+    asked: Sampling, draw_seed: Callable[[], int], vocabulary_size: int
+) -> ResolvedSampling:
     """`asked` with the defaults filled in. Raises InvalidRequest, naming the number."""
-    given = {name: getattr(asked, name) for name in _RANGES}
-    chosen = {name: value for name, value in given.items() if value is not None}
-    for name, value in chosen.items():
-        _check_range(name, value)
-    return ResolvedSampling(**{"seed": draw_seed() % (_MAX_SEED + 1), **chosen})
-
-
-def _check_range(name: str, value: float) -> None:
-    low, high, is_open = _RANGES[name]
-    if math.isfinite(value) and low <= value <= high and not (is_open and value == low):
-        return
-    bound = "above" if is_open else "from"
-    raise InvalidRequest(
-        f"sampling.{name} is {value}; it must be {bound} {low} and at most {high}.",
-        parameter=f"sampling.{name}",
+    ensure_sane_sampling(asked)
+    for token, _ in asked.logit_bias:
+        if token >= vocabulary_size:
+            raise InvalidRequest(
+                f"logit_bias names token {token}; the model has {vocabulary_size}, from 0 on.",
+                parameter="logit_bias",
+            )
+    chosen: dict[str, Any] = {name: number.default for name, number in NUMBERS.items()}
+    chosen["seed"] = draw_seed() % (MAX_SEED + 1)
+    given = {name: value for name in NUMBERS if (value := getattr(asked, name)) is not None}
+    if asked.temperature is not None and asked.temperature < _COLDEST:
+        given["temperature"] = 0.0
+    return ResolvedSampling(
+        **chosen | given, logit_bias=asked.logit_bias, ignore_eos=asked.ignore_eos
     )

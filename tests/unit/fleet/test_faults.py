@@ -5,6 +5,7 @@ import pytest
 from unified_llm.domain.errors import (
     ConfigurationError,
     InternalError,
+    InvalidRequest,
     UnifiedLlmError,
     concrete_errors,
 )
@@ -38,3 +39,9 @@ def test_an_unknown_code_is_an_incident_in_the_log(caplog: pytest.LogCaptureFixt
 def test_what_a_worker_says_is_cut_and_cleaned() -> None:
     assert shown("a\nb\x1b[31m") == "a b [31m"
     assert len(shown("x" * 10_000)) == 501
+
+
+def test_the_field_at_fault_reaches_the_caller() -> None:
+    error = error_of(Failed(id=1, code="invalid-request", message="no", parameter="a\nb"))
+    assert isinstance(error, InvalidRequest)
+    assert error.parameter == "a b"

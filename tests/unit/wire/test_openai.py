@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from unified_llm.domain.chat import ChatRequest, Message, Role, Sampling
 from unified_llm.domain.errors import InvalidRequest
+from unified_llm.domain.sampling import NUMBERS
 from unified_llm.wire.openai import AskedChat, parse_chat
 
 USER = {"role": "user", "content": "Sky?"}
@@ -34,21 +35,24 @@ def test_every_field_finds_its_place() -> None:
         stop=["a", "b"],
         stream=True,
         stream_options={"include_usage": True},
-        temperature=1,
-        top_p=0.9,
-        top_k=40,
-        min_p=0.1,
-        repeat_penalty=1.1,
-        frequency_penalty=-1,
-        presence_penalty=0.5,
-        seed=7,
+        logit_bias={"7": -100, "0": 1.5},
+        ignore_eos=True,
+        **{name: number.least for name, number in NUMBERS.items()},
     )
     assert asked.is_stream
     assert asked.wants_usage
     request = asked.request
     assert request.messages == (Message(Role.SYSTEM, "Brief."), Message(Role.USER, "Sky?"))
     assert (request.max_tokens, request.stop) == (5, ("a", "b"))
-    assert request.sampling == Sampling(1.0, 0.9, 40, 0.1, 1.1, -1.0, 0.5, 7)
+    numbers: dict[str, Any] = {name: number.least for name, number in NUMBERS.items()}
+    assert request.sampling == Sampling(
+        **numbers, logit_bias=((7, -100.0), (0, 1.5)), ignore_eos=True
+    )
+
+
+@pytest.mark.parametrize("key", ["", "x", "-1", "1.0", " 1", "1" * 11, "١"])  # noqa: RUF001
+def test_a_bias_for_what_is_no_token_is_refused(key: str) -> None:
+    assert refusal(logit_bias={key: 1}).parameter == "logit_bias"
 
 
 def test_what_is_left_out_or_null_is_the_daemons_default() -> None:
@@ -98,7 +102,6 @@ def test_options_that_change_nothing_are_taken(fields: dict[str, Any]) -> None:
         ("audio", {"voice": "x"}),
         ("store", True),
         ("modalities", ["audio"]),
-        ("logit_bias", {"1": 2}),
         ("web_search_options", {"a": 1}),
     ],
 )

@@ -22,6 +22,7 @@ class FragileModel:
     context_tokens = 64
     slots = 2
     batch_tokens = 6
+    vocabulary_size = 2
     memory_bytes: int | None = None
     description = "fragile"
 

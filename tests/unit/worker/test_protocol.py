@@ -2,6 +2,8 @@
 
 import itertools
 from contextlib import suppress
+from dataclasses import fields
+from typing import Any
 
 import msgspec
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unified_llm.domain.chat import FinishReason, Message, Role, Sampling
+from unified_llm.domain.sampling import NUMBERS
 from unified_llm.worker import protocol
 from unified_llm.worker.protocol import (
     Cancel,
@@ -39,16 +42,16 @@ _counts = st.integers(0, 2**31 - 1)
 _floats = st.floats(allow_nan=False)
 _optional_floats = st.none() | _floats
 _optional_integers = st.none() | _integers
+_numbers: dict[str, Any] = {
+    field.name: _optional_integers if field.type == int | None else _optional_floats
+    for field in fields(Sampling)
+    if field.name in NUMBERS
+}
 _sampling = st.builds(
     Sampling,
-    temperature=_optional_floats,
-    top_p=_optional_floats,
-    top_k=_optional_integers,
-    min_p=_optional_floats,
-    repeat_penalty=_optional_floats,
-    frequency_penalty=_optional_floats,
-    presence_penalty=_optional_floats,
-    seed=_optional_integers,
+    **_numbers,
+    logit_bias=st.lists(st.tuples(_integers, _floats), max_size=3).map(tuple),
+    ignore_eos=st.booleans(),
 )
 _messages = st.lists(
     st.builds(Message, role=st.sampled_from(Role), content=st.text()), max_size=3
@@ -103,7 +106,13 @@ _from_worker: st.SearchStrategy[FromWorker] = st.one_of(
         completion_tokens=_counts,
         cached_tokens=_counts,
     ),
-    st.builds(Failed, id=_integers, code=st.text(), message=st.text()),
+    st.builds(
+        Failed,
+        id=_integers,
+        code=st.text(),
+        message=st.text(),
+        parameter=st.none() | st.text(),
+    ),
     st.builds(
         Heartbeat,
         steps_done=_integers,

@@ -15,6 +15,7 @@ from unified_llm.bus.values import Variant
 from unified_llm.domain.chat import ChatRequest, Message, Role, Sampling
 from unified_llm.domain.errors import InvalidRequest
 from unified_llm.domain.models import ModelId
+from unified_llm.domain.sampling import NUMBERS
 from unified_llm.domain.units import Tokens
 
 _INTEGERS: Final = frozenset("ynqiuxt")
@@ -50,6 +51,11 @@ _Count = Annotated[int, _variant("type 'u'", _INTEGERS, _count)]
 _Number = Annotated[float, _variant("type 'd'", _INTEGERS | {"d"}, float)]
 _Text = Annotated[str, _variant("type 's'", frozenset("s"), str)]
 _Texts = Annotated[tuple[str, ...], _variant("type 'as'", frozenset({"as"}), tuple)]
+_Flag = Annotated[bool, _variant("type 'b'", frozenset("b"), bool)]
+_Biases = Annotated[
+    tuple[tuple[int, float], ...],
+    _variant("type 'a{ud}'", frozenset({"a{ud}"}), lambda given: tuple(given.items())),
+]
 
 
 class NoOptions(BaseModel):
@@ -66,23 +72,31 @@ class GenerateOptions(NoOptions):
     top_p: _Number | None = None
     top_k: _Count | None = None
     min_p: _Number | None = None
+    typical_p: _Number | None = None
     repeat_penalty: _Number | None = None
+    repeat_last_n: _Count | None = None
     frequency_penalty: _Number | None = None
     presence_penalty: _Number | None = None
+    dry_multiplier: _Number | None = None
+    dry_base: _Number | None = None
+    dry_allowed_length: _Count | None = None
+    dry_penalty_last_n: _Count | None = None
+    xtc_probability: _Number | None = None
+    xtc_threshold: _Number | None = None
+    mirostat: _Count | None = None
+    mirostat_tau: _Number | None = None
+    mirostat_eta: _Number | None = None
     seed: _Count | None = None
+    logit_bias: _Biases = ()
+    ignore_eos: _Flag = False
     stop: _Texts = ()
 
     def request(self, model: ModelId, messages: tuple[Message, ...]) -> ChatRequest:
         """These options, applied to a conversation."""
         sampling = Sampling(
-            temperature=self.temperature,
-            top_p=self.top_p,
-            top_k=self.top_k,
-            min_p=self.min_p,
-            repeat_penalty=self.repeat_penalty,
-            frequency_penalty=self.frequency_penalty,
-            presence_penalty=self.presence_penalty,
-            seed=self.seed,
+            **{name: getattr(self, name) for name in NUMBERS},
+            logit_bias=self.logit_bias,
+            ignore_eos=self.ignore_eos,
         )
         limit = None if self.max_tokens is None else Tokens(self.max_tokens)
         return ChatRequest(model, messages, limit, self.stop, sampling)

@@ -10,6 +10,7 @@ from tests.unit.surfaces.dbus.house import TINY
 from unified_llm.bus.values import Variant
 from unified_llm.domain.chat import Message, Role, Sampling
 from unified_llm.domain.errors import InvalidRequest
+from unified_llm.domain.sampling import NUMBERS
 from unified_llm.surfaces.dbus.options import (
     GenerateOptions,
     GenerateTextOptions,
@@ -38,6 +39,7 @@ def variants() -> st.SearchStrategy[Variant]:
         st.text().map(lambda value: Variant("s", value)),
         st.lists(st.text(), max_size=5).map(lambda value: Variant("as", value)),
         st.lists(st.integers(0, 9), max_size=3).map(lambda value: Variant("au", value)),
+        st.dictionaries(st.integers(0, 9), st.floats()).map(lambda value: Variant("a{ud}", value)),
         st.tuples(st.text(), st.text()).map(lambda value: Variant("(ss)", list(value))),
         st.text().map(lambda value: Variant("v", Variant("s", value))),
     ]
@@ -80,10 +82,23 @@ def test_all_options_reach_the_request() -> None:
         "top_p": Variant("d", 0.9),
         "top_k": Variant("i", 40),
         "min_p": Variant("d", 0.1),
+        "typical_p": Variant("d", 0.2),
         "repeat_penalty": Variant("d", 1.1),
+        "repeat_last_n": Variant("u", 32),
         "frequency_penalty": Variant("i", -1),
         "presence_penalty": Variant("d", 0.25),
+        "dry_multiplier": Variant("d", 0.8),
+        "dry_base": Variant("u", 2),
+        "dry_allowed_length": Variant("u", 3),
+        "dry_penalty_last_n": Variant("u", 100),
+        "xtc_probability": Variant("d", 0.5),
+        "xtc_threshold": Variant("d", 0.3),
+        "mirostat": Variant("u", 2),
+        "mirostat_tau": Variant("d", 4.0),
+        "mirostat_eta": Variant("d", 0.2),
         "seed": Variant("t", 2**32 - 2),
+        "logit_bias": Variant("a{ud}", {7: -100.0}),
+        "ignore_eos": Variant("b", True),
         "stop": Variant("as", ["a", "b"]),
     }
     assert given.keys() == GenerateOptions.model_fields.keys()
@@ -91,7 +106,8 @@ def test_all_options_reach_the_request() -> None:
     request = parse_options(GenerateOptions, given).request(TINY, messages)
     assert (request.model, request.messages) == (TINY, messages)
     assert (request.max_tokens, request.stop) == (10, ("a", "b"))
-    assert request.sampling == Sampling(0.5, 0.9, 40, 0.1, 1.1, -1.0, 0.25, 2**32 - 2)
+    numbers = {name: given[name].value for name in NUMBERS}
+    assert request.sampling == Sampling(**numbers, logit_bias=((7, -100.0),), ignore_eos=True)
 
 
 def test_no_option_leaves_every_choice_to_the_daemon() -> None:
@@ -117,6 +133,8 @@ def test_no_option_leaves_every_choice_to_the_daemon() -> None:
             "Option 'max_tokens' is -1; expected is type 'u', 0 to 4294967295.",
         ),
         ("temperature", Variant("s", "hot"), "'temperature' has type 's'; expected is type 'd'."),
+        ("logit_bias", Variant("a{us}", {1: "x"}), "has type 'a{us}'; expected is type 'a{ud}'."),
+        ("ignore_eos", Variant("u", 1), "has type 'u'; expected is type 'b'."),
         ("stop", Variant("s", "x"), "Option 'stop' has type 's'; expected is type 'as'."),
         ("system", Variant("s", "x"), "There is no option 'system'."),
     ],

@@ -1,0 +1,74 @@
+"""How tokens are chosen, asked for at the whole daemon's doors, with the real engine."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.whole_daemon import PATIENCE, WholeDaemon, open_daemon
+
+pytestmark = [pytest.mark.system, pytest.mark.slow]
+
+_ASKED: dict[str, Any] = {
+    "model": "tiny",
+    "messages": [{"role": "user", "content": "tell me"}],
+    "max_tokens": 8,
+    "temperature": 0,
+}
+_Z = 3 + 256 + ord("Z") - 33  # its place in the vocabulary of tests.tiny_gguf
+
+
+@contextmanager
+def open_tiny_daemon(*, with_bus: bool = False) -> Iterator[WholeDaemon]:
+    """A daemon whose model `tiny` is computed by llama.cpp."""
+    settings = {"worker": {"engine": "llama", "stall_seconds": PATIENCE}}
+    with open_daemon(settings, with_bus=with_bus) as daemon:
+        yield daemon
+
+
+def post(http: httpx.Client, **fields: Any) -> httpx.Response:
+    return http.post("/v1/chat/completions", json=_ASKED | fields)
+
+
+def text_of(answer: httpx.Response) -> str:
+    assert answer.status_code == 200, answer.text
+    content: str = answer.json()["choices"][0]["message"]["content"]
+    return content
+
+
+def test_sampling_reaches_the_model_by_every_door() -> None:
+    with open_tiny_daemon(with_bus=True) as daemon, daemon.open_http() as http:
+        plain = text_of(post(http))
+        assert text_of(post(http, logit_bias={str(_Z): 100})) == "Z" * 8
+        drawn = {"temperature": 2, "top_k": 0, "typical_p": 0.9, "dry_multiplier": 0.8, "seed": 3}
+        once = text_of(post(http, **drawn))
+        assert text_of(post(http, **drawn)) == once != plain
+        assert text_of(post(http, temperature=1, mirostat=2, seed=4, ignore_eos=True)) != plain
+        over_bus = daemon.run(
+            *("busctl", f"--address={daemon.environment['DBUS_SYSTEM_BUS_ADDRESS']}", "call"),
+            *("org.unifiedllm1", "/org/unifiedllm1", "org.unifiedllm1.Manager", "GenerateText"),
+            *("ssa{sv}", "tiny", "tell me", "3", "max_tokens", "u", "8", "temperature", "d", "0"),
+            *("logit_bias", "a{ud}", "1", str(_Z), "100"),
+        )
+        assert "ZZZZZZZZ" in over_bus.stdout, over_bus.stderr
+
+
+def test_what_the_model_cannot_do_is_a_refusal_with_the_numbers() -> None:
+    with open_tiny_daemon() as daemon, daemon.open_http() as http:
+        answers = {
+            "logit_bias": post(http, logit_bias={"100000": 1}),
+            "top_p": post(http, mirostat=1, top_p=0.5),
+            "dry_base": post(http, dry_base=0.5),
+            "dry_bases": post(http, dry_bases=0.5),
+        }
+        for parameter, answer in answers.items():
+            assert answer.status_code == 400
+            assert answer.json()["error"]["param"] == parameter
+        told = json.dumps([answer.json() for answer in answers.values()])
+        assert "the model has 357, from 0 on" in told
+        assert "allowed is 1 to 10" in told
+        assert "Did you mean 'dry_base'?" in told
+        assert text_of(post(http))
