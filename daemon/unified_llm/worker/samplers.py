@@ -42,14 +42,14 @@ class Samplers:
         chain = native.llama_sampler_chain_init(params)
         if not chain:
             raise DecodeError("llama_sampler_chain_init returned NULL")
+        self._chains[slot] = chain
         for link in self._links(sampling):
             if not link:
-                native.llama_sampler_free(chain)
+                self.close(slot)
                 raise DecodeError("a sampler could not be made")
             native.llama_sampler_chain_add(chain, link)
         for token in prompt[-sampling.window :] if sampling.window else ():
             native.llama_sampler_accept(chain, token)
-        self._chains[slot] = chain
 
     def sample(self, slot: int, context: Any, row: int) -> int:
         """The next token, by the logits of `row` in the latest decode."""

@@ -11,6 +11,7 @@ from unified_llm.domain.errors import ModelFailedToLoad
 from unified_llm.domain.units import Instant
 from unified_llm.worker.engine_port import OnProgress, Pulse, Report
 from unified_llm.worker.protocol import (
+    PROTOCOL_VERSION,
     Cancel,
     Delta,
     FrameBuffer,
@@ -131,7 +132,13 @@ def run(
 def test_hello_is_the_first_word(pair: tuple[socket.socket, socket.socket]) -> None:
     said, _, status = run(pair, Cancel(id=1))
     assert said == [
-        Hello(version=2, pid=os.getpid(), engine="scripted", build="1", sandbox=("layer",))
+        Hello(
+            version=PROTOCOL_VERSION,
+            pid=os.getpid(),
+            engine="scripted",
+            build="1",
+            sandbox=("layer",),
+        )
     ]
     assert status == ExitStatus.PROTOCOL_ERROR
 
