@@ -26,7 +26,7 @@ _VALUES: dict[str, tuple[str, str, Any]] = {
         "[ { a = mkMerge [ [ 1 ] [ 2 ] ]; } ]",
         [1, 2],
     ),
-    "lists are joined": ("types.listOf types.int", "[ { a = [ 1 ]; } { a = [ 2 ]; } ]", [1, 2]),
+    "lists are joined, those of later modules first": ("types.listOf types.int", "[ { a = [ 1 ]; } { a = [ 2 ]; } ]", [2, 1]),
     "an element under a false condition is gone": (
         "types.listOf types.int",
         "[ { a = [ 1 (mkIf false 2) ]; } ]",
@@ -45,7 +45,7 @@ _VALUES: dict[str, tuple[str, str, Any]] = {
     "null or a value": ("types.nullOr types.int", "[ { a = null; } ]", None),
     "either of two": ("types.either types.int types.str", '[ { a = "x"; } ]', "x"),
     "one of three": ("types.oneOf [ types.bool types.int types.str ]", "[ { a = 5; } ]", 5),
-    "lines are joined": ("types.lines", '[ { a = "x"; } { a = "y"; } ]', "x\ny"),
+    "lines are joined": ("types.lines", '[ { a = "x"; } { a = "y"; } ]', "y\nx"),
     "a submodule knows its name": (
         "types.attrsOf (types.submodule ({ name, ... }: "
         "{ options.n = mkOption { default = name; }; }))",
@@ -110,7 +110,7 @@ _REFUSED = {
     ),
     "an option declared twice": (
         "types.int",
-        "[ { options.a = mkOption { type = types.int; }; config.a = 1; } ]",
+        "[ { options.a = mkOption { type = types.str; }; config.a = 1; } ]",
         "already declared",
     ),
 }

@@ -89,14 +89,24 @@ expect '"UNIFIED_LLM_DOOR":"dbus"' "no record of the bus"
 journalctl --quiet --output json UNIFIED_LLM_RESULT=refused "UNIFIED_LLM_UID=$(id -u mallory)" >/tmp/answer
 expect generate "mallory's refusal is not recorded"
 
-say "A reload keeps process and model"
+say "Twenty streams, and reloads under them: none breaks, and process and model stay"
 before=$(main_pid)
 workers=$(pgrep -f unified_llm.worker | sort)
 [ -n "$workers" ] || die "no worker runs"
+mkdir -m 777 /tmp/streams
+streams=
+for number in $(seq 20); do
+    ask alice /v1/chat/completions --header "content-type: application/json" --data \
+        "{\"model\": \"smollm2\", \"stream\": true, \"max_tokens\": 48, \"seed\": $number,
+          \"messages\": [{\"role\": \"user\", \"content\": \"Tell a long story about a fox, number $number.\"}]}" \
+        >"/tmp/streams/$number" &
+    streams="$streams $!"
+done
+has_begun() { grep -q '"content": \?"[^"]' /tmp/streams/*; }
+wait_until "a stream has begun" has_begun
 echo "log: {level: debug}" >>$configuration
 systemctl reload unified-llm.service
 [ "$(main_pid)" = "$before" ] || die "the reload restarted the daemon"
-[ "$(pgrep -f unified_llm.worker | sort)" = "$workers" ] || die "the reload lost the model"
 property StatusText
 
 say "A broken configuration is refused, and the old one kept"
@@ -107,7 +117,24 @@ property StatusText >/tmp/answer
 cat /tmp/answer
 expect "reload refused" "the status does not say so"
 [ "$(main_pid)" = "$before" ] || die "the broken configuration restarted the daemon"
+systemctl status --no-pager unified-llm.service >/tmp/answer
+expect "queue_limt" "systemctl status does not say why"
+for stream in $streams; do
+    wait "$stream" || die "a stream broke"
+done
+for number in $(seq 20); do
+    tail -n 2 "/tmp/streams/$number" | grep -qx "data: \[DONE\]" || die "stream $number has no end"
+done
+echo "20 of 20 streams are whole, $(cat /tmp/streams/* | grep -c '"content"') pieces"
+[ "$(pgrep -f unified_llm.worker | sort)" = "$workers" ] || die "the reloads lost the model"
 ask alice /v1/models >/tmp/answer || die "it does not serve any more"
+
+say "Every layer of the worker's sandbox is active"
+as alice /usr/local/bin/unified-llm status >/tmp/answer || die "no status"
+cat /tmp/answer
+expect landlock "no Landlock"
+expect seccomp "no seccomp"
+expect no-new-privileges "no no_new_privs"
 
 say "At start it is refused with status 78, and not tried again"
 systemctl restart unified-llm.service 2>/dev/null || true

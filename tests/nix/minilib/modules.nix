@@ -18,6 +18,7 @@
   mkOptionDefault,
   pushDown,
   recursiveUpdate,
+  reverseList,
   showOption,
   types,
 
@@ -142,7 +143,8 @@ let
       arguments = specialArgs // {
         inherit config lib options;
       };
-      all = withImports arguments modules;
+      # As nixpkgs has it, definitions of later modules come first.
+      all = reverseList (withImports arguments modules);
       options = foldl' (joinOptions prefix) { } (map (module: module.options) all);
       freeformTypes = filter (type: type != null) (map (module: module.freeformType) all);
       sets = concatMap (module: pushDown module.config) all;

@@ -86,11 +86,11 @@ rec {
       if isAttrs value && isAttrs (left.${name} or null) then recursiveUpdate left.${name} value else value
     ) right;
 
-  setAttrByPath = path: value: foldl' (inner: name: { ${name} = inner; }) value (reverse path);
+  setAttrByPath = path: value: foldl' (inner: name: { ${name} = inner; }) value (reverseList path);
   attrByPath =
     path: default: set:
     foldl' (found: name: if isAttrs found && found ? ${name} then found.${name} else default) set path;
-  reverse = foldl' (turned: value: [ value ] ++ turned) [ ];
+  reverseList = foldl' (turned: value: [ value ] ++ turned) [ ];
 
   getExe' = package: program: "${package}/bin/${program}";
   showOption = concatStringsSep ".";
