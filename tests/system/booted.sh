@@ -38,7 +38,7 @@ ask() { # USER PATH...
     user=$1
     path=$2
     shift 2
-    as "$user" curl --silent --show-error --fail --no-buffer --max-time 120 --unix-socket $socket \
+    as "$user" curl --silent --show-error --fail --no-buffer --max-time 300 --unix-socket $socket \
         "http://localhost$path" "$@"
 }
 expect() { # PATTERN WHAT
@@ -97,7 +97,7 @@ mkdir -m 777 /tmp/streams
 streams=
 for number in $(seq 20); do
     ask alice /v1/chat/completions --header "content-type: application/json" --data \
-        "{\"model\": \"smollm2\", \"stream\": true, \"max_tokens\": 48, \"seed\": $number,
+        "{\"model\": \"smollm2\", \"stream\": true, \"max_tokens\": 24, \"seed\": $number,
           \"messages\": [{\"role\": \"user\", \"content\": \"Tell a long story about a fox, number $number.\"}]}" \
         >"/tmp/streams/$number" &
     streams="$streams $!"
