@@ -26,7 +26,11 @@ _VALUES: dict[str, tuple[str, str, Any]] = {
         "[ { a = mkMerge [ [ 1 ] [ 2 ] ]; } ]",
         [1, 2],
     ),
-    "lists are joined, those of later modules first": ("types.listOf types.int", "[ { a = [ 1 ]; } { a = [ 2 ]; } ]", [2, 1]),
+    "lists are joined, those of later modules first": (
+        "types.listOf types.int",
+        "[ { a = [ 1 ]; } { a = [ 2 ]; } ]",
+        [2, 1],
+    ),
     "an element under a false condition is gone": (
         "types.listOf types.int",
         "[ { a = [ 1 (mkIf false 2) ]; } ]",
