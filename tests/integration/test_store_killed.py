@@ -16,17 +16,20 @@ import asyncio, sys
 from pathlib import Path
 from unified_llm.registry.store import open_store
 
+ADD = "INSERT INTO files (identity, reader, header, seen_at) VALUES (?, ?, ?, ?)"
+
 def add(number):
     def change(database):
-        row = (f"{number}", "reader", bytes(3000), None, number)
-        database.execute("INSERT INTO files VALUES (?, ?, ?, ?, ?)", row)
+        row = (f"{number}", "reader", bytes(3000), number)
+        database.execute(ADD, row)
         database.execute("UPDATE files SET seen_at = ? WHERE identity = 'last'", (number,))
     return change
 
 async def main():
     async with open_store(Path(sys.argv[1]), unix_time=lambda: 0.0) as store:
         def last(database):
-            database.execute("INSERT OR IGNORE INTO files VALUES ('last', '', NULL, '', 0)")
+            first = "(identity, reader, seen_at) VALUES ('last', '', 0)"
+            database.execute(f"INSERT OR IGNORE INTO files {first}")
             row = database.execute("SELECT seen_at FROM files WHERE identity = 'last'")
             return row.fetchone()[0]
         number = await store.write(last)
@@ -72,10 +75,12 @@ from unified_llm.registry.store import open_store
 
 folder = Path(sys.argv[1])
 
+ADD = "INSERT INTO files (identity, reader, header, seen_at) VALUES (?, ?, ?, ?)"
+
 def add(number):
     def change(database):
-        row = (f"{number}", "reader", os.urandom(20_000), None, number)
-        database.execute("INSERT INTO files VALUES (?, ?, ?, ?, ?)", row)
+        row = (f"{number}", "reader", os.urandom(20_000), number)
+        database.execute(ADD, row)
     return change
 
 def count(database):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from unified_llm.app import terms
 from unified_llm.app.catalogue import CatalogueKeeper
+from unified_llm.app.learning import Learning
 from unified_llm.bus.connection import BusConnection, open_connection
 from unified_llm.bus.names import BUS_NAME
 from unified_llm.domain.events import ModelChanged
@@ -37,6 +38,7 @@ from unified_llm.operations.jobs import Jobs
 from unified_llm.operations.models import Models
 from unified_llm.operations.status import Status
 from unified_llm.operations.watch import Watch
+from unified_llm.registry.digests import Digests
 from unified_llm.registry.store import open_store
 from unified_llm.scheduler.loop import SchedulerLoop
 from unified_llm.settings.schema import Settings
@@ -119,7 +121,15 @@ async def _open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
         gate = Gate(terms.permissions(settings), audit, clock)
 
         quarantine = Quarantine(secrets.token_bytes(32))
-        fleet = Fleet(_launcher(settings, timers).open_worker, quarantine, clock)
+        store = await stack.enter_async_context(open_store(plan.registry, unix_time=unix_time))
+        learning = Learning(store, Digests(store), unix_time=unix_time)
+        await stack.enter_async_context(_running(learning.run()))
+        fleet = Fleet(
+            _launcher(settings, timers).open_worker,
+            quarantine,
+            clock,
+            on_loaded=learning.on_loaded,
+        )
         scheduler = SchedulerLoop(
             terms.scheduling_policy(settings),
             clock=clock,
@@ -132,7 +142,6 @@ async def _open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
 
         jobs = await stack.enter_async_context(Jobs(clock, gate))
         models = Models(gate, scheduler, jobs, watch, load_limit=settings.scheduler.load_seconds)
-        store = await stack.enter_async_context(open_store(plan.registry, unix_time=unix_time))
         catalogue = CatalogueKeeper(models, store, unix_time=unix_time)
         await catalogue.recall()
         await catalogue.refresh(settings)

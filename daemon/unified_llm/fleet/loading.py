@@ -23,10 +23,11 @@ from unified_llm.worker.protocol import (
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """A worker whose model serves. sandbox: layers it is confined by."""
+    """A worker whose model serves. sandbox: layers it is confined by. build: its engine."""
 
     loaded: Loaded
     sandbox: tuple[str, ...]
+    build: str
 
 
 async def load_model(
@@ -54,7 +55,7 @@ async def load_model(
         ) from error
     # Somebody may have written to the file while it was read.
     link.file.ensure_unchanged()
-    return Serving(loaded, hello.sandbox)
+    return Serving(loaded, hello.sandbox, f"{hello.engine} {hello.build}")
 
 
 async def _expect_hello(link: WorkerLink) -> Hello:

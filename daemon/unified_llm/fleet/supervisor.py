@@ -21,6 +21,7 @@ from unified_llm.fleet.poison import Quarantine
 from unified_llm.scheduler.effects import Generation, LoadedModel, Reports
 
 OpenWorker = Callable[[ModelSpec], AbstractAsyncContextManager[ModelWorker]]
+OnLoaded = Callable[[ModelSpec, Serving], None]
 _Key = tuple[ModelId, int]
 
 
@@ -48,7 +49,8 @@ class _Berth:
 class Fleet:
     """Carries out what the scheduler decided. Implements scheduler.effects.Workers.
 
-    closing_grace: what workers get when the fleet closes.
+    closing_grace: what workers get when the fleet closes. on_loaded: told of each model that
+    serves; returns at once.
     """
 
     def __init__(
@@ -58,11 +60,13 @@ class Fleet:
         clock: Clock,
         *,
         closing_grace: Seconds = Seconds(2.0),
+        on_loaded: OnLoaded = lambda spec, serving: None,
     ) -> None:
         self._open_worker = open_worker
         self._quarantine = quarantine
         self._clock = clock
         self._closing_grace = closing_grace
+        self._on_loaded = on_loaded
         self._berths: dict[_Key, _Berth] = {}
         self._reports: Reports | None = None
         self._group: asyncio.TaskGroup | None = None
@@ -149,6 +153,7 @@ class Fleet:
                 berth.moor(worker)
                 serving = await worker.load(placement, on_progress)
                 reports.load_finished(spec.id, generation, _told(serving))
+                self._on_loaded(spec, serving)
                 return await worker.serve()
         except (ModelFailedToLoad, NoRoom) as error:
             return error

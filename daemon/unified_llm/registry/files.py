@@ -5,7 +5,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from unified_llm.domain.models import FileIdentity
 from unified_llm.domain.units import Bytes
@@ -50,7 +50,7 @@ class ModelFiles:
     def inspect(self, path: Path) -> InspectedFile:
         """What `path`, a symbolic link included, leads to now. Never raises for its content."""
         try:
-            with _open_model(path) as descriptor:
+            with open_model(path) as descriptor:
                 return self._inspect_open(descriptor)
         except FileNotFoundError:
             return InspectedFile(None, None, "There is no such file.")
@@ -101,7 +101,8 @@ def file_key(status: os.stat_result) -> str:
 
 
 @contextmanager
-def _open_model(path: Path) -> Iterator[int]:
+def open_model(path: PurePath) -> Iterator[int]:
+    """A descriptor of the file at `path`, for reading. Raises OSError."""
     # Without O_NONBLOCK, opening a FIFO waits for a writer, perhaps for ever.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:

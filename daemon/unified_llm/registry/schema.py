@@ -22,5 +22,16 @@ MIGRATIONS: Final[tuple[str, ...]] = (
       seen_at INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
     """,
+    # run: JSON of a domain MeasuredRun without its digest. devices: JSON object, name to bytes.
+    """
+    ALTER TABLE files ADD COLUMN sha256 TEXT;
+    CREATE TABLE measurements (
+      digest TEXT NOT NULL,
+      run TEXT NOT NULL,
+      devices TEXT NOT NULL,
+      measured_at INTEGER NOT NULL,
+      PRIMARY KEY (digest, run)
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 """Step n brings a database of version n - 1 to version n (`PRAGMA user_version`)."""

@@ -40,7 +40,9 @@ async def test_a_model_is_loaded_from_the_inherited_descriptor() -> None:
     worker = FakeWorkerLink(FakeTimers())
     progress: list[float] = []
     worker.channel.say(hello(), Progress(fraction=0.0), BEAT, Progress(fraction=1.0), loaded())
-    assert await load_model(worker.link, PLACEMENT, progress.append) == Serving(loaded(), SANDBOX)
+    assert await load_model(worker.link, PLACEMENT, progress.append) == Serving(
+        loaded(), SANDBOX, "fake 0"
+    )
     assert progress == [0.0, 1.0]
     assert worker.channel.sent == [
         Load(model="tiny", path="/proc/self/fd/7", context_tokens=512, slots=2, threads=1)

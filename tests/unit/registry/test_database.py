@@ -15,14 +15,14 @@ NOON = Seconds(1_700_000_000)
 STAMP = "20231114T221320Z"
 
 
-def opened(path: Path | None) -> tuple[list[str], str | None]:
-    """The tables in the database at `path` after it was opened, and the complaint."""
+def opened(path: Path | None) -> tuple[bool, str | None]:
+    """Whether the database at `path` has our tables after it was opened, and the complaint."""
     found = open_or_rebuild(path, NOON)
     with_tables = found.connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
     tables = [name for (name,) in with_tables]
     found.connection.execute("DELETE FROM files")
     found.connection.close()
-    return tables, found.complaint
+    return "files" in tables, found.complaint
 
 
 def filled(path: Path) -> bytes:
@@ -30,14 +30,17 @@ def filled(path: Path) -> bytes:
     connection = open_or_rebuild(path, NOON).connection
     rows = [(str(key), "reader", b"x" * 300, None, 1) for key in range(200)]
     with connection:
-        connection.executemany("INSERT INTO files VALUES (?, ?, ?, ?, ?)", rows)
+        connection.executemany(
+            "INSERT INTO files (identity, reader, header, defect, seen_at) VALUES (?, ?, ?, ?, ?)",
+            rows,
+        )
     connection.close()
     return path.read_bytes()
 
 
 def test_a_new_database_is_for_the_daemon_alone(tmp_path: Path) -> None:
     path = tmp_path / "registry.db"
-    assert opened(path) == (["files"], None)
+    assert opened(path) == (True, None)
     assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -58,8 +61,8 @@ def test_every_byte_may_be_damaged_and_the_daemon_starts(tmp_path: Path) -> None
         place = draw.randrange(len(content))
         damaged[place] ^= 1 << draw.randrange(8)
         path.write_bytes(damaged)
-        tables, complaint = opened(path)
-        assert tables == ["files"]
+        is_ours, complaint = opened(path)
+        assert is_ours
         complaints += complaint is not None
     assert complaints
 
@@ -69,8 +72,8 @@ def test_a_file_that_was_cut_off_is_set_aside_or_begun(tmp_path: Path, size: int
     path = tmp_path / "registry.db"
     content = filled(path)[:size]
     path.write_bytes(content)
-    tables, complaint = opened(path)
-    assert tables == ["files"]
+    is_ours, complaint = opened(path)
+    assert is_ours
     if size == 0:
         assert complaint is None
         return
@@ -87,8 +90,8 @@ def test_a_foreign_database_is_set_aside_and_not_changed(tmp_path: Path) -> None
     connection.execute("CREATE TABLE photos (name TEXT)")
     connection.close()
     content = path.read_bytes()
-    tables, complaint = opened(path)
-    assert tables == ["files"]
+    is_ours, complaint = opened(path)
+    assert is_ours
     assert complaint is not None
     assert "belongs to another program" in complaint
     assert (tmp_path / f"registry.db.damaged-{STAMP}").read_bytes() == content
@@ -132,15 +135,15 @@ def test_where_no_file_can_be_the_daemon_remembers_in_memory(tmp_path: Path, kin
         path.mkdir()
     else:
         path = tmp_path / "missing" / "registry.db"
-    tables, complaint = opened(path)
-    assert tables == ["files"]
+    is_ours, complaint = opened(path)
+    assert is_ours
     assert complaint is not None
     assert "forgotten when it stops" in complaint
     assert str(tmp_path) not in complaint
 
 
 def test_no_path_is_memory_without_a_complaint() -> None:
-    assert opened(None) == (["files"], None)
+    assert opened(None) == (True, None)
 
 
 def test_a_step_that_fails_leaves_the_version_before_it() -> None:

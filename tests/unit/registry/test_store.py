@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from unified_llm.domain.errors import StoreUnavailable
 from unified_llm.registry.store import Store, open_store
 
-ADD = "INSERT OR REPLACE INTO files VALUES (?, 'reader', NULL, 'defect', ?)"
+ADD = "INSERT OR REPLACE INTO files (identity, reader, seen_at) VALUES (?, 'reader', ?)"
 
 
 def unix_time() -> float:
