@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePath
 
+from tests.fakes.authority import FakeAuthority
 from tests.fakes.backend import FakeBackend
 from tests.private_bus import PrivateBus, as_whom
 from tests.unit.surfaces.dbus.house import House, open_house
 from unified_llm.bus.connection import BusConnection, open_connection
 from unified_llm.bus.names import BUS_NAME, MANAGER_INTERFACE, ROOT_PATH
+from unified_llm.guard.permissions import Action, Authority
 from unified_llm.guard.polkit import PolkitAuthority
+from unified_llm.operations.http_access import HttpAccess, ServesConnections
 from unified_llm.surfaces.dbus.door import DbusDoor
 
 SOCKET = PurePath("/run/unified-llm/api.sock")
@@ -70,17 +73,20 @@ async def open_front_door(
     backend: FakeBackend | None = None,
     obedient: bool = True,
     with_polkit: bool = False,
+    http: ServesConnections | None = None,
+    allowed: set[Action] | None = None,
 ) -> AsyncIterator[FrontDoor]:
     """The door as the daemon opens it: everything exported first, then the name.
 
-    with_polkit: whoever is polkit on `bus` decides, else groups do.
+    with_polkit: whoever is polkit on `bus` decides. allowed: an authority that allows these
+    decides. With neither, groups do. http: what serves connections; None for a fake.
     """
     async with (
         open_connection(bus.address) as connection,
         open_house(
             backend=backend,
             obedient=obedient,
-            authority=PolkitAuthority(connection) if with_polkit else None,
+            authority=_authority(connection, allowed, with_polkit=with_polkit),
         ) as house,
         DbusDoor(
             connection,
@@ -90,12 +96,21 @@ async def open_front_door(
             status=house.status,
             watch=house.watch,
             admission=house.admission,
+            http=house.http if http is None else HttpAccess(house.gate, http),
             version="1.2.3",
             http_socket_path=SOCKET,
         ) as door,
     ):
         await connection.request_name(BUS_NAME)
         yield FrontDoor(house, door, bus)
+
+
+def _authority(
+    connection: BusConnection, allowed: set[Action] | None, *, with_polkit: bool
+) -> Authority | None:
+    if with_polkit:
+        return PolkitAuthority(connection)
+    return None if allowed is None else FakeAuthority(allowed)
 
 
 async def ask(

@@ -33,6 +33,7 @@ from unified_llm.host.activation import InheritedSockets
 from unified_llm.host.clock import MonotonicClock, unix_time
 from unified_llm.operations.admission import Admission
 from unified_llm.operations.gate import Gate
+from unified_llm.operations.http_access import HttpAccess
 from unified_llm.operations.inference import Inference
 from unified_llm.operations.jobs import Jobs
 from unified_llm.operations.models import Models
@@ -104,7 +105,7 @@ async def open_house(plan: Plan) -> AsyncIterator[House]:
         http = await stack.enter_async_context(_open_http(plan, rooms))
         dbus = None
         if plan.settings.dbus.enabled:
-            dbus = await stack.enter_async_context(_open_dbus(plan, rooms))
+            dbus = await stack.enter_async_context(_open_dbus(plan, rooms, http))
         await http.opened.wait()
         rooms.status.doors_opened()
         if dbus is not None:
@@ -193,7 +194,7 @@ async def _open_http(plan: Plan, rooms: Rooms) -> AsyncIterator[HttpDoor]:
 
 
 @asynccontextmanager
-async def _open_dbus(plan: Plan, rooms: Rooms) -> AsyncIterator[BusDoor]:
+async def _open_dbus(plan: Plan, rooms: Rooms, http: HttpDoor) -> AsyncIterator[BusDoor]:
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(open_connection(plan.settings.dbus.address))
         door = DbusDoor(
@@ -204,6 +205,7 @@ async def _open_dbus(plan: Plan, rooms: Rooms) -> AsyncIterator[BusDoor]:
             status=rooms.status,
             watch=rooms.watch,
             admission=Admission(rooms.gate, _authority(plan.settings, bus)),
+            http=HttpAccess(rooms.gate, http),
             version=plan.version,
             http_socket_path=plan.settings.socket.path,
         )

@@ -23,6 +23,7 @@ from unified_llm.domain.events import CatalogueChanged, Event, ModelStatus
 from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.models import ModelId
 from unified_llm.operations.admission import Admission
+from unified_llm.operations.http_access import HttpAccess
 from unified_llm.operations.inference import Inference
 from unified_llm.operations.jobs import Job, JobId, Jobs, JobState
 from unified_llm.operations.models import Models
@@ -54,6 +55,7 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
         status: Status,
         watch: Watch,
         admission: Admission,
+        http: HttpAccess,
         version: str,
         http_socket_path: PurePath | None,
     ) -> None:
@@ -62,10 +64,11 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
         self._jobs = jobs
         self._status = status
         self._watch = watch
+        self._http = http
         self._version = version
         self._http_socket_path = http_socket_path
         self._generations = Generations(inference, jobs)
-        self._verbs = Verbs(models, jobs, self._generations, admission)
+        self._verbs = Verbs(models, jobs, self._generations, admission, http)
         self._stack = AsyncExitStack()
         self._states: dict[ModelId, ModelState] = {}
         self._running: set[JobId] = set()
@@ -80,6 +83,7 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
             self._export_models(view.spec.id for view in self._models.list(_OURSELVES))
             stack.callback(self._watch.subscribe(self._on_event))
             stack.callback(self._bus.on_name_vanished(self._jobs.owner_vanished))
+            stack.callback(self._bus.on_name_vanished(self._http.owner_vanished))
             self._follow_jobs(stack)
             self._stack = stack.pop_all()
         return self

@@ -64,6 +64,9 @@ allows interaction: `busctl` does by default, `gdbus call` with `--interactive`.
 `busctl` and most other clients wait 25 seconds for a reply. What may take longer is shown with
 `--timeout=300`. In the examples `tiny` is the id of a model, and `$JOB` a job's object path.
 What a caller has streaming ends when it leaves the bus; loading and unloading go on.
+
+Whole programs in 60 lines: [desktop_client.py](../examples/desktop_client.py) and, in GJS,
+[desktop_client.js](../examples/desktop_client.js).
 """
 
 

@@ -15,6 +15,7 @@ from unified_llm.domain.chat import Message, Role
 from unified_llm.domain.models import ModelId
 from unified_llm.guard.permissions import Action
 from unified_llm.operations.admission import Admission
+from unified_llm.operations.http_access import HttpAccess
 from unified_llm.operations.jobs import Job, Jobs
 from unified_llm.operations.models import Models
 from unified_llm.surfaces.dbus import views
@@ -39,16 +40,19 @@ class Verbs:
     jobs: Jobs
     generations: Generations
     admission: Admission
+    http: HttpAccess
 
     def of_manager(self) -> dict[str, Handler]:
         """Every method of org.unifiedllm1.Manager."""
         return {
             "ListModels": self._list_models,
+            "ListJobs": self._list_jobs,
             "GetModel": self._get_model,
             "LoadModel": self._load_model,
             "UnloadModel": self._unload_model,
             "Generate": self._generate,
             "GenerateText": self._generate_text,
+            "OpenHttpConnection": self._open_http_connection,
         }
 
     def of_model(self, model: ModelId) -> dict[str, Handler]:
@@ -104,6 +108,19 @@ class Verbs:
         caller = await self._granted(context, Action.GENERATE, request.model)
         text, figures = await self.generations.answer(caller, request)
         return text, views.variants(figures)
+
+    async def _list_jobs(
+        self, context: CallContext, options: Options
+    ) -> tuple[list[tuple[object, ...]]]:
+        parse_options(NoOptions, options)
+        return ([views.listed_job(job) for job in self.jobs.visible_to(context.caller)],)
+
+    async def _open_http_connection(self, context: CallContext, options: Options) -> tuple[int]:
+        parse_options(NoOptions, options)
+        caller = await self.admission.grant(
+            context.caller, Action.GENERATE, None, {}, may_interact=context.may_interact
+        )
+        return ((await self.http.open_connection(caller)).detach(),)
 
     async def _cancel(self, job: Job, context: CallContext) -> None:
         caller = context.caller

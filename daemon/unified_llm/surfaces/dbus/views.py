@@ -57,6 +57,12 @@ def listed(view: ModelView) -> tuple[object, ...]:
     return (status.id, status.state.value, BACKEND, memory, model_path(status.id))
 
 
+def listed_job(job: Job) -> tuple[object, ...]:
+    """One entry of ListJobs."""
+    uid, progress = job.owner.uid, _percent(job.progress)
+    return (job.id, job.type.value, job.target, uid, progress, job.state.value, job_path(job.id))
+
+
 def job_properties(job: Job) -> dict[str, object]:
     """Every property of org.unifiedllm1.Job."""
     return {

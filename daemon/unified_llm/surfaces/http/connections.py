@@ -104,6 +104,12 @@ class Connections:
             )
         return None
 
+    def abort(self, connection: str) -> None:
+        """Cut off those whose caller is known by this `connection`."""
+        for each in tuple(self._open):
+            if each.peer.caller.connection == connection:
+                each.abort()
+
     async def close(self, grace: Seconds) -> None:
         """End every connection: idle ones now, busy ones after their answer or `grace`.
 

@@ -19,6 +19,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from unified_llm.domain.callers import Caller
 from unified_llm.domain.errors import UnifiedLlmError
 from unified_llm.domain.units import Seconds
 from unified_llm.guard.peers import read_caller
@@ -48,7 +49,7 @@ class _Awaited(Enum):
 
 
 class DeadlineProtocol(H11Protocol):
-    """One connection of the door."""
+    """One connection of the door. caller: who speaks on it; None for who the kernel says it is."""
 
     peer: Peer
 
@@ -62,12 +63,14 @@ class DeadlineProtocol(H11Protocol):
         connections: Connections,
         limits: HttpLimits,
         numbers: Iterator[int],
+        caller: Caller | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.conn = self._intake = Intake(limits)
         self._connections = connections
         self._limits = limits
         self._number = next(numbers)
+        self._caller = caller
         self._refusal: UnifiedLlmError | None = None
         self._awaited: tuple[_Awaited, object] | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -81,7 +84,7 @@ class DeadlineProtocol(H11Protocol):
         transport.max_size = BYTES_PER_TURN  # type: ignore[attr-defined]
         connected = cast("socket.socket", transport.get_extra_info("socket"))
         try:
-            self.peer = Peer(read_caller(connected, f"http:{self._number}"))
+            self.peer = Peer(self._caller or read_caller(connected, f"http:{self._number}"))
         except OSError:
             transport.abort()
             return

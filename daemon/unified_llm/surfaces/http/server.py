@@ -11,6 +11,7 @@ from typing import cast
 import uvicorn
 from starlette.types import ASGIApp
 
+from unified_llm.domain.callers import Caller
 from unified_llm.domain.units import Seconds
 from unified_llm.surfaces.http.connections import Connections
 from unified_llm.surfaces.http.limits import HttpLimits
@@ -28,7 +29,7 @@ class HttpDoor:
         limits = limits or HttpLimits()
         self._listeners = list(listeners)
         self._connections = Connections(limits)
-        config = _configure(app, self._connections, limits)
+        config, self._protocol = _configure(app, self._connections, limits)
         self._server = _Server(config, self._connections, limits.flush_seconds)
         self._ended = asyncio.Event()
 
@@ -55,6 +56,24 @@ class HttpDoor:
             raise
         finally:
             self._ended.set()
+
+    async def serve_connection(self, connected: socket.socket, caller: Caller) -> None:
+        """Serve a connected, non-blocking stream socket, on which `caller` speaks.
+
+        It is taken over. Who connected it does not matter: its maker vouches for `caller`.
+        """
+        factory = partial(
+            self._protocol,
+            self._server.config,
+            self._server.server_state,
+            {},
+            caller=caller,
+        )
+        await asyncio.get_running_loop().connect_accepted_socket(factory, connected)
+
+    def end_connections(self, connection: str) -> None:
+        """Cut off what was opened for the caller known by this `connection`."""
+        self._connections.abort(connection)
 
     async def close(self, grace: Seconds) -> None:
         """Stop accepting, let answers run for `grace` seconds, then end them, each with one error.
@@ -110,9 +129,11 @@ class _Server(uvicorn.Server):
             await asyncio.wait(tasks)
 
 
-def _configure(app: ASGIApp, connections: Connections, limits: HttpLimits) -> uvicorn.Config:
+def _configure(
+    app: ASGIApp, connections: Connections, limits: HttpLimits
+) -> tuple[uvicorn.Config, "partial[DeadlineProtocol]"]:
     protocol = partial(DeadlineProtocol, connections=connections, limits=limits, numbers=count(1))
-    return uvicorn.Config(
+    config = uvicorn.Config(
         app,
         http=cast("type[asyncio.Protocol]", protocol),
         ws="none",
@@ -128,3 +149,4 @@ def _configure(app: ASGIApp, connections: Connections, limits: HttpLimits) -> uv
         backlog=_BACKLOG,
         timeout_keep_alive=max(1, round(limits.idle_seconds)),
     )
+    return config, protocol

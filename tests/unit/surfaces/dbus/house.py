@@ -1,5 +1,6 @@
 """The real operations over fakes of what is below them, for tests of the door."""
 
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from unified_llm.guard.audit import Audit
 from unified_llm.guard.permissions import Authority, Permissions
 from unified_llm.operations.admission import Admission
 from unified_llm.operations.gate import Gate
+from unified_llm.operations.http_access import HttpAccess
 from unified_llm.operations.inference import Inference
 from unified_llm.operations.jobs import Jobs
 from unified_llm.operations.models import Models
@@ -75,12 +77,26 @@ class AuditTrail:
         self.records.append(dict(fields))
 
 
+@dataclass(slots=True)
+class FakeHttpServer:
+    """http_access.ServesConnections: says who speaks, and hangs up."""
+
+    async def serve_connection(self, connected: socket.socket, caller: Caller) -> None:
+        """As in ServesConnections."""
+        with connected:
+            connected.send(f"{caller.principal}\n".encode())
+
+    def end_connections(self, connection: str) -> None:
+        """Nothing is open any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class House:
     """Operations, what is below them, and what they left in the audit log."""
 
     gate: Gate
     admission: Admission
+    http: HttpAccess
     models: Models
     inference: Inference
     jobs: Jobs
@@ -152,6 +168,7 @@ async def open_house(
             house = House(
                 gate,
                 Admission(gate, authority),
+                HttpAccess(gate, FakeHttpServer()),
                 models,
                 inference,
                 jobs,

@@ -55,6 +55,8 @@ class Row:
 
 ROWS = [
     Row("Manager.ListModels", ({},), EVERYBODY, None),
+    Row("Manager.ListJobs", ({},), EVERYBODY, None),
+    Row("Manager.OpenHttpConnection", ({},), USERS, Action.GENERATE),
     Row("Manager.GetModel", ("tiny",), EVERYBODY, None),
     Row("Manager.LoadModel", ("tiny", {}), MANAGERS, Action.LOAD_MODEL),
     Row("Manager.UnloadModel", ("tiny", {}), MANAGERS, Action.UNLOAD_MODEL),
@@ -67,6 +69,11 @@ ROWS = [
 ]
 
 
+def row(method: str) -> Row:
+    (found,) = [each for each in ROWS if each.method == method]
+    return found
+
+
 async def succeed(job: Job) -> Details:
     return {}
 
@@ -74,7 +81,7 @@ async def succeed(job: Job) -> Details:
 def handlers_of(house: House) -> dict[str, Handler]:
     generations = Generations(house.inference, house.jobs)
     house.jobs.on_change = generations.on_job_changed
-    verbs = Verbs(house.models, house.jobs, generations, house.admission)
+    verbs = Verbs(house.models, house.jobs, generations, house.admission, house.http)
     job = house.jobs.begin(JobType.LOAD, TINY, USER, succeed)
     tables = {
         "Manager": verbs.of_manager(),
@@ -102,9 +109,8 @@ async def call(handler: Callable[..., Awaitable[object]], who: Caller, row: Row)
     interface, _, member = row.method.partition(".")
     context = CallContext(who, "/", f"org.unifiedllm1.{interface}", member, may_interact=False)
     answer = await handler(context, *row.arguments)
-    if row.method == "Manager.Generate":
-        _, _, reading = cast("tuple[int, str, int]", answer)
-        os.close(reading)
+    if row.method in {"Manager.Generate", "Manager.OpenHttpConnection"}:
+        os.close(cast("tuple[int]", answer)[-1])
 
 
 @pytest.mark.parametrize("who", CALLERS)
@@ -154,8 +160,8 @@ async def test_an_authority_is_told_on_what_and_whether_it_may_ask_the_person() 
     authority = FakeAuthority(set(Action))
     async with open_house(authority=authority) as house:
         handlers = handlers_of(house)
-        await call(handlers["Manager.LoadModel"], STRANGER, ROWS[2])
-        await call(handlers["Job.Cancel"], STRANGER, ROWS[8])
+        await call(handlers["Manager.LoadModel"], STRANGER, row("Manager.LoadModel"))
+        await call(handlers["Job.Cancel"], STRANGER, row("Job.Cancel"))
     load, cancel = authority.asked
     assert load.details == {"model": "tiny"}
     assert cancel.details == {"type": "load", "model": "tiny", "uid": "1000"}

@@ -16,7 +16,8 @@ from unified_llm.surfaces.dbus.verbs import Verbs
 # A removed or changed member breaks clients that exist; see the versioning rule in the reference.
 INTERFACES = (contract.MANAGER, contract.MODEL, contract.JOB)
 PROMISED = {
-    contract.MANAGER.name: "Generate GenerateText GetModel ListModels LoadModel UnloadModel "
+    contract.MANAGER.name: "Generate GenerateText GetModel ListJobs ListModels LoadModel "
+    "OpenHttpConnection UnloadModel "
     "JobNew JobRemoved ApiFeatures HttpSocketPath LoadedModels NJobs State Version",
     contract.MODEL.name: "Load Unload Backend ContextTokens Format Id LastError Leases "
     "LoadProgress LoadProgressValid MemoryBytes SizeBytes State",
@@ -27,7 +28,11 @@ PROMISED = {
 
 def verbs_of(house: House) -> Verbs:
     return Verbs(
-        house.models, house.jobs, Generations(house.inference, house.jobs), house.admission
+        house.models,
+        house.jobs,
+        Generations(house.inference, house.jobs),
+        house.admission,
+        house.http,
     )
 
 
