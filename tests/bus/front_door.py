@@ -31,14 +31,20 @@ class FrontDoor:
     bus: PrivateBus
 
     async def run(
-        self, *command: str, user: str = "root", group: int | None = None, job: str = ""
+        self,
+        *command: str,
+        user: str = "root",
+        group: int | None = None,
+        job: str = "",
+        lease: str = "",
     ) -> "subprocess.CompletedProcess[str]":
-        """Run a client as `user`, who is in `group` besides; `$JOB` is `job`."""
+        """Run a client as `user`, who is in `group` besides; `$JOB` is `job`, `$LEASE`
+        is `lease`."""
         as_user = as_whom(user) | ({} if group is None else {"extra_groups": (group,)})
         run = partial(
             subprocess.run,
             command,
-            env=self.bus.environment | {"JOB": job},
+            env=self.bus.environment | {"JOB": job, "LEASE": lease},
             capture_output=True,
             text=True,
             timeout=60,
@@ -96,6 +102,8 @@ async def open_front_door(
             status=house.status,
             watch=house.watch,
             admission=house.admission,
+            leases=house.leases,
+            inhibitors=house.inhibitors,
             http=house.http if http is None else HttpAccess(house.gate, http),
             version="1.2.3",
             http_socket_path=SOCKET,

@@ -12,6 +12,7 @@ from unified_llm.bus.connection import open_connection
 from unified_llm.bus.names import (
     BUS_NAME,
     JOB_INTERFACE,
+    LEASE_INTERFACE,
     MANAGER_INTERFACE,
     MODEL_INTERFACE,
     ROOT_PATH,
@@ -51,6 +52,7 @@ def test_everybody_may_call_our_interfaces_and_the_standard_ones() -> None:
         MANAGER_INTERFACE,
         MODEL_INTERFACE,
         JOB_INTERFACE,
+        LEASE_INTERFACE,
         *(
             f"org.freedesktop.DBus.{name}"
             for name in ("Introspectable", "ObjectManager", "Peer", "Properties")

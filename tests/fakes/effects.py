@@ -45,6 +45,7 @@ class FakeEffects:
     stops: list[BegunStop] = field(default_factory=list)
     granted: dict[Ticket, tuple[ModelId, Generation]] = field(default_factory=dict)
     refused: dict[Ticket, UnifiedLlmError] = field(default_factory=dict)
+    met: list[Ticket] = field(default_factory=list)
     statuses: list[ModelStatus] = field(default_factory=list)
     gone: set[Ticket] = field(default_factory=set)
     wake: Instant | None = None
@@ -69,6 +70,10 @@ class FakeEffects:
         """As in Effects. Raises AssertionError if the ticket has ended before."""
         self._ensure_open(ticket)
         self.refused[ticket] = error
+
+    def reservation_met(self, ticket: Ticket) -> None:
+        """As in Effects."""
+        self.met.append(ticket)
 
     def wake_at(self, moment: Instant | None) -> None:
         """As in Effects."""

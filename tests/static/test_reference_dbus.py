@@ -7,7 +7,7 @@ from unified_llm.bus import faults
 from unified_llm.bus.interface import Interface
 from unified_llm.surfaces.dbus import contract, reference
 
-INTERFACES = (contract.MANAGER, contract.MODEL, contract.JOB)
+INTERFACES = contract.INTERFACES
 
 
 def members_of(interface: Interface) -> set[str]:

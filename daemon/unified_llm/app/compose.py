@@ -35,7 +35,9 @@ from unified_llm.operations.admission import Admission
 from unified_llm.operations.gate import Gate
 from unified_llm.operations.http_access import HttpAccess
 from unified_llm.operations.inference import Inference
+from unified_llm.operations.inhibitors import Inhibitors
 from unified_llm.operations.jobs import Jobs
+from unified_llm.operations.memory_leases import MemoryLeases
 from unified_llm.operations.models import Models
 from unified_llm.operations.status import Status
 from unified_llm.operations.watch import Watch
@@ -206,6 +208,8 @@ async def _open_dbus(plan: Plan, rooms: Rooms, http: HttpDoor) -> AsyncIterator[
             watch=rooms.watch,
             admission=Admission(rooms.gate, _authority(plan.settings, bus)),
             http=HttpAccess(rooms.gate, http),
+            leases=MemoryLeases(rooms.gate, rooms.scheduler),
+            inhibitors=Inhibitors(rooms.gate, rooms.scheduler),
             version=plan.version,
             http_socket_path=plan.settings.socket.path,
         )

@@ -47,6 +47,7 @@ NAMES: Final[dict[type[errors.UnifiedLlmError], str]] = {
     errors.WorkerDied: f"{ERROR_PREFIX}BackendFailed",
     errors.RequestTimedOut: f"{DBUS_ERROR_PREFIX}TimedOut",
     errors.Draining: f"{ERROR_PREFIX}Draining",
+    errors.Inhibited: f"{ERROR_PREFIX}Inhibited",
     errors.Closing: f"{ERROR_PREFIX}Closing",
     errors.AuditUnavailable: f"{ERROR_PREFIX}AuditUnavailable",
     errors.StoreUnavailable: f"{ERROR_PREFIX}StoreUnavailable",

@@ -10,6 +10,7 @@ ROOT_PATH: Final = "/org/unifiedllm1"
 MANAGER_INTERFACE: Final = f"{BUS_NAME}.Manager"
 MODEL_INTERFACE: Final = f"{BUS_NAME}.Model"
 JOB_INTERFACE: Final = f"{BUS_NAME}.Job"
+LEASE_INTERFACE: Final = f"{BUS_NAME}.Lease"
 ERROR_PREFIX: Final = f"{BUS_NAME}.Error."
 
 DBUS_NAME: Final = "org.freedesktop.DBus"
@@ -22,6 +23,7 @@ OBJECT_MANAGER_INTERFACE: Final = f"{DBUS_NAME}.ObjectManager"
 
 _MODEL_PREFIX: Final = f"{ROOT_PATH}/model/"
 _JOB_PREFIX: Final = f"{ROOT_PATH}/job/_"
+_LEASE_PREFIX: Final = f"{ROOT_PATH}/lease/_"
 # `$` would also accept a newline before the end, and the bus drops whoever sends such a path.
 _PATH: Final = re.compile(r"/|(/[A-Za-z0-9_]+)+")
 _LABEL: Final = re.compile(r"_|([A-Za-z]|_[0-9a-f]{2})([A-Za-z0-9]|_[0-9a-f]{2})*")
@@ -75,6 +77,11 @@ def model_of_path(path: str) -> str | None:
 def job_path(job: int) -> str:
     """The object path of a job."""
     return f"{_JOB_PREFIX}{job}"
+
+
+def lease_path(lease: int) -> str:
+    """The object path of a memory lease."""
+    return f"{_LEASE_PREFIX}{lease}"
 
 
 def _is_plain(byte: int, *, leading: bool) -> bool:

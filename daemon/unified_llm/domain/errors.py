@@ -6,7 +6,7 @@ UnifiedLlmError
     AuthenticationDismissed  RateLimited  TooLarge  Quarantined  Cancelled
   UnavailableError             time or the operator can fix it
     NoRoom  QueueFull  ModelFailedToLoad  WorkerDied  RequestTimedOut  Draining  Closing
-    AuditUnavailable  StoreUnavailable  DiskFull
+    Inhibited  AuditUnavailable  StoreUnavailable  DiskFull
   ConfigurationError           the operator's file is wrong; carries every problem at once
   InternalError                a bug; shows an id, the log holds the cause
 
@@ -152,6 +152,12 @@ class Draining(UnavailableError):
     """The model is about to be unloaded and takes no new work."""
 
     code = "draining"
+
+
+class Inhibited(UnavailableError):
+    """A program holds an inhibitor against it."""
+
+    code = "inhibited"
 
 
 class Closing(UnavailableError):

@@ -28,6 +28,8 @@ class Action(Enum):
     LOAD_MODEL = ("load-model", True)
     UNLOAD_MODEL = ("unload-model", True)
     MANAGE_JOBS = ("manage-jobs", True)
+    RESERVE_VRAM = ("reserve-vram", True)
+    INHIBIT = ("inhibit", True)
 
     def __init__(self, label: str, is_recorded: bool) -> None:
         self.label = label
@@ -52,6 +54,9 @@ GRANTED_TO: dict[Action, frozenset[Role]] = {
     Action.UNLOAD_MODEL: frozenset({Role.ROOT, Role.ADMIN}),
     # Somebody else's job; one's own may always be cancelled.
     Action.MANAGE_JOBS: frozenset({Role.ROOT, Role.ADMIN}),
+    # Whoever holds one of these can keep everybody from being answered.
+    Action.RESERVE_VRAM: frozenset({Role.ROOT, Role.ADMIN}),
+    Action.INHIBIT: frozenset({Role.ROOT, Role.ADMIN}),
 }
 
 _BY_GROUP = frozenset({Role.ADMIN, Role.USER})

@@ -43,6 +43,8 @@ ACTION_IDS: Final[dict[Action, str]] = {
     Action.LOAD_MODEL: f"{BUS_NAME}.load-model",
     Action.UNLOAD_MODEL: f"{BUS_NAME}.unload-model",
     Action.MANAGE_JOBS: f"{BUS_NAME}.manage-jobs",
+    Action.RESERVE_VRAM: f"{BUS_NAME}.reserve-vram",
+    Action.INHIBIT: f"{BUS_NAME}.inhibit",
 }
 """polkit's name for each action that the table does not give to anyone; those of the policy file.
 

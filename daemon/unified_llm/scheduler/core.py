@@ -11,7 +11,14 @@ import difflib
 import logging
 from collections.abc import Mapping
 
-from unified_llm.domain.errors import Closing, NoRoom, QueueFull, UnifiedLlmError, WorkerDied
+from unified_llm.domain.errors import (
+    Closing,
+    Inhibited,
+    NoRoom,
+    QueueFull,
+    UnifiedLlmError,
+    WorkerDied,
+)
 from unified_llm.domain.events import ModelStatus
 from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.models import ModelId, ModelSpec
@@ -44,6 +51,8 @@ class Scheduler:
         self._room = Room(policy, self._timers, self._ledger, self._tickets, self._residency)
         self._records = self._residency.records
         self._is_closing = False
+        self._loads_inhibited: Inhibited | None = None
+        self._met: set[Ticket] = set()
         self._wake: Instant | None = None
 
     @property
@@ -67,8 +76,9 @@ class Scheduler:
 
     @property
     def memory_committed(self) -> Bytes:
-        """What is set aside for workers, those included whose memory is not seen free yet."""
-        return self._ledger.committed
+        """What is set aside for workers, those included whose memory is not seen free yet, and
+        what is reserved for others."""
+        return Bytes(self._ledger.committed + self._ledger.reserved)
 
     def statuses(self) -> tuple[ModelStatus, ...]:
         """Every model, by id."""
@@ -207,6 +217,34 @@ class Scheduler:
         self._residency.memory_returned(model, generation)
         self._settle(now)
 
+    def objection_to_reserving(self, size: Bytes) -> UnifiedLlmError | None:
+        """Why `size` can not be reserved; None if it can."""
+        return _closing() if self._is_closing else self._room.objection_to_reserving(size)
+
+    def reserved(self, ticket: Ticket, size: Bytes, now: Instant) -> None:
+        """Somebody who is no model takes `size`; models leave until it is free."""
+        self._ledger.reserve(ticket, size)
+        self._settle(now)
+
+    def unreserved(self, ticket: Ticket, now: Instant) -> None:
+        """What was reserved under `ticket` is for models again."""
+        self._ledger.unreserve(ticket)
+        self._met.discard(ticket)
+        self._settle(now)
+
+    def inhibited(
+        self, loads: Inhibited | None, now: Instant, *, are_evictions_inhibited: bool
+    ) -> None:
+        """From now on: loads is what those are told who want a load; None if loads are allowed."""
+        self._loads_inhibited = loads
+        self._room.are_loads_inhibited = loads is not None
+        self._room.are_evictions_inhibited = are_evictions_inhibited
+        if loads is not None:
+            for record in tuple(self._residency.queued.values()):
+                self._tickets.refuse_waiting(record, lambda: _again(loads))
+                self._residency.attend(record, now)
+        self._settle(now)
+
     def woke(self, now: Instant) -> None:
         """The moment asked for with `wake_at` has come."""
         self._wake = None
@@ -224,6 +262,10 @@ class Scheduler:
     def _settle(self, now: Instant) -> None:
         self._timers.run_due(now)
         self._room.make(now)
+        for ticket in self._ledger.met():
+            if ticket not in self._met:
+                self._met.add(ticket)
+                self._effects.reservation_met(ticket)
         wake = self._timers.next()
         if wake != self._wake:
             self._wake = wake
@@ -297,6 +339,8 @@ class Scheduler:
             record.spec.identity is None and not record.state.has_worker
         ):
             return self._residency.failure(record, now)
+        if self._loads_inhibited is not None and not record.state.has_worker:
+            return _again(self._loads_inhibited)
         retry_at = record.backoff.retry_at
         is_hopeless = retry_at is not None and retry_at > max(now, give_up_at)
         if not record.state.has_worker and (record.backoff.is_exhausted(now) or is_hopeless):
@@ -326,3 +370,8 @@ class Scheduler:
 
 def _closing() -> Closing:
     return Closing("The daemon is stopping and takes no new requests.")
+
+
+def _again(inhibited: Inhibited) -> Inhibited:
+    # Each caller gets an error of its own: raising one adds its traceback to it.
+    return Inhibited(inhibited.message, hint=inhibited.hint)

@@ -31,6 +31,9 @@ class Effects(Protocol):
     def refuse(self, ticket: Ticket, error: UnifiedLlmError) -> None:
         """End the wait of a caller."""
 
+    def reservation_met(self, ticket: Ticket) -> None:
+        """What was reserved under `ticket` is held by no worker any more; told once."""
+
     def wake_at(self, moment: Instant | None) -> None:
         """Call `woke` at `moment`, instead of at any moment asked for before; None for never."""
 

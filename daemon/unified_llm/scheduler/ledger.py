@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.units import Bytes
-from unified_llm.scheduler.effects import Generation
+from unified_llm.scheduler.effects import Generation, Ticket
 
 
 @dataclass(slots=True)
@@ -23,16 +23,47 @@ class MemoryLedger:
     def __init__(self, budget: Bytes) -> None:
         self.budget = budget
         self._holds: dict[tuple[ModelId, Generation], _Hold] = {}
+        self._reserved: dict[Ticket, Bytes] = {}
 
     @property
     def committed(self) -> Bytes:
-        """All that is held."""
+        """All that is held by workers."""
         return Bytes(sum(hold.size for hold in self._holds.values()))
 
     @property
+    def reserved(self) -> Bytes:
+        """All that others than workers have reserved, whether it is free yet or not."""
+        return Bytes(sum(self._reserved.values()))
+
+    @property
+    def available(self) -> Bytes:
+        """What workers may take together."""
+        return Bytes(self.budget - self.reserved)
+
+    @property
     def free(self) -> Bytes:
-        """What is left of the budget; below zero if workers took more than was expected."""
-        return Bytes(self.budget - self.committed)
+        """What is left of the budget; below zero if workers took more than was expected, or still
+        hold what is reserved."""
+        return Bytes(self.available - self.committed)
+
+    def reserve(self, ticket: Ticket, size: Bytes) -> None:
+        """Keep `size` from workers until `unreserve`."""
+        self._reserved[ticket] = size
+
+    def unreserve(self, ticket: Ticket) -> None:
+        """Let workers have it again; harmless if it was not reserved."""
+        self._reserved.pop(ticket, None)
+
+    def met(self) -> tuple[Ticket, ...]:
+        """The reservations whose memory no worker holds, the earlier before the later."""
+        left = Bytes(self.budget - self.committed)
+        found: list[Ticket] = []
+        for ticket, size in self._reserved.items():
+            left = Bytes(left - size)
+            if left < 0:
+                break
+            found.append(ticket)
+        return tuple(found)
 
     def held(self, model: ModelId, generation: Generation) -> Bytes:
         """What is held for one worker; 0 if nothing is."""

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import count
 from typing import Protocol
 
-from unified_llm.domain.errors import UnifiedLlmError
+from unified_llm.domain.errors import Inhibited, UnifiedLlmError
 from unified_llm.domain.events import ModelStatus
 from unified_llm.domain.models import ModelId, ModelSpec
 from unified_llm.domain.placement import Placement
@@ -66,6 +66,7 @@ class SchedulerLoop:
         self._call_later = call_later
         self._tickets = count(1)
         self._waits: dict[Ticket, asyncio.Future[Generation]] = {}
+        self._on_met: dict[Ticket, Callable[[], None]] = {}
         self._inbox: deque[Event] = deque()
         self._is_applying = False
         self._alarm: Alarm | None = None
@@ -123,6 +124,29 @@ class SchedulerLoop:
     def replace_catalogue(self, specs: Mapping[ModelId, ModelSpec]) -> None:
         """These are all the models from now on."""
         self._apply(partial(self._core.catalogue, dict(specs)))
+
+    def reserve(self, size: Bytes, on_met: Callable[[], None]) -> Ticket:
+        """Take `size` away from the models until `unreserve`. Raises NoRoom, Closing.
+
+        on_met: called once, when no worker holds it any more; may be before this returns.
+        """
+        objection = self._core.objection_to_reserving(size)
+        if objection is not None:
+            raise objection
+        ticket = Ticket(next(self._tickets))
+        self._on_met[ticket] = on_met
+        self._apply(partial(self._core.reserved, ticket, size))
+        return ticket
+
+    def unreserve(self, ticket: Ticket) -> None:
+        """Give back what was reserved; harmless if it was before."""
+        self._on_met.pop(ticket, None)
+        self._apply(partial(self._core.unreserved, ticket))
+
+    def inhibit(self, loads: Inhibited | None, *, evictions: bool) -> None:
+        """loads: what those are told who want a load, None if they may. evictions: that no model
+        leaves to make room."""
+        self._apply(partial(self._core.inhibited, loads, are_evictions_inhibited=evictions))
 
     async def close(self, grace: Seconds) -> None:
         """Take nothing new, let leases end for `grace`, and return when no worker is left.
@@ -200,6 +224,12 @@ class SchedulerLoop:
         wait = self._waits.get(ticket)
         if wait is not None and not wait.done():
             wait.set_exception(error)
+
+    def reservation_met(self, ticket: Ticket) -> None:
+        """As in Effects."""
+        on_met = self._on_met.pop(ticket, None)
+        if on_met is not None:
+            on_met()
 
     def wake_at(self, moment: Instant | None) -> None:
         """As in Effects."""

@@ -4,6 +4,7 @@ Rule 1: models are loaded in the order in which they began to wait. The first th
     promised room holds up all behind it: small models that slip past would starve a large one.
 Rule 2: what is promised is not yet there; a load begins when the memory is free.
 Rule 3: a model in use keeps its place for a turn, however many wait for others; then it drains.
+Rule 4: what is reserved for others than models comes first, and waits for nobody's turn.
 """
 
 from collections.abc import Callable
@@ -41,12 +42,17 @@ class Room:
         self._ledger = ledger
         self._tickets = tickets
         self._residency = residency
+        self.are_loads_inhibited = False
+        self.are_evictions_inhibited = False
 
     def make(self, now: Instant) -> None:
         """Begin every load whose time has come; make room for the others."""
         self._timers.clear((_TURN,))
+        self._make_way_for_reservations(now)
         self._refuse_what_can_not_fit(now)
-        promised = Bytes(self._ledger.budget - self._held_by(_stays))
+        if self.are_loads_inhibited:
+            return
+        promised = Bytes(self._ledger.available - self._held_by(_stays))
         is_waiting = False
         for record in tuple(self._residency.queued.values()):
             if not record.backoff.may_retry(now):
@@ -78,16 +84,48 @@ class Room:
 
     def no_room(self, record: ModelRecord) -> NoRoom:
         """Why the model does not fit, with the numbers."""
-        kept = self._held_by(_must_stay)
-        budget = self._ledger.budget
         return NoRoom(
-            f"{record.id} needs {render_bytes(record.spec.memory_bytes)}; the budget is "
-            f"{render_bytes(budget)}, {render_bytes(kept)} of it held by models that must stay.",
+            f"{record.id} needs {render_bytes(record.spec.memory_bytes)}; {self._limits()}.",
             hint="Ask for less context or fewer slots, unpin a model, or raise the memory budget.",
         )
 
+    def objection_to_reserving(self, size: Bytes) -> NoRoom | None:
+        """Why `size` can not be reserved, with the numbers; None if it can."""
+        if size <= self._most():
+            return None
+        return NoRoom(
+            f"{render_bytes(size)} can not be reserved; {self._limits()}.",
+            hint="Reserve less, unpin a model, or raise the memory budget.",
+        )
+
+    def _most(self) -> Bytes:
+        """What there would be if everything that may leave had left."""
+        return Bytes(self._ledger.available - self._held_by(_must_stay))
+
+    def _limits(self) -> str:
+        ledger = self._ledger
+        kept = self._held_by(_must_stay)
+        text = (
+            f"the budget is {render_bytes(ledger.budget)}, {render_bytes(kept)} of it held by "
+            "models that must stay"
+        )
+        reserved = ledger.reserved
+        return f"{text} and {render_bytes(reserved)} reserved by programs" if reserved else text
+
+    def _make_way_for_reservations(self, now: Instant) -> None:
+        free = Bytes(self._ledger.available - self._held_by(_stays))
+        if not self._ledger.reserved or free >= 0 or self.are_evictions_inhibited:
+            return
+        residents = self._residents(lambda _: True)
+        victims = choose_victims(Bytes(0), free, residents)
+        if victims is None:
+            victims = tuple(each.model for each in residents if each.may_leave)
+        for victim in victims:
+            leaving = self._residency.records[victim]
+            self._residency.send_away(leaving, DrainReason.RESERVED, now, self._policy.drain_grace)
+
     def _refuse_what_can_not_fit(self, now: Instant) -> None:
-        most = self._ledger.budget - self._held_by(_must_stay)
+        most = self._most()
         for record in tuple(self._residency.queued.values()):
             if record.spec.memory_bytes > most:
                 self._tickets.refuse_waiting(record, partial(self.no_room, record))
@@ -118,7 +156,13 @@ class Room:
     def _victims(
         self, record: ModelRecord, promised: Bytes, now: Instant
     ) -> tuple[ModelId, ...] | None:
-        residents = [
+        if self.are_evictions_inhibited:
+            return None
+        residents = self._residents(lambda each: self._turn_ends(each, record) <= now)
+        return choose_victims(record.spec.memory_bytes, promised, residents)
+
+    def _residents(self, has_had_its_turn: Callable[[ModelRecord], bool]) -> list[Resident]:
+        return [
             Resident(
                 model=each.id,
                 memory_bytes=self._ledger.held(each.id, each.generation),
@@ -126,12 +170,11 @@ class Room:
                 is_loading=each.state is ModelState.LOADING,
                 leases=len(each.leases),
                 idle_since=each.last_used,
-                has_had_its_turn=self._turn_ends(each, record) <= now,
+                has_had_its_turn=has_had_its_turn(each),
             )
             for each in self._residency.records.values()
             if each.state in _STAYING
         ]
-        return choose_victims(record.spec.memory_bytes, promised, residents)
 
     def _turn_ends(self, resident: ModelRecord, waiting: ModelRecord) -> Instant:
         return later(max(resident.since, waiting.since), self._policy.turn)

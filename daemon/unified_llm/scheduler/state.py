@@ -24,6 +24,7 @@ class DrainReason(Enum):
     ASKED = auto()  # somebody unloads it
     VANISHED = auto()  # the catalogue has lost it
     CLOSING = auto()  # the daemon stops
+    RESERVED = auto()  # its memory was reserved by somebody who is no model
 
 
 class Replan(Enum):

@@ -29,6 +29,7 @@ TABLE: dict[type[UnifiedLlmError], tuple[int, str]] = {
     errors.ConfigurationError: (500, SERVER),
     errors.DiskFull: (507, SERVER),
     errors.Draining: (503, SERVER),
+    errors.Inhibited: (503, SERVER),
     errors.InternalError: (500, SERVER),
     errors.InvalidRequest: (400, INVALID),
     errors.ModelFailedToLoad: (503, SERVER),

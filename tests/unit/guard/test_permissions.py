@@ -26,6 +26,8 @@ MATRIX = {
     Action.LOAD_MODEL: {ROOT, ADMIN},
     Action.UNLOAD_MODEL: {ROOT, ADMIN},
     Action.MANAGE_JOBS: {ROOT, ADMIN},
+    Action.RESERVE_VRAM: {ROOT, ADMIN},
+    Action.INHIBIT: {ROOT, ADMIN},
 }
 
 

@@ -36,6 +36,8 @@ DEFAULTS = {
     "load-model": (KEEP, KEEP, YES),
     "unload-model": (KEEP, KEEP, YES),
     "manage-jobs": (ADMIN, NO, KEEP),
+    "reserve-vram": (NO, NO, YES),
+    "inhibit": (NO, NO, YES),
 }
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from unified_llm.bus.interface import Interface, load_interface
-from unified_llm.bus.names import JOB_INTERFACE, MANAGER_INTERFACE, MODEL_INTERFACE
+from unified_llm.bus.names import JOB_INTERFACE, LEASE_INTERFACE, MANAGER_INTERFACE, MODEL_INTERFACE
 
 _FOLDER: Final = Path(__file__).parent / "interfaces"
 
@@ -17,3 +17,7 @@ def interface_file(name: str) -> Path:
 MANAGER: Final[Interface] = load_interface(interface_file(MANAGER_INTERFACE))
 MODEL: Final[Interface] = load_interface(interface_file(MODEL_INTERFACE))
 JOB: Final[Interface] = load_interface(interface_file(JOB_INTERFACE))
+LEASE: Final[Interface] = load_interface(interface_file(LEASE_INTERFACE))
+
+INTERFACES: Final = (MANAGER, MODEL, JOB, LEASE)
+"""Every interface of ours, in the order of the reference."""

@@ -10,10 +10,12 @@ from unified_llm.bus.connection import BusConnection
 from unified_llm.bus.exporter import Exporter, open_exporter
 from unified_llm.bus.names import (
     JOB_INTERFACE,
+    LEASE_INTERFACE,
     MANAGER_INTERFACE,
     MODEL_INTERFACE,
     ROOT_PATH,
     job_path,
+    lease_path,
     model_path,
 )
 from unified_llm.bus.objects import ExportedInterface, ExportedObject
@@ -25,12 +27,15 @@ from unified_llm.domain.models import ModelId
 from unified_llm.operations.admission import Admission
 from unified_llm.operations.http_access import HttpAccess
 from unified_llm.operations.inference import Inference
+from unified_llm.operations.inhibitors import Inhibitors
 from unified_llm.operations.jobs import Job, JobId, Jobs, JobState
+from unified_llm.operations.memory_leases import LeaseState, MemoryLease, MemoryLeases
 from unified_llm.operations.models import Models
 from unified_llm.operations.status import Status
 from unified_llm.operations.watch import Watch
 from unified_llm.surfaces.dbus import contract, views
 from unified_llm.surfaces.dbus.generation import Generations
+from unified_llm.surfaces.dbus.holdings import Holdings
 from unified_llm.surfaces.dbus.verbs import Verbs
 
 _OURSELVES: Final = Caller(
@@ -56,6 +61,8 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
         watch: Watch,
         admission: Admission,
         http: HttpAccess,
+        leases: MemoryLeases,
+        inhibitors: Inhibitors,
         version: str,
         http_socket_path: PurePath | None,
     ) -> None:
@@ -68,7 +75,10 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
         self._version = version
         self._http_socket_path = http_socket_path
         self._generations = Generations(inference, jobs)
-        self._verbs = Verbs(models, jobs, self._generations, admission, http)
+        self._leases = leases
+        self._inhibitors = inhibitors
+        self._holdings = Holdings(leases, inhibitors)
+        self._verbs = Verbs(models, jobs, self._generations, admission, http, self._holdings)
         self._stack = AsyncExitStack()
         self._states: dict[ModelId, ModelState] = {}
         self._running: set[JobId] = set()
@@ -84,7 +94,9 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
             stack.callback(self._watch.subscribe(self._on_event))
             stack.callback(self._bus.on_name_vanished(self._jobs.owner_vanished))
             stack.callback(self._bus.on_name_vanished(self._http.owner_vanished))
+            stack.callback(self._bus.on_name_vanished(self._holdings.owner_vanished))
             self._follow_jobs(stack)
+            self._follow_holdings(stack)
             self._stack = stack.pop_all()
         return self
 
@@ -167,6 +179,24 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
             self._jobs.on_change = self._jobs.on_forget = lambda job: None
 
         stack.callback(stop_following)
+
+    def _follow_holdings(self, stack: AsyncExitStack) -> None:
+        self._leases.on_change = self._on_lease_changed
+        self._inhibitors.on_change = self._holdings.on_inhibitors_changed
+        stack.callback(self._holdings.close)
+
+    def _on_lease_changed(self, lease: MemoryLease) -> None:
+        path = lease_path(lease.id)
+        self._holdings.on_lease_changed(lease)
+        if lease.state is LeaseState.ENDED:
+            self._exporter.unexport(path)
+        elif self._exporter.is_exported(path):
+            self._exporter.set_properties(path, LEASE_INTERFACE, {"State": lease.state.value})
+        else:
+            found = ExportedInterface(
+                contract.LEASE, self._verbs.of_lease(lease), views.lease_properties(lease)
+            )
+            self._exporter.export(path, ExportedObject((found,), lease.owner))
 
     def _on_job_changed(self, job: Job) -> None:
         if job.id not in self._exported_jobs:

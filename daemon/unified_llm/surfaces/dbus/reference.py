@@ -51,6 +51,7 @@ Written by `python -m unified_llm.surfaces.dbus.reference` from the interface fi
 | the daemon | `{ROOT_PATH}`, with `{BUS_NAME}.Manager` and `org.freedesktop.DBus.ObjectManager` |
 | models | `{ROOT_PATH}/model/NAME`, with `{BUS_NAME}.Model` |
 | jobs | `{ROOT_PATH}/job/_ID`, with `{BUS_NAME}.Job` |
+| leases | `{ROOT_PATH}/lease/_ID`, with `{BUS_NAME}.Lease` |
 
 Whoever calls is known by the uid and the groups with which they joined the bus; nothing a caller
 says of itself counts. What a method asks polkit for stands with the method; [polkit.md](polkit.md)
@@ -62,7 +63,8 @@ be allowed after a password is refused with `InteractiveAuthorizationRequired` u
 allows interaction: `busctl` does by default, `gdbus call` with `--interactive`.
 
 `busctl` and most other clients wait 25 seconds for a reply. What may take longer is shown with
-`--timeout=300`. In the examples `tiny` is the id of a model, and `$JOB` a job's object path.
+`--timeout=300`. In the examples `tiny` is the id of a model, and `$JOB` and `$LEASE` are object
+paths of a job and a lease.
 What a caller has streaming ends when it leaves the bus; loading and unloading go on.
 
 Whole programs in 60 lines: [desktop_client.py](../examples/desktop_client.py) and, in GJS,
@@ -123,14 +125,16 @@ def examples_of(interface: Interface) -> dict[str, str]:
 
 def render_reference() -> str:
     """The whole reference as Markdown."""
-    interfaces = (contract.MANAGER, contract.MODEL, contract.JOB)
-    return "\n".join([_HEAD, *map(_render_interface, interfaces), _render_errors()])
+    return "\n".join([_HEAD, *map(_render_interface, contract.INTERFACES), _render_errors()])
 
 
 def _path_of(interface: Interface) -> str:
-    return {contract.MANAGER.name: ROOT_PATH, contract.MODEL.name: f"{ROOT_PATH}/model/tiny"}.get(
-        interface.name, '"$JOB"'
-    )
+    return {
+        contract.MANAGER.name: ROOT_PATH,
+        contract.MODEL.name: f"{ROOT_PATH}/model/tiny",
+        contract.JOB.name: '"$JOB"',
+        contract.LEASE.name: '"$LEASE"',
+    }[interface.name]
 
 
 def _render_interface(interface: Interface) -> str:

@@ -8,18 +8,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from unified_llm.bus.names import job_path, model_path
+from unified_llm.bus.names import job_path, lease_path, model_path
 from unified_llm.bus.objects import CallContext, Handler
 from unified_llm.domain.callers import Caller
 from unified_llm.domain.chat import Message, Role
 from unified_llm.domain.models import ModelId
+from unified_llm.domain.units import Bytes
 from unified_llm.guard.permissions import Action
 from unified_llm.operations.admission import Admission
 from unified_llm.operations.http_access import HttpAccess
 from unified_llm.operations.jobs import Job, Jobs
+from unified_llm.operations.memory_leases import MemoryLease
 from unified_llm.operations.models import Models
 from unified_llm.surfaces.dbus import views
 from unified_llm.surfaces.dbus.generation import Generations
+from unified_llm.surfaces.dbus.holdings import Holdings
 from unified_llm.surfaces.dbus.options import (
     GenerateOptions,
     GenerateTextOptions,
@@ -41,6 +44,7 @@ class Verbs:
     generations: Generations
     admission: Admission
     http: HttpAccess
+    holdings: Holdings
 
     def of_manager(self) -> dict[str, Handler]:
         """Every method of org.unifiedllm1.Manager."""
@@ -53,6 +57,9 @@ class Verbs:
             "Generate": self._generate,
             "GenerateText": self._generate_text,
             "OpenHttpConnection": self._open_http_connection,
+            "ReserveVram": self._reserve_vram,
+            "Inhibit": self._inhibit,
+            "ListInhibitors": self._list_inhibitors,
         }
 
     def of_model(self, model: ModelId) -> dict[str, Handler]:
@@ -62,6 +69,13 @@ class Verbs:
     def of_job(self, job: Job) -> dict[str, Handler]:
         """Every method of org.unifiedllm1.Job."""
         return {"Cancel": partial(self._cancel, job), "Wait": partial(self._wait, job)}
+
+    def of_lease(self, lease: MemoryLease) -> dict[str, Handler]:
+        """Every method of org.unifiedllm1.Lease."""
+        return {
+            "Wait": partial(self._wait_for_lease, lease),
+            "Release": partial(self._release, lease),
+        }
 
     async def _list_models(
         self, context: CallContext, options: Options
@@ -121,6 +135,46 @@ class Verbs:
             context.caller, Action.GENERATE, None, {}, may_interact=context.may_interact
         )
         return ((await self.http.open_connection(caller)).detach(),)
+
+    async def _reserve_vram(
+        self, context: CallContext, size: int, who: str, why: str, options: Options
+    ) -> tuple[int, str]:
+        parse_options(NoOptions, options)
+        caller = await self.admission.grant(
+            context.caller,
+            Action.RESERVE_VRAM,
+            who,
+            {"bytes": str(size), "who": who, "why": why},
+            may_interact=context.may_interact,
+        )
+        lease, theirs = self.holdings.begin_lease(caller, Bytes(size), who, why)
+        return theirs, lease_path(lease.id)
+
+    async def _inhibit(
+        self, context: CallContext, what: str, who: str, why: str, mode: str
+    ) -> tuple[int]:
+        caller = await self.admission.grant(
+            context.caller,
+            Action.INHIBIT,
+            what,
+            {"what": what, "who": who, "why": why, "mode": mode},
+            may_interact=context.may_interact,
+        )
+        return (self.holdings.begin_inhibitor(caller, what, who, why, mode),)
+
+    async def _list_inhibitors(
+        self, context: CallContext, options: Options
+    ) -> tuple[list[tuple[object, ...]]]:
+        parse_options(NoOptions, options)
+        held = self.holdings.list_inhibitors(context.caller)
+        return ([views.listed_inhibitor(each) for each in held],)
+
+    async def _wait_for_lease(self, lease: MemoryLease, context: CallContext) -> tuple[str]:
+        await lease.settled.wait()
+        return (lease.state.value,)
+
+    async def _release(self, lease: MemoryLease, context: CallContext) -> None:
+        self.holdings.end_lease(lease)
 
     async def _cancel(self, job: Job, context: CallContext) -> None:
         caller = context.caller

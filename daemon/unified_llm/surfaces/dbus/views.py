@@ -8,7 +8,9 @@ from unified_llm.bus.values import Variant
 from unified_llm.domain.errors import UnifiedLlmError, concrete_errors
 from unified_llm.domain.events import ModelStatus
 from unified_llm.domain.lifecycle import ModelState
+from unified_llm.operations.inhibitors import Inhibitor
 from unified_llm.operations.jobs import Details, Job
+from unified_llm.operations.memory_leases import MemoryLease
 from unified_llm.operations.models import ModelView
 
 LOADED: Final = frozenset({ModelState.READY, ModelState.DRAINING})
@@ -61,6 +63,24 @@ def listed_job(job: Job) -> tuple[object, ...]:
     """One entry of ListJobs."""
     uid, progress = job.owner.uid, _percent(job.progress)
     return (job.id, job.type.value, job.target, uid, progress, job.state.value, job_path(job.id))
+
+
+def listed_inhibitor(inhibitor: Inhibitor) -> tuple[object, ...]:
+    """One entry of ListInhibitors."""
+    what = ":".join(sorted(inhibitor.what))
+    owner = inhibitor.owner
+    return (what, inhibitor.who, inhibitor.why, inhibitor.mode.value, owner.uid, owner.pid or 0)
+
+
+def lease_properties(lease: MemoryLease) -> dict[str, object]:
+    """Every property of org.unifiedllm1.Lease."""
+    return {
+        "Id": lease.id,
+        "Bytes": lease.size,
+        "Who": lease.who,
+        "Why": lease.why,
+        "State": lease.state.value,
+    }
 
 
 def job_properties(job: Job) -> dict[str, object]:

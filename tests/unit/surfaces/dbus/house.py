@@ -21,12 +21,17 @@ from unified_llm.operations.admission import Admission
 from unified_llm.operations.gate import Gate
 from unified_llm.operations.http_access import HttpAccess
 from unified_llm.operations.inference import Inference
+from unified_llm.operations.inhibitors import Inhibitors
 from unified_llm.operations.jobs import Jobs
+from unified_llm.operations.memory_leases import MemoryLeases
 from unified_llm.operations.models import Models
 from unified_llm.operations.status import Status
 from unified_llm.operations.watch import Watch
 from unified_llm.scheduler.loop import SchedulerLoop
 from unified_llm.scheduler.policy import SchedulingPolicy
+from unified_llm.surfaces.dbus.generation import Generations
+from unified_llm.surfaces.dbus.holdings import Holdings
+from unified_llm.surfaces.dbus.verbs import Verbs
 
 DAEMON_UID, USER_GID, ADMIN_GID = 990, 2001, 2002
 TINY, BIG = ModelId("tiny"), ModelId("org/big:q4")
@@ -97,6 +102,8 @@ class House:
     gate: Gate
     admission: Admission
     http: HttpAccess
+    leases: MemoryLeases
+    inhibitors: Inhibitors
     models: Models
     inference: Inference
     jobs: Jobs
@@ -108,6 +115,11 @@ class House:
     trail: AuditTrail
     complaints: list[str]
     clock: FakeClock
+
+    def end_holdings(self) -> None:
+        """Have nobody hold anything; it is recorded then."""
+        self.leases.end_all()
+        self.inhibitors.end_all()
 
     def set_models(self, *models: ModelId, size_bytes: int = GIB) -> None:
         """These are all the models from now on."""
@@ -169,6 +181,8 @@ async def open_house(
                 gate,
                 Admission(gate, authority),
                 HttpAccess(gate, FakeHttpServer()),
+                MemoryLeases(gate, scheduler),
+                Inhibitors(gate, scheduler),
                 models,
                 inference,
                 jobs,
@@ -184,3 +198,14 @@ async def open_house(
             house.set_models(TINY, BIG)
             status.doors_opened()
             yield house
+            house.end_holdings()
+
+
+def verbs_of(house: House) -> Verbs:
+    """The methods of the interfaces, over `house` and without a bus."""
+    generations = Generations(house.inference, house.jobs)
+    house.jobs.on_change = generations.on_job_changed
+    holdings = Holdings(house.leases, house.inhibitors)
+    house.leases.on_change = holdings.on_lease_changed
+    house.inhibitors.on_change = holdings.on_inhibitors_changed
+    return Verbs(house.models, house.jobs, generations, house.admission, house.http, holdings)

@@ -17,15 +17,15 @@ from tests.unit.surfaces.dbus.house import (
     USER,
     House,
     open_house,
+    verbs_of,
 )
 from unified_llm.bus.objects import CallContext, Handler
 from unified_llm.domain.callers import Caller
 from unified_llm.domain.errors import NotPermitted
+from unified_llm.domain.units import Bytes
 from unified_llm.guard.permissions import Action
 from unified_llm.operations.jobs import Details, Job, JobType
 from unified_llm.surfaces.dbus import contract
-from unified_llm.surfaces.dbus.generation import Generations
-from unified_llm.surfaces.dbus.verbs import Verbs
 
 CALLERS = {
     "root": ROOT,
@@ -66,6 +66,12 @@ ROWS = [
     Row("Model.Unload", ({},), MANAGERS, Action.UNLOAD_MODEL),
     Row("Job.Cancel", (), MANAGERS | {"user"}, Action.MANAGE_JOBS),
     Row("Job.Wait", (), EVERYBODY, None),
+    Row("Manager.ReserveVram", (1, "game", "why", {}), MANAGERS, Action.RESERVE_VRAM),
+    Row("Manager.Inhibit", ("load", "backup", "why", "block"), MANAGERS, Action.INHIBIT),
+    Row("Manager.ListInhibitors", ({},), EVERYBODY, None),
+    # A lease is a private object: for others than its owner and root there is none to call.
+    Row("Lease.Wait", (), EVERYBODY, None),
+    Row("Lease.Release", (), EVERYBODY, None),
 ]
 
 
@@ -79,14 +85,14 @@ async def succeed(job: Job) -> Details:
 
 
 def handlers_of(house: House) -> dict[str, Handler]:
-    generations = Generations(house.inference, house.jobs)
-    house.jobs.on_change = generations.on_job_changed
-    verbs = Verbs(house.models, house.jobs, generations, house.admission, house.http)
+    verbs = verbs_of(house)
     job = house.jobs.begin(JobType.LOAD, TINY, USER, succeed)
+    lease = house.leases.begin(ROOT, Bytes(1), "test", "test")
     tables = {
         "Manager": verbs.of_manager(),
         "Model": verbs.of_model(TINY),
         "Job": verbs.of_job(job),
+        "Lease": verbs.of_lease(lease),
     }
     return {
         f"{interface}.{name}": handler
@@ -98,7 +104,7 @@ def handlers_of(house: House) -> dict[str, Handler]:
 def test_every_method_is_in_the_table() -> None:
     methods = {
         f"{interface.name.rpartition('.')[2]}.{name}"
-        for interface in (contract.MANAGER, contract.MODEL, contract.JOB)
+        for interface in contract.INTERFACES
         for name in interface.methods
     }
     assert {row.method for row in ROWS} == methods
@@ -107,10 +113,15 @@ def test_every_method_is_in_the_table() -> None:
 
 async def call(handler: Callable[..., Awaitable[object]], who: Caller, row: Row) -> None:
     interface, _, member = row.method.partition(".")
+    (described,) = [each for each in contract.INTERFACES if each.name.endswith(f".{interface}")]
+    method = described.methods[member]
     context = CallContext(who, "/", f"org.unifiedllm1.{interface}", member, may_interact=False)
     answer = await handler(context, *row.arguments)
-    if row.method in {"Manager.Generate", "Manager.OpenHttpConnection"}:
-        os.close(cast("tuple[int]", answer)[-1])
+    for argument, value in zip(
+        method.outputs, cast("tuple[object, ...]", answer or ()), strict=True
+    ):
+        if argument.signature == "h":
+            os.close(cast("int", value))
 
 
 @pytest.mark.parametrize("who", CALLERS)

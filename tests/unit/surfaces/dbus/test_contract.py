@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit.surfaces.dbus.house import TINY, USER, House, make_spec, open_house
+from tests.unit.surfaces.dbus.house import TINY, USER, make_spec, open_house, verbs_of
 from unified_llm.bus.interface import ChangeSignal, Interface
 from unified_llm.bus.objects import ExportedInterface, variant_of
 from unified_llm.domain.events import ModelStatus
@@ -10,30 +10,19 @@ from unified_llm.domain.lifecycle import ModelState
 from unified_llm.operations.jobs import Details, Job, JobType
 from unified_llm.operations.models import ModelView
 from unified_llm.surfaces.dbus import contract, views
-from unified_llm.surfaces.dbus.generation import Generations
-from unified_llm.surfaces.dbus.verbs import Verbs
 
 # A removed or changed member breaks clients that exist; see the versioning rule in the reference.
-INTERFACES = (contract.MANAGER, contract.MODEL, contract.JOB)
+INTERFACES = contract.INTERFACES
 PROMISED = {
-    contract.MANAGER.name: "Generate GenerateText GetModel ListJobs ListModels LoadModel "
-    "OpenHttpConnection UnloadModel "
+    contract.MANAGER.name: "Generate GenerateText GetModel Inhibit ListInhibitors ListJobs "
+    "ListModels LoadModel OpenHttpConnection ReserveVram UnloadModel "
     "JobNew JobRemoved ApiFeatures HttpSocketPath LoadedModels NJobs State Version",
     contract.MODEL.name: "Load Unload Backend ContextTokens Format Id LastError Leases "
     "LoadProgress LoadProgressValid MemoryBytes SizeBytes State",
     contract.JOB.name: "Cancel Wait Error Id Progress ProgressValid Result "
     "StartTimestampMonotonic StartedByUID State Target Type",
+    contract.LEASE.name: "Release Wait Bytes Id State Who Why",
 }
-
-
-def verbs_of(house: House) -> Verbs:
-    return Verbs(
-        house.models,
-        house.jobs,
-        Generations(house.inference, house.jobs),
-        house.admission,
-        house.http,
-    )
 
 
 async def succeed(job: Job) -> Details:
@@ -64,7 +53,7 @@ async def test_every_member_is_handled_and_none_more() -> None:
 @pytest.mark.parametrize("interface", INTERFACES, ids=lambda found: found.name)
 def test_every_verb_on_a_model_ends_in_options(interface: Interface) -> None:
     for method in interface.methods.values():
-        if method.name not in {"GetModel", "Cancel", "Wait"}:
+        if method.name not in {"GetModel", "Cancel", "Wait", "Inhibit", "Release"}:
             assert method.inputs[-1].signature == "a{sv}", method.name
             assert method.inputs[-1].name == "options", method.name
 
