@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tests.tiny_gguf import Defect, write_tiny_gguf
 from unified_llm.domain.chat import FinishReason, Message, Role, Sampling
@@ -11,7 +12,7 @@ from unified_llm.domain.errors import ModelFailedToLoad
 from unified_llm.worker.engine import open_llama_engine
 from unified_llm.worker.engine_port import Engine, Report
 from unified_llm.worker.fake_engine import open_fake_engine
-from unified_llm.worker.protocol import Delta, Done, Failed, Generate, Load, Started
+from unified_llm.worker.protocol import Delta, Done, Failed, Generate, Load, Score, Started
 
 _CONTEXT = 512
 _SLOTS = 3
@@ -221,6 +222,46 @@ def test_a_stop_text_ends_the_answer_and_is_not_part_of_it(engine: Engine) -> No
     assert done.reason is FinishReason.STOP
 
 
+def scores_of(reports: list[Report]) -> list[Score]:
+    return [score for each in reports if isinstance(each, Delta) for score in each.scores]
+
+
+@pytest.mark.parametrize("top", [0, 1, 20])
+def test_each_token_is_told_with_its_chance_and_the_likeliest_ones(
+    engine: Engine, top: int
+) -> None:
+    engine.submit(replace(generate(0), top_logprobs=top))
+    reports = run(engine)
+    scores, done = scores_of(reports), reports[-1]
+    assert isinstance(done, Done)
+    assert len(scores) == done.completion_tokens
+    told = b"".join(score.chosen.data or b"" for score in scores)
+    assert told.decode() == text_of(reports)
+    for score in scores:
+        assert len(score.top) == top
+        assert score.chosen.logprob <= 0
+        chances = [each.logprob for each in score.top]
+        assert chances == sorted(chances, reverse=True)
+        # Greedily the likeliest is chosen.
+        assert not top or score.top[0] == score.chosen
+
+
+def test_chances_that_nobody_asked_for_are_not_told(engine: Engine) -> None:
+    engine.submit(generate(0))
+    assert scores_of(run(engine)) == []
+
+
+def test_no_chance_is_told_of_a_token_that_lies_in_a_stop_text(engine: Engine) -> None:
+    engine.submit(generate(0))
+    whole = text_of(run(engine))
+    engine.submit(replace(generate(1, stop=(whole[3:],)), top_logprobs=0))
+    reports = run(engine)
+    assert text_of(reports) == whole[:3]
+    told = [score.chosen.data or b"" for score in scores_of(reports)]
+    assert b"".join(told[:-1]).decode() in whole[:3]  # the last one may begin before the stop text
+    assert b"".join(told).decode().startswith(whole[:3])
+
+
 def test_an_answer_ends_with_the_context(engine: Engine) -> None:
     engine.submit(generate(0, "!tokens 5000 x", max_tokens=None))
     done = run(engine)[-1]
@@ -250,6 +291,9 @@ def test_a_huge_prompt_is_refused_before_it_is_tokenised(engine: Engine) -> None
     [
         generate(0, max_tokens=0),
         generate(0, stop=("",)),
+        replace(generate(0), top_logprobs=21),
+        replace(generate(0), top_logprobs=-1),
+        generate(0, sampling=Sampling(logit_bias=((2**31 - 1, float("nan")),))),
         generate(0, stop=("x",) * 5),
         generate(0, stop=("x" * 65,)),
         generate(0, sampling=Sampling(temperature=-0.1)),

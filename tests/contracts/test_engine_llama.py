@@ -1,6 +1,7 @@
 """What only the real engine can show: real tokens, a real model, real allocations."""
 
 import ctypes
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -269,6 +270,41 @@ def test_an_answer_that_may_not_end_goes_on_to_its_limit() -> None:
         assert (done.reason, done.completion_tokens) == (FinishReason.LENGTH, 24)
     finally:
         engine.close()
+
+
+@pytest.mark.keeps_descriptors
+def test_chances_are_those_of_the_logits_before_sampling(chat: LlamaModel) -> None:
+    sampling = resolve_sampling(
+        Sampling(temperature=2, top_k=3, seed=1), lambda: 1, chat.vocabulary_size
+    )
+    prompt = chat.encode([Message(Role.USER, "Say a colour.")])
+    chat.truncate(0, 0)
+    chat.begin(Seat(1, 0, 0, None), sampling, prompt)
+    assert chat.decode([Feed(0, 1, 0, tuple(prompt), is_last=True)], lambda: False)
+    logits = native.llama_get_logits_ith(chat._context, len(prompt) - 1)[: chat.vocabulary_size]
+    largest = max(logits)
+    normaliser = largest + math.log(math.fsum(math.exp(each - largest) for each in logits))
+    expected = sorted((each - normaliser for each in logits), reverse=True)
+    for token in (chat.sample(0), logits.index(min(logits))):
+        score = chat.score(0, token, 20)
+        assert score.chosen.logprob == pytest.approx(logits[token] - normaliser, abs=1e-4)
+        assert [each.logprob for each in score.top] == pytest.approx(expected[:20], abs=1e-4)
+    end = chat.vocabulary.tokenise("<|im_end|>", parse_special=True)[0]
+    told = chat.score(0, end, 0).chosen
+    assert (told.text, told.data) == ("<|im_end|>", None)
+    chat.end(0)
+
+
+def test_tokens_that_are_parts_of_characters_are_told_by_their_bytes(tiny: BatchingEngine) -> None:
+    half = 3 + 0xC3  # the byte's token, which begins a character that never ends
+    request = ask(_PROMPT, sampling=Sampling(temperature=0, logit_bias=((half, 100.0),)))
+    tiny.submit(msgspec.structs.replace(request, top_logprobs=0, max_tokens=8))
+    deltas = []
+    while tiny.is_busy:
+        deltas += [each for each in tiny.step(lambda: None) if isinstance(each, Delta)]
+    assert "".join(each.text for each in deltas) == "\ufffd" * 7
+    tokens = [score.chosen.data for each in deltas for score in each.scores]
+    assert tokens == [b"\xc3"] * 8
 
 
 def last_positions(model: LlamaModel) -> list[int]:

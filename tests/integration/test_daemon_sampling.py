@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
+import httpx2
+import openai
 import pytest
 
 from tests.whole_daemon import PATIENCE, WholeDaemon, open_daemon
@@ -27,6 +29,18 @@ def open_tiny_daemon(*, with_bus: bool = False) -> Iterator[WholeDaemon]:
     settings = {"worker": {"engine": "llama", "stall_seconds": PATIENCE}}
     with open_daemon(settings, with_bus=with_bus) as daemon:
         yield daemon
+
+
+@contextmanager
+def open_openai(daemon: WholeDaemon) -> Iterator[openai.OpenAI]:
+    transport = httpx2.HTTPTransport(uds=str(daemon.socket_path))
+    with (
+        httpx2.Client(transport=transport, timeout=PATIENCE) as http,
+        openai.OpenAI(
+            base_url="http://daemon/v1", api_key="none", http_client=http, max_retries=0
+        ) as client,
+    ):
+        yield client
 
 
 def post(http: httpx.Client, **fields: Any) -> httpx.Response:
@@ -54,6 +68,35 @@ def test_sampling_reaches_the_model_by_every_door() -> None:
             *("logit_bias", "a{ud}", "1", str(_Z), "100"),
         )
         assert "ZZZZZZZZ" in over_bus.stdout, over_bus.stderr
+
+
+def test_chances_are_told_to_the_official_client_whole_and_streamed() -> None:
+    with open_tiny_daemon() as daemon, open_openai(daemon) as client:
+        wanted: Any = _ASKED | {"logprobs": True, "top_logprobs": 2}
+        choice = client.chat.completions.create(**wanted).choices[0]
+        assert choice.logprobs is not None
+        whole = choice.logprobs.content
+        assert whole is not None
+        told = b"".join(bytes(each.bytes or []) for each in whole)
+        assert told.decode() == choice.message.content
+        assert len(whole) == 8
+        for token in whole:
+            assert len(token.top_logprobs) == 2
+            assert token.top_logprobs[0].token == token.token
+            assert -9999 <= token.top_logprobs[1].logprob <= token.logprob <= 0
+        streamed = [
+            token
+            for chunk in client.chat.completions.create(**wanted, stream=True)
+            for choice in chunk.choices
+            if choice.logprobs
+            for token in choice.logprobs.content or []
+        ]
+        assert [each.bytes for each in streamed] == [each.bytes for each in whole]
+        # Only nearly equal: the second prompt is read from memory, in steps of another size.
+        chances = [each.logprob for each in whole]
+        assert [each.logprob for each in streamed] == pytest.approx(chances, abs=1e-4)
+        plain = client.chat.completions.create(**_ASKED)
+        assert plain.choices[0].logprobs is None
 
 
 def test_what_the_model_cannot_do_is_a_refusal_with_the_numbers() -> None:

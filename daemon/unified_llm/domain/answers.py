@@ -8,6 +8,7 @@ from unified_llm.domain.chat import (
     ReasoningDelta,
     RefusalDelta,
     TextDelta,
+    TokenLogprob,
     ToolCall,
     ToolCallDelta,
 )
@@ -22,6 +23,7 @@ class Answer:
     refusal: str
     tool_calls: tuple[ToolCall, ...]
     end: Finished
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 class AnswerBuilder:
@@ -29,6 +31,7 @@ class AnswerBuilder:
 
     def __init__(self) -> None:
         self._text: list[str] = []
+        self._logprobs: list[TokenLogprob] = []
         self._reasoning: list[str] = []
         self._refusal: list[str] = []
         self._calls: dict[int, _Call] = {}
@@ -36,8 +39,9 @@ class AnswerBuilder:
     def add(self, event: ChatEvent) -> Answer | None:
         """Take the next event; the answer when it was the last."""
         match event:
-            case TextDelta(text=text):
-                self._text.append(text)
+            case TextDelta():
+                self._text.append(event.text)
+                self._logprobs += event.logprobs
             case ReasoningDelta(text=text):
                 self._reasoning.append(text)
             case RefusalDelta(text=text):
@@ -55,6 +59,7 @@ class AnswerBuilder:
             refusal="".join(self._refusal),
             tool_calls=tuple(call.whole() for _, call in sorted(self._calls.items())),
             end=end,
+            logprobs=tuple(self._logprobs),
         )
 
 

@@ -130,6 +130,7 @@ class ChatRequest:
     max_tokens: most tokens to generate; None for what is left of the context.
     stop: up to 4 texts of 1 to 64 characters that end the answer and are not part of it.
     tool_use: None if there are no tools. answer: None for text as it comes.
+    top_logprobs: tell of each token how likely it was, and so many (0 to 20) of the likeliest.
     """
 
     model: ModelId
@@ -139,6 +140,7 @@ class ChatRequest:
     sampling: Sampling = field(default_factory=Sampling)
     tool_use: ToolUse | None = None
     answer: JsonAnswer | None = None
+    top_logprobs: int | None = None
 
 
 class FinishReason(StrEnum):
@@ -167,10 +169,37 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class TextDelta:
-    """The next piece of the answer; whole characters, never empty."""
+class TokenChance:
+    """A token and how likely it was.
+
+    text: as it reads alone, where bytes that make no character are U+FFFD. data: its bytes, which
+    may be part of a character; None if it stands for no text. logprob: the natural logarithm of
+    its probability, -9999 to 0, before anything of Sampling has changed it.
+    """
 
     text: str
+    data: bytes | None
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token of the answer. top: what was likeliest in its place, the likeliest first."""
+
+    chosen: TokenChance
+    top: tuple[TokenChance, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """The next piece of the answer; whole characters.
+
+    logprobs: of the tokens that begin in it, if they were asked for. text: empty only where tokens
+    make no character any more, because the answer ends inside one.
+    """
+
+    text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

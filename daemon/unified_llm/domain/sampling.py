@@ -13,6 +13,7 @@ from unified_llm.domain.errors import InvalidRequest
 
 MAX_SEED: Final = 2**32 - 2  # llama.cpp takes 2**32 - 1 for "draw one"
 MAX_BIASES: Final = 1024
+MAX_TOP_LOGPROBS: Final = 20
 MAX_TOKEN: Final = 2**31 - 1  # llama.cpp counts them in 32 bits
 MAX_BIAS: Final = 100.0
 """As OpenAI has it: at -100 a token is as good as forbidden, at 100 as good as demanded."""

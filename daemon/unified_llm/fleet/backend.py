@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from unified_llm.domain.callers import Caller
-from unified_llm.domain.chat import ChatEvent, ChatRequest, Finished, TextDelta, Usage
+from unified_llm.domain.chat import (
+    ChatEvent,
+    ChatRequest,
+    Finished,
+    TextDelta,
+    TokenChance,
+    TokenLogprob,
+    Usage,
+)
 from unified_llm.domain.errors import RequestTimedOut
 from unified_llm.domain.ports import Lease, Leases
 from unified_llm.domain.units import Instant, Seconds, Tokens, later
@@ -24,7 +32,7 @@ from unified_llm.fleet.generation_stream import (
 )
 from unified_llm.fleet.poison import Quarantine
 from unified_llm.fleet.timers import Timers
-from unified_llm.worker.protocol import Delta, Done, Failed
+from unified_llm.worker.protocol import Chance, Delta, Done, Failed, Score
 
 
 class Streams(Protocol):
@@ -148,10 +156,10 @@ class _Answer:
     async def events(self) -> AsyncGenerator[ChatEvent, None]:
         while True:
             match await self._next_frame():
-                case Delta(text=text) if text:
+                case Delta(text=text, scores=scores):
                     if self.first_token is None:
                         self.first_token = self._since_lease()
-                    yield TextDelta(text)
+                    yield TextDelta(text, tuple(_logprob(score) for score in scores))
                 case Failed() as failed:
                     raise error_of(failed)
                 case Done() as done:
@@ -187,3 +195,11 @@ class _Answer:
 
     def _since_lease(self) -> Seconds:
         return Seconds(self.timers.now() - self.leased_at)
+
+
+def _logprob(score: Score) -> TokenLogprob:
+    return TokenLogprob(_chance(score.chosen), tuple(_chance(each) for each in score.top))
+
+
+def _chance(chance: Chance) -> TokenChance:
+    return TokenChance(chance.text, chance.data, chance.logprob)

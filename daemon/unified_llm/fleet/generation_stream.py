@@ -38,6 +38,7 @@ class Order:
             max_tokens=self.request.max_tokens,
             stop=self.request.stop,
             sampling=self.request.sampling,
+            top_logprobs=self.request.top_logprobs,
         )
 
 

@@ -7,7 +7,7 @@ exists because an engine without it was crashed or starved by its like
 
 from unified_llm.domain.chat import ChatRequest
 from unified_llm.domain.errors import InvalidRequest, TooLarge
-from unified_llm.domain.sampling import ensure_sane_sampling
+from unified_llm.domain.sampling import MAX_TOP_LOGPROBS, ensure_sane_sampling
 from unified_llm.domain.units import Tokens
 
 MAX_MESSAGES = 2048
@@ -28,6 +28,12 @@ def ensure_sane(request: ChatRequest, context_tokens: Tokens) -> None:
     _check_stops(request.stop)
     ensure_sane_sampling(request.sampling)
     _check_end(request)
+    top = request.top_logprobs
+    if top is not None and not 0 <= top <= MAX_TOP_LOGPROBS:
+        raise InvalidRequest(
+            f"top_logprobs is {top}; allowed is 0 to {MAX_TOP_LOGPROBS}.",
+            parameter="top_logprobs",
+        )
     if request.max_tokens is not None and request.max_tokens < 1:
         raise InvalidRequest(
             f"max_tokens is {request.max_tokens}; the least is 1.", parameter="max_tokens"

@@ -98,6 +98,8 @@ class ChatCompletionShape(SamplingShape):
     )
     stream: bool | None = None
     stream_options: StreamOptionsShape | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
 
     # Change nothing about an answer here: labels, and hints to OpenAI's own machinery.
     metadata: Ignored = None
@@ -112,7 +114,6 @@ class ChatCompletionShape(SamplingShape):
     audio: Unsupported = None
     function_call: Annotated[None, _refuse_all_but("none", "auto")] = None
     functions: Unsupported = None
-    logprobs: Unsupported = None
     modalities: Annotated[None, _refuse_all_but(["text"])] = None
     moderation: Unsupported = None
     n: Annotated[None, _refuse_all_but(1)] = None
@@ -122,9 +123,18 @@ class ChatCompletionShape(SamplingShape):
     store: Unsupported = None
     tool_choice: Annotated[None, _refuse_all_but("none", "auto")] = None
     tools: Unsupported = None
-    top_logprobs: Unsupported = None
     verbosity: Annotated[None, _refuse_all_but("medium")] = None
     web_search_options: Unsupported = None
+
+    def asked_logprobs(self) -> int | None:
+        """How many of the likeliest tokens to tell with each; None if no chances are wanted."""
+        if self.top_logprobs and not self.logprobs:
+            raise InvalidRequest(
+                f"top_logprobs is {self.top_logprobs} and logprobs is not true.",
+                hint="Send logprobs true, or leave top_logprobs out.",
+                parameter="top_logprobs",
+            )
+        return (self.top_logprobs or 0) if self.logprobs else None
 
     def limit(self) -> Tokens | None:
         """Most tokens to generate, whichever of its two names the client used."""
@@ -160,6 +170,7 @@ def parse_chat(raw: bytes) -> AskedChat:
         max_tokens=shape.limit(),
         stop=tuple(shape.stop or ()),
         sampling=shape.sampling(),
+        top_logprobs=shape.asked_logprobs(),
     )
     options = shape.stream_options
     return AskedChat(request, bool(shape.stream), bool(options and options.include_usage))

@@ -4,7 +4,7 @@ What OpenAI's shapes have no place for goes under `x_unified_llm` and nowhere el
 clients are not disturbed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -15,12 +15,14 @@ from unified_llm.domain.chat import (
     ReasoningDelta,
     RefusalDelta,
     TextDelta,
+    TokenLogprob,
     ToolCall,
     ToolCallDelta,
     Usage,
 )
 from unified_llm.domain.events import ModelStatus
 from unified_llm.domain.models import ModelId, ModelSpec
+from unified_llm.wire.logprobs import told_logprobs
 from unified_llm.wire.problem import HttpProblem
 
 _OWNER = "unified-llm"
@@ -59,7 +61,7 @@ class CompletionWriter:
         choice = {
             "index": 0,
             "message": _message(answer),
-            "logprobs": None,
+            "logprobs": _logprobs(answer.logprobs),
             "finish_reason": end.reason.value,
         }
         return _encode(
@@ -73,11 +75,13 @@ class CompletionWriter:
 
     def delta(self, piece: Delta) -> bytes:
         """The event of the next piece; the first brings the event that names the role with it."""
-        return self._role() + self._chunk(_delta(piece), None)
+        logprobs = piece.logprobs if isinstance(piece, TextDelta) else ()
+        return self._role() + self._chunk(_delta(piece), None, logprobs)
 
     def end(self, end: Finished) -> bytes:
         """The events that end a whole stream."""
-        events = self._role() + self._chunk({}, end.reason.value, x_unified_llm=self._extras(end))
+        extras = self._extras(end)
+        events = self._role() + self._chunk({}, end.reason.value, x_unified_llm=extras)
         if self._wants_usage:
             events += _event({**self._chunk_head(), "choices": [], "usage": _usage(end.usage)})
         return events + DONE
@@ -95,8 +99,19 @@ class CompletionWriter:
         self._has_role = True
         return self._chunk({"role": "assistant", "content": ""}, None)
 
-    def _chunk(self, delta: dict[str, object], reason: str | None, **extra: object) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+    def _chunk(
+        self,
+        delta: dict[str, object],
+        reason: str | None,
+        logprobs: Sequence[TokenLogprob] = (),
+        **extra: object,
+    ) -> bytes:
+        choice = {
+            "index": 0,
+            "delta": delta,
+            "logprobs": _logprobs(logprobs),
+            "finish_reason": reason,
+        }
         return _event({**self._chunk_head(), "choices": [choice], **extra})
 
     def _chunk_head(self) -> dict[str, object]:
@@ -155,6 +170,10 @@ def _model(spec: ModelSpec, status: ModelStatus) -> dict[str, object]:
             "last_error": {"code": error[0], "message": error[1]} if error else None,
         },
     }
+
+
+def _logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, object] | None:
+    return {"content": told_logprobs(tokens), "refusal": None} if tokens else None
 
 
 def _message(answer: Answer) -> dict[str, object]:

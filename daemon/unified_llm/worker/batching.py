@@ -6,7 +6,6 @@ of the same principal the beginning that both share; for anybody else it is clea
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from unified_llm.domain.chat import FinishReason, Message
@@ -14,18 +13,14 @@ from unified_llm.domain.errors import (
     Cancelled,
     InternalError,
     InvalidRequest,
-    TooLarge,
     UnifiedLlmError,
 )
+from unified_llm.worker.admission import Answer, admit
+from unified_llm.worker.answer_text import Piece
 from unified_llm.worker.engine_port import OnProgress, Pulse, Report
-from unified_llm.worker.protocol import Delta, Done, Failed, Generate, Load, Loaded, Started
-from unified_llm.worker.sampling import ResolvedSampling, resolve_sampling
+from unified_llm.worker.protocol import Delta, Failed, Generate, Load, Loaded, Score, Started
+from unified_llm.worker.sampling import ResolvedSampling
 from unified_llm.worker.slots import Feed, Seat, SlotTable
-from unified_llm.worker.text import CharacterJoiner, StopTexts
-
-_MAX_STOPS = 4
-_MAX_STOP_CHARACTERS = 64
-_MAX_BYTES_PER_TOKEN = 16  # of context; a larger prompt is refused before it is tokenised
 
 
 class DecodeError(Exception):
@@ -68,6 +63,9 @@ class Model(Protocol):
     def sample(self, slot: int) -> int:
         """The next token of a slot whose last known token was in the latest decode."""
 
+    def score(self, slot: int, token: int, top: int) -> Score:
+        """How likely `token` was after the slot's latest decode, and the `top` likeliest ones."""
+
     def is_end(self, token: int) -> bool:
         """Whether the token ends the answer."""
 
@@ -88,27 +86,6 @@ OpenModel = Callable[[Load, OnProgress], Model]
 """Raises ModelFailedToLoad."""
 
 
-@dataclass(slots=True)
-class _Answer:
-    request: Generate
-    sampling: ResolvedSampling
-    prompt: list[int]
-    limit: int
-    stops: StopTexts
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    joiner: CharacterJoiner = field(default_factory=CharacterJoiner)
-
-    def done(self, reason: FinishReason) -> Done:
-        return Done(
-            id=self.request.id,
-            reason=reason,
-            prompt_tokens=len(self.prompt),
-            completion_tokens=self.completion_tokens,
-            cached_tokens=self.cached_tokens,
-        )
-
-
 class BatchingEngine:
     """The Engine over any Model. draw_seed: a whole number from 0 on, for requests without one."""
 
@@ -117,7 +94,7 @@ class BatchingEngine:
         self._draw_seed = draw_seed
         self._loaded: Model | None = None
         self._slots = SlotTable(1, 1, 1)
-        self._answers: dict[int, _Answer] = {}
+        self._answers: dict[int, Answer] = {}
         self._refusals: list[Report] = []
         self._steps_done = 0
         # The one thing two threads write: adding and discarding an element are atomic.
@@ -193,29 +170,10 @@ class BatchingEngine:
         # Told before the decode that may take long, or be the last thing the process does.
         return news if news or not feeds else self._decode(feeds, pulse)
 
-    def _accept(self, request: Generate) -> _Answer:
+    def _accept(self, request: Generate) -> Answer:
         if request.id in self._answers:
             raise InvalidRequest(f"Request {request.id} is already being answered.")
-        _check(request)
-        sampling = resolve_sampling(request.sampling, self._draw_seed, self._model.vocabulary_size)
-        context = self._model.context_tokens
-        size = sum(len(message.content.encode()) for message in request.messages)
-        if size > context * _MAX_BYTES_PER_TOKEN:
-            raise TooLarge(
-                f"The messages have {size} bytes; a context of {context} tokens takes at most "
-                f"{context * _MAX_BYTES_PER_TOKEN}.",
-                hint="Shorten the conversation, or give the model a larger context.",
-            )
-        prompt = self._model.encode(request.messages)
-        if len(prompt) >= context:
-            raise TooLarge(
-                f"The prompt has {len(prompt)} tokens; the context has {context}, and the answer "
-                "needs at least one.",
-                hint="Shorten the conversation, or give the model a larger context.",
-            )
-        left = context - len(prompt)
-        limit = left if request.max_tokens is None else min(request.max_tokens, left)
-        return _Answer(request, sampling, prompt, limit, StopTexts(request.stop))
+        return admit(request, self._model, self._draw_seed)
 
     def _refuse(self, failed: Failed) -> None:
         self._interrupted.discard(failed.id)
@@ -278,18 +236,21 @@ class BatchingEngine:
         if self._model.is_end(token):
             return self._finish(answer, FinishReason.STOP)
         answer.completion_tokens += 1
-        text = answer.stops.feed(answer.joiner.feed(self._model.piece(token)))
-        reports: list[Report] = [Delta(id=feed.request_id, text=text)] if text else []
-        if answer.stops.is_met:
+        piece = answer.text.feed(self._model.piece(token), self._score(answer, feed.slot, token))
+        reports = _told(answer, piece)
+        if answer.text.is_met:
             return reports + self._finish(answer, FinishReason.STOP)
         if answer.completion_tokens >= answer.limit:
             return reports + self._finish(answer, FinishReason.LENGTH)
         self._slots.extend(feed.request_id, token)
         return reports
 
-    def _finish(self, answer: _Answer, reason: FinishReason) -> list[Report]:
-        held = answer.stops.flush()
-        reports: list[Report] = [Delta(id=answer.request.id, text=held)] if held else []
+    def _score(self, answer: Answer, slot: int, token: int) -> Score | None:
+        top = answer.request.top_logprobs
+        return None if top is None else self._model.score(slot, token, top)
+
+    def _finish(self, answer: Answer, reason: FinishReason) -> list[Report]:
+        reports = _told(answer, answer.text.finish())
         self._forget(answer.request.id)
         return [*reports, answer.done(reason)]
 
@@ -312,22 +273,8 @@ class BatchingEngine:
             self._model.end(slot)
 
 
-def _check(request: Generate) -> None:
-    if not request.messages:
-        raise InvalidRequest("There are no messages.", parameter="messages")
-    if request.max_tokens is not None and request.max_tokens < 1:
-        raise InvalidRequest(
-            f"max_tokens is {request.max_tokens}; it must be at least 1.", parameter="max_tokens"
-        )
-    if len(request.stop) > _MAX_STOPS:
-        raise InvalidRequest(
-            f"There are {len(request.stop)} stop texts; the limit is {_MAX_STOPS}.",
-            parameter="stop",
-        )
-    if any(not 1 <= len(stop) <= _MAX_STOP_CHARACTERS for stop in request.stop):
-        raise InvalidRequest(
-            f"A stop text has 1 to {_MAX_STOP_CHARACTERS} characters.", parameter="stop"
-        )
+def _told(answer: Answer, piece: Piece) -> list[Report]:
+    return [Delta(id=answer.request.id, text=piece.text, scores=piece.scores)] if piece else []
 
 
 def _failed(request_id: int, error: UnifiedLlmError) -> Failed:

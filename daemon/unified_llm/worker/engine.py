@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from secrets import randbits, token_hex
 from typing import Any, Final
 
@@ -32,9 +32,10 @@ from unified_llm.worker.cores import allowed_physical_cores
 from unified_llm.worker.engine_port import OnProgress
 from unified_llm.worker.native_log import NativeLog
 from unified_llm.worker.prompt import encode_prompt
-from unified_llm.worker.protocol import Load
+from unified_llm.worker.protocol import Chance, Load, Score
 from unified_llm.worker.samplers import Samplers
 from unified_llm.worker.sampling import ResolvedSampling
+from unified_llm.worker.scorer import Scorer
 from unified_llm.worker.slots import Feed, Seat
 from unified_llm.worker.template import CHATML, ChatTemplate
 
@@ -141,6 +142,12 @@ class LlamaVocabulary:
             count = native.llama_token_to_piece(self.pointer, token, buffer, -count, 0, False)
         return buffer.raw[: max(count, 0)]
 
+    def chance(self, token: int, logprob: float) -> Chance:
+        """The token as it is told to people."""
+        data = self.piece(token)
+        text = data.decode(errors="replace") if data else self.text_of(token)
+        return Chance(text=text, data=data or None, logprob=logprob)
+
 
 class LlamaModel:
     """The Model on llama.cpp. Raises ModelFailedToLoad, with nothing left open."""
@@ -211,6 +218,20 @@ class LlamaModel:
 
     def sample(self, slot: int) -> int:
         return self._samplers.sample(slot, self._context, self._rows[slot])
+
+    def score(self, slot: int, token: int, top: int) -> Score:
+        logits = native.llama_get_logits_ith(self._context, self._rows[slot])
+        logprob, best = self._scorer.score(logits, token, top)
+        return Score(
+            chosen=self.vocabulary.chance(token, logprob),
+            top=tuple(self.vocabulary.chance(*each) for each in best),
+        )
+
+    @cached_property
+    def _scorer(self) -> Scorer:
+        scorer = Scorer(self.vocabulary_size)
+        self._undo.callback(scorer.close)
+        return scorer
 
     def is_end(self, token: int) -> bool:
         return self.vocabulary.is_end(token)

@@ -22,7 +22,7 @@ from unified_llm.domain.chat import Message
 from unified_llm.domain.errors import ModelFailedToLoad
 from unified_llm.worker.batching import BatchingEngine, DecodeError
 from unified_llm.worker.engine_port import OnProgress
-from unified_llm.worker.protocol import Load
+from unified_llm.worker.protocol import Chance, Load, Score
 from unified_llm.worker.sampling import ResolvedSampling
 from unified_llm.worker.slots import Feed, Seat
 
@@ -132,6 +132,14 @@ class FakeModel:
         if not script.words:
             return _END
         return self._token(script.words.pop(0))
+
+    def score(self, slot: int, token: int, top: int) -> Score:
+        likeliest = [self._word_of[token], *(f" other{number}" for number in range(1, top))]
+        chances = [
+            Chance(text=word, data=word.encode(), logprob=-0.5 - rank)
+            for rank, word in enumerate(likeliest)
+        ]
+        return Score(chosen=chances[0], top=tuple(chances[:top]))
 
     def is_end(self, token: int) -> bool:
         return token == _END

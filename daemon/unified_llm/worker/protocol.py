@@ -17,8 +17,10 @@ from typing import Annotated, Final
 import msgspec
 
 from unified_llm.domain.chat import FinishReason, Message, Sampling
+from unified_llm.domain.sampling import MAX_TOP_LOGPROBS
 
-PROTOCOL_VERSION: Final = 3
+PROTOCOL_VERSION: Final = 4
+LEAST_LOGPROB: Final = -9999.0
 MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 _LENGTH_BYTES: Final = 4
 
@@ -58,6 +60,7 @@ class Generate(_Struct, frozen=True, tag="generate"):
 
     id: chosen by the daemon, never used twice on a connection.
     principal: whose request it is; state kept from it serves nobody else.
+    top_logprobs: score each token, and name so many of the likeliest; None for no scores.
     """
 
     id: int
@@ -66,6 +69,7 @@ class Generate(_Struct, frozen=True, tag="generate"):
     max_tokens: int | None
     stop: tuple[str, ...]
     sampling: Sampling
+    top_logprobs: int | None = None
 
 
 class Cancel(_Struct, frozen=True, tag="cancel"):
@@ -139,11 +143,34 @@ class Started(_Struct, frozen=True, tag="started"):
     cached_tokens: _Count
 
 
+class Chance(_Struct, frozen=True):
+    """As domain.chat.TokenChance."""
+
+    text: str
+    data: bytes | None
+    logprob: Annotated[float, msgspec.Meta(ge=LEAST_LOGPROB, le=0)]
+
+
+class Score(_Struct, frozen=True):
+    """As domain.chat.TokenLogprob."""
+
+    chosen: Chance
+    top: Annotated[tuple[Chance, ...], msgspec.Meta(max_length=MAX_TOP_LOGPROBS)] = ()
+
+
 class Delta(_Struct, frozen=True, tag="delta"):
-    """The next piece of text; whole characters, not empty."""
+    """The next piece of text, in whole characters; not empty unless it has scores.
+
+    scores: of the tokens that begin in it, if they were asked for.
+    """
 
     id: int
-    text: Annotated[str, msgspec.Meta(min_length=1)]
+    text: str
+    scores: tuple[Score, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.text and not self.scores:
+            raise ValueError("a delta that says nothing")
 
 
 class Done(_Struct, frozen=True, tag="done"):

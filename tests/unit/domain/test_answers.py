@@ -11,6 +11,8 @@ from unified_llm.domain.chat import (
     ReasoningDelta,
     RefusalDelta,
     TextDelta,
+    TokenChance,
+    TokenLogprob,
     ToolCall,
     ToolCallDelta,
     Usage,
@@ -59,3 +61,10 @@ def test_however_an_answer_is_cut_it_is_the_same(texts: list[str], arguments: li
     )
     assert answer.text == "".join(texts)
     assert answer.tool_calls == (ToolCall("a", "f", "".join(arguments)),)
+
+
+def test_the_chances_of_all_tokens_are_kept_in_order() -> None:
+    tokens = [TokenLogprob(TokenChance(text, text.encode(), -1.0)) for text in "abc"]
+    answer = build(TextDelta("ab", (tokens[0], tokens[1])), TextDelta("", (tokens[2],)))
+    assert answer.text == "ab"
+    assert answer.logprobs == tuple(tokens)

@@ -105,7 +105,6 @@ async def test_frames_become_events_with_their_times(scene: Scene) -> None:
         await scene.timers.advance(1)
         scene.put(delta("ab"))
         await scene.timers.advance(0.5)
-        scene.put(delta(""))
         scene.put(delta("c"))
         scene.put(DONE)
     usage = Usage(Tokens(3), Tokens(2), Tokens(1))

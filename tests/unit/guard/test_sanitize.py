@@ -35,6 +35,8 @@ def test_an_ordinary_request_passes() -> None:
         (replace(SANE, stop=("",)), "stop[0]"),
         (replace(SANE, stop=("x" * 65,)), "stop[0]"),
         (replace(SANE, max_tokens=Tokens(0)), "max_tokens"),
+        (replace(SANE, top_logprobs=21), "top_logprobs"),
+        (replace(SANE, top_logprobs=-1), "top_logprobs"),
         (
             replace(SANE, sampling=Sampling(ignore_eos=True), answer=JsonAnswer()),
             "ignore_eos",
@@ -76,6 +78,7 @@ def test_a_prompt_that_can_not_fit_never_reaches_a_tokenizer() -> None:
         ).map(tuple),
         max_tokens=st.none() | st.integers().map(Tokens),
         stop=st.lists(st.text()).map(tuple),
+        top_logprobs=st.none() | st.integers(),
         sampling=st.builds(
             Sampling,
             logit_bias=st.lists(st.tuples(st.integers(), st.floats())).map(tuple),

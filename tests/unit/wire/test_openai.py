@@ -35,6 +35,8 @@ def test_every_field_finds_its_place() -> None:
         stop=["a", "b"],
         stream=True,
         stream_options={"include_usage": True},
+        logprobs=True,
+        top_logprobs=3,
         logit_bias={"7": -100, "0": 1.5},
         ignore_eos=True,
         **{name: number.least for name, number in NUMBERS.items()},
@@ -44,6 +46,7 @@ def test_every_field_finds_its_place() -> None:
     request = asked.request
     assert request.messages == (Message(Role.SYSTEM, "Brief."), Message(Role.USER, "Sky?"))
     assert (request.max_tokens, request.stop) == (5, ("a", "b"))
+    assert request.top_logprobs == 3
     numbers: dict[str, Any] = {name: number.least for name, number in NUMBERS.items()}
     assert request.sampling == Sampling(
         **numbers, logit_bias=((7, -100.0), (0, 1.5)), ignore_eos=True
@@ -61,6 +64,13 @@ def test_what_is_left_out_or_null_is_the_daemons_default() -> None:
     assert parse(**dict.fromkeys(names)) == bare
     assert bare.request.sampling == Sampling()
     assert not bare.is_stream
+
+
+def test_logprobs_are_told_only_when_asked_for() -> None:
+    assert parse(logprobs=True).request.top_logprobs == 0
+    assert parse(logprobs=False).request.top_logprobs is None
+    assert refusal(top_logprobs=2).parameter == "top_logprobs"
+    assert refusal(logprobs=False, top_logprobs=1).parameter == "top_logprobs"
 
 
 def test_newer_words_mean_the_older_ones() -> None:
@@ -98,7 +108,6 @@ def test_options_that_change_nothing_are_taken(fields: dict[str, Any]) -> None:
         ("tools", [{"type": "function"}]),
         ("tool_choice", "required"),
         ("response_format", {"type": "json_object"}),
-        ("logprobs", True),
         ("audio", {"voice": "x"}),
         ("store", True),
         ("modalities", ["audio"]),

@@ -12,6 +12,8 @@ from unified_llm.domain.chat import (
     ReasoningDelta,
     RefusalDelta,
     TextDelta,
+    TokenChance,
+    TokenLogprob,
     ToolCall,
     ToolCallDelta,
     Usage,
@@ -98,3 +100,24 @@ def test_each_kind_of_piece_has_its_field() -> None:
     assert text.choices[0].delta.content == "a"
     assert thought.choices[0].delta.model_extra == {"reasoning_content": "b"}
     assert refusal.choices[0].delta.refusal == "c"
+
+
+HALF = TokenLogprob(TokenChance("\ufffd", b"\xc3", -0.5), (TokenChance("<end>", None, -9999.0),))
+
+
+def test_half_a_character_is_told_by_its_bytes() -> None:
+    (first, second) = chunks(TextDelta("é", (HALF,)))
+    assert first.choices[0].logprobs is None
+    told = second.choices[0].logprobs
+    assert told is not None
+    assert told.content is not None
+    (token,) = told.content
+    assert (token.token, token.bytes, token.logprob) == ("\ufffd", [0xC3], -0.5)
+    assert [(each.token, each.bytes) for each in token.top_logprobs] == [("<end>", None)]
+    answer = whole(text="é", logprobs=(HALF,)).choices[0].logprobs
+    assert answer is not None
+    assert answer.content == told.content
+
+
+def test_no_chances_are_null() -> None:
+    assert whole(text="Blue.").choices[0].logprobs is None

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from unified_llm.domain.chat import Message, Role, Sampling
 from unified_llm.worker.batching import BatchingEngine, DecodeError
 from unified_llm.worker.engine_port import Report
-from unified_llm.worker.protocol import Delta, Done, Failed, Generate, Load, Started
+from unified_llm.worker.protocol import Chance, Delta, Done, Failed, Generate, Load, Score, Started
 from unified_llm.worker.sampling import ResolvedSampling
 from unified_llm.worker.slots import Feed, Seat
 
@@ -70,6 +70,10 @@ class FragileModel:
 
     def sample(self, slot: int) -> int:
         return len(self.memory[slot]) % 2
+
+    def score(self, slot: int, token: int, top: int) -> Score:
+        chance = Chance(text="", data=self.piece(token), logprob=-float(token))
+        return Score(chosen=chance, top=(chance,) * top)
 
     def is_end(self, token: int) -> bool:
         return False

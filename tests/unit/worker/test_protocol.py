@@ -14,7 +14,9 @@ from unified_llm.domain.chat import FinishReason, Message, Role, Sampling
 from unified_llm.domain.sampling import NUMBERS
 from unified_llm.worker import protocol
 from unified_llm.worker.protocol import (
+    LEAST_LOGPROB,
     Cancel,
+    Chance,
     Delta,
     Done,
     Failed,
@@ -29,6 +31,7 @@ from unified_llm.worker.protocol import (
     NotConfined,
     Progress,
     ProtocolError,
+    Score,
     Started,
     Stop,
     ToWorker,
@@ -53,6 +56,14 @@ _sampling = st.builds(
     logit_bias=st.lists(st.tuples(_integers, _floats), max_size=3).map(tuple),
     ignore_eos=st.booleans(),
 )
+_chances = st.builds(
+    Chance,
+    text=st.text(),
+    data=st.none() | st.binary(),
+    logprob=st.floats(LEAST_LOGPROB, 0),
+)
+_CHANCE = {"text": "a", "data": b"a", "logprob": -1.0}
+_scores = st.builds(Score, chosen=_chances, top=st.lists(_chances, max_size=3).map(tuple))
 _messages = st.lists(
     st.builds(Message, role=st.sampled_from(Role), content=st.text()), max_size=3
 ).map(tuple)
@@ -73,6 +84,7 @@ _to_worker: st.SearchStrategy[ToWorker] = st.one_of(
         max_tokens=_optional_integers,
         stop=st.lists(st.text(), max_size=3).map(tuple),
         sampling=_sampling,
+        top_logprobs=_optional_integers,
     ),
     st.builds(Cancel, id=_integers),
     st.just(Stop()),
@@ -98,6 +110,12 @@ _from_worker: st.SearchStrategy[FromWorker] = st.one_of(
     st.builds(LoadFailed, message=st.text()),
     st.builds(Started, id=_integers, prompt_tokens=_counts, cached_tokens=_counts),
     st.builds(Delta, id=_integers, text=st.text(min_size=1)),
+    st.builds(
+        Delta,
+        id=_integers,
+        text=st.text(),
+        scores=st.lists(_scores, min_size=1, max_size=2).map(tuple),
+    ),
     st.builds(
         Done,
         id=_integers,
@@ -222,7 +240,6 @@ _LOADED = Loaded(context_tokens=1, slots=1, memory_bytes=None, description="")
 @pytest.mark.parametrize(
     "lie",
     [
-        Delta(id=1, text=""),
         Started(id=1, prompt_tokens=-1, cached_tokens=0),
         msgspec.structs.replace(_DONE, prompt_tokens=-1),
         msgspec.structs.replace(_DONE, completion_tokens=2**31),
@@ -234,3 +251,19 @@ _LOADED = Loaded(context_tokens=1, slots=1, memory_bytes=None, description="")
 def test_a_frame_that_says_nothing_or_counts_absurdly_is_refused(lie: FromWorker) -> None:
     with pytest.raises(ProtocolError):
         decode_from_worker(encode(lie)[4:])
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        [],
+        [{"chosen": {"text": "a", "data": None, "logprob": 0.1}}],
+        [{"chosen": {"text": "a", "data": None, "logprob": float("nan")}}],
+        [{"chosen": {"text": "a", "data": None, "logprob": -10_000.0}}],
+        [{"chosen": _CHANCE, "top": [_CHANCE] * 21}],
+    ],
+)
+def test_a_delta_without_news_or_with_absurd_chances_is_refused(scores: list[object]) -> None:
+    lie = {"type": "delta", "id": 1, "text": "", "scores": scores}
+    with pytest.raises(ProtocolError):
+        decode_from_worker(msgspec.msgpack.encode(lie))

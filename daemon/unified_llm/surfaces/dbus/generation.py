@@ -25,6 +25,7 @@ from unified_llm.operations.inference import Inference
 from unified_llm.operations.interruption import Interruptible
 from unified_llm.operations.jobs import Details, Job, JobId, Jobs, JobState, JobType
 from unified_llm.surfaces.dbus.stream import LineWriter, open_pipe
+from unified_llm.wire.logprobs import told_logprobs
 
 
 class Generations:
@@ -124,8 +125,10 @@ def _line(value: Mapping[str, object]) -> bytes:
 
 def _told(piece: Delta) -> dict[str, object]:
     match piece:
-        case TextDelta(text=text):
+        case TextDelta(text=text, logprobs=()):
             return {"text": text}
+        case TextDelta(text=text, logprobs=logprobs):
+            return {"text": text, "logprobs": told_logprobs(logprobs)}
         case ReasoningDelta(text=text):
             return {"reasoning": text}
         case RefusalDelta(text=text):

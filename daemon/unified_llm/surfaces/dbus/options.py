@@ -6,6 +6,7 @@ behind the gate, for every door alike.
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -64,7 +65,7 @@ class NoOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=True)
 
 
-class GenerateOptions(NoOptions):
+class AnswerOptions(NoOptions):
     """How an answer is made; the reference states the ranges."""
 
     max_tokens: _Count | None = None
@@ -102,8 +103,18 @@ class GenerateOptions(NoOptions):
         return ChatRequest(model, messages, limit, self.stop, sampling)
 
 
-class GenerateTextOptions(GenerateOptions):
-    """Those of Generate, and instructions before the prompt."""
+class GenerateOptions(AnswerOptions):
+    """Those of any answer, and what only a stream can tell."""
+
+    top_logprobs: _Count | None = None
+
+    def request(self, model: ModelId, messages: tuple[Message, ...]) -> ChatRequest:
+        """These options, applied to a conversation."""
+        return replace(super().request(model, messages), top_logprobs=self.top_logprobs)
+
+
+class GenerateTextOptions(AnswerOptions):
+    """Those of any answer, and instructions before the prompt."""
 
     system: _Text | None = None
 

@@ -18,7 +18,15 @@ from tests.unit.surfaces.dbus.house import (
     caller,
     open_house,
 )
-from unified_llm.domain.chat import ChatEvent, ChatRequest, Message, Role, TextDelta
+from unified_llm.domain.chat import (
+    ChatEvent,
+    ChatRequest,
+    Message,
+    Role,
+    TextDelta,
+    TokenChance,
+    TokenLogprob,
+)
 from unified_llm.domain.errors import (
     Cancelled,
     InvalidRequest,
@@ -86,6 +94,13 @@ async def test_a_line_stays_a_line_whatever_the_model_says() -> None:
     text = 'a\nb\r\x85\u2028"\\\0\ud800'
     _, lines = await stream_of([TextDelta(text), *ANSWER[-1:]])
     assert lines == [{"text": text}, DONE]
+
+
+async def test_chances_stand_in_the_line_of_their_text() -> None:
+    token = TokenLogprob(TokenChance("é", "é".encode(), -0.5))
+    _, lines = await stream_of([TextDelta("é", (token,)), *ANSWER[-1:]])
+    told = {"token": "é", "logprob": -0.5, "bytes": [0xC3, 0xA9], "top_logprobs": []}
+    assert lines == [{"text": "é", "logprobs": [told]}, DONE]
 
 
 async def test_a_failure_is_the_last_line() -> None:

@@ -97,6 +97,7 @@ def test_all_options_reach_the_request() -> None:
         "mirostat_tau": Variant("d", 4.0),
         "mirostat_eta": Variant("d", 0.2),
         "seed": Variant("t", 2**32 - 2),
+        "top_logprobs": Variant("u", 3),
         "logit_bias": Variant("a{ud}", {7: -100.0}),
         "ignore_eos": Variant("b", True),
         "stop": Variant("as", ["a", "b"]),
@@ -105,7 +106,7 @@ def test_all_options_reach_the_request() -> None:
     messages = (Message(Role.USER, "hello"),)
     request = parse_options(GenerateOptions, given).request(TINY, messages)
     assert (request.model, request.messages) == (TINY, messages)
-    assert (request.max_tokens, request.stop) == (10, ("a", "b"))
+    assert (request.max_tokens, request.stop, request.top_logprobs) == (10, ("a", "b"), 3)
     numbers = {name: given[name].value for name in NUMBERS}
     assert request.sampling == Sampling(**numbers, logit_bias=((7, -100.0),), ignore_eos=True)
 

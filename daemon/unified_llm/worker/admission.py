@@ -1,0 +1,95 @@
+"""From a request to an answer that can begin: everything is checked before a slot is taken."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from unified_llm.domain.chat import FinishReason, Message
+from unified_llm.domain.errors import InvalidRequest, TooLarge
+from unified_llm.domain.sampling import MAX_TOP_LOGPROBS
+from unified_llm.worker.answer_text import AnswerText
+from unified_llm.worker.protocol import Done, Generate
+from unified_llm.worker.sampling import ResolvedSampling, resolve_sampling
+
+_MAX_STOPS: Final = 4
+_MAX_STOP_CHARACTERS: Final = 64
+_MAX_BYTES_PER_TOKEN: Final = 16  # of context; a larger prompt is refused before it is tokenised
+
+
+class Encoder(Protocol):
+    """What a model needs to be for a request to be checked against it; as in batching.Model."""
+
+    context_tokens: int
+    vocabulary_size: int
+
+    def encode(self, messages: Sequence[Message]) -> list[int]: ...
+
+
+@dataclass(slots=True)
+class Answer:
+    """A request on its way. limit: the most tokens it may get."""
+
+    request: Generate
+    sampling: ResolvedSampling
+    prompt: list[int]
+    limit: int
+    text: AnswerText
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+    def done(self, reason: FinishReason) -> Done:
+        """The report of its end."""
+        return Done(
+            id=self.request.id,
+            reason=reason,
+            prompt_tokens=len(self.prompt),
+            completion_tokens=self.completion_tokens,
+            cached_tokens=self.cached_tokens,
+        )
+
+
+def admit(request: Generate, model: Encoder, draw_seed: Callable[[], int]) -> Answer:
+    """The answer to be given. Raises InvalidRequest, TooLarge, and what `encode` raises."""
+    _check(request)
+    sampling = resolve_sampling(request.sampling, draw_seed, model.vocabulary_size)
+    context = model.context_tokens
+    size = sum(len(message.content.encode()) for message in request.messages)
+    if size > context * _MAX_BYTES_PER_TOKEN:
+        raise TooLarge(
+            f"The messages have {size} bytes; a context of {context} tokens takes at most "
+            f"{context * _MAX_BYTES_PER_TOKEN}.",
+            hint="Shorten the conversation, or give the model a larger context.",
+        )
+    prompt = model.encode(request.messages)
+    if len(prompt) >= context:
+        raise TooLarge(
+            f"The prompt has {len(prompt)} tokens; the context has {context}, and the answer "
+            "needs at least one.",
+            hint="Shorten the conversation, or give the model a larger context.",
+        )
+    left = context - len(prompt)
+    limit = left if request.max_tokens is None else min(request.max_tokens, left)
+    return Answer(request, sampling, prompt, limit, AnswerText(request.stop))
+
+
+def _check(request: Generate) -> None:
+    if not request.messages:
+        raise InvalidRequest("There are no messages.", parameter="messages")
+    if request.max_tokens is not None and request.max_tokens < 1:
+        raise InvalidRequest(
+            f"max_tokens is {request.max_tokens}; it must be at least 1.", parameter="max_tokens"
+        )
+    if request.top_logprobs is not None and not 0 <= request.top_logprobs <= MAX_TOP_LOGPROBS:
+        raise InvalidRequest(
+            f"top_logprobs is {request.top_logprobs}; allowed is 0 to {MAX_TOP_LOGPROBS}.",
+            parameter="top_logprobs",
+        )
+    if len(request.stop) > _MAX_STOPS:
+        raise InvalidRequest(
+            f"There are {len(request.stop)} stop texts; the limit is {_MAX_STOPS}.",
+            parameter="stop",
+        )
+    if any(not 1 <= len(stop) <= _MAX_STOP_CHARACTERS for stop in request.stop):
+        raise InvalidRequest(
+            f"A stop text has 1 to {_MAX_STOP_CHARACTERS} characters.", parameter="stop"
+        )
