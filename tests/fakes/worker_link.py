@@ -5,13 +5,15 @@ from collections.abc import Callable
 
 from unified_llm.domain.errors import ModelFailedToLoad, TooLarge, WorkerDied
 from unified_llm.domain.models import ModelId
+from unified_llm.domain.units import Tokens
 from unified_llm.fleet.patience import Patience
 from unified_llm.fleet.process import Ending
 from unified_llm.fleet.timers import Timers
-from unified_llm.fleet.worker_link import WorkerLink
+from unified_llm.fleet.worker_link import NoStates, WorkerLink
 from unified_llm.worker.protocol import (
     PROTOCOL_VERSION,
     Cancel,
+    DropState,
     FromWorker,
     Generate,
     Hello,
@@ -73,6 +75,9 @@ class FakeFrameChannel:
     def cancel(self, request: int) -> None:
         self.sent.append(Cancel(id=request))
 
+    def drop_state(self, state: int) -> None:
+        self.sent.append(DropState(state=state))
+
     async def receive(self) -> FromWorker | None:
         message = await self._up.get()
         if isinstance(message, WorkerDied):
@@ -108,6 +113,26 @@ class FakeCheckedFile:
             raise ModelFailedToLoad("The file has changed.")
 
 
+class FakeStates(NoStates):
+    """admitted: principals, and how many requests had been sent before. is_distrusted: it died."""
+
+    def __init__(self, channel: FakeFrameChannel) -> None:
+        self._channel = channel
+        self.saves = False
+        self.build: tuple[str, str] | None = None
+        self.admitted: list[tuple[str, int]] = []
+        self.is_distrusted = False
+
+    def serve(self, build: tuple[str, str], context_tokens: Tokens, **_: object) -> None:
+        self.build = build
+
+    def admit(self, principal: str) -> None:
+        self.admitted.append((principal, len(self._channel.generated)))
+
+    def distrust(self) -> None:
+        self.is_distrusted = True
+
+
 class FakeWorkerLink:
     """All of a worker; `link` is what the code under test gets."""
 
@@ -117,8 +142,9 @@ class FakeWorkerLink:
             lambda: self.channel.say(None), obeys_terminate=obeys_terminate
         )
         self.file = FakeCheckedFile()
+        self.states = FakeStates(self.channel)
         self.link = WorkerLink(
-            ModelId("tiny"), self.process, self.channel, self.file, timers, Patience()
+            ModelId("tiny"), self.process, self.channel, self.file, timers, Patience(), self.states
         )
 
     def greet(self) -> None:

@@ -26,6 +26,7 @@ from functools import partial
 
 from unified_llm.domain.chat import Message, Role, Sampling
 from unified_llm.worker.confine import confine
+from unified_llm.worker.kept_states import KeptStates
 from unified_llm.worker.protocol import Delta, Done, Generate, Load
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -97,6 +98,9 @@ _NUMBERS: dict[str, tuple[int, int | None]] = {
     "listen": (50, 201),
     "accept4": (288, 242),
     "sendmsg": (46, 211),
+    "recvmsg": (47, 212),
+    "sendmmsg": (307, 269),
+    "recvmmsg": (299, 243),
     "setsockopt": (54, 208),
     "sched_setscheduler": (144, 119),
     "setpriority": (141, 140),
@@ -288,7 +292,64 @@ def socket_attempts(args: argparse.Namespace) -> Iterator[tuple[str, Attempt]]:
     yield "listen on its own socket", lambda: call("listen", own, 1)
     yield "accept on its own socket", lambda: call("accept4", own, None, None, 0)
     yield "set an option of its own socket", lambda: call("setsockopt", own, 1, 2, bytes(4), 4)
-    yield "send a descriptor away", lambda: call("sendmsg", own, None, 0)
+    yield "send a descriptor away", lambda: socket_of(own, send_descriptor)
+    yield "send a descriptor through the model", lambda: call("sendmsg", args.model_fd, None, 0)
+    yield "receive a descriptor", lambda: socket_of(own, receive_descriptor)
+    yield "receive through the model", lambda: call("recvmsg", args.model_fd, None, 0)
+    yield "send many at once", lambda: call("sendmmsg", args.states_fd, None, 0, 0)
+    yield "receive many at once", lambda: call("recvmmsg", args.states_fd, None, 0, 0, None)
+    yield (
+        "set an option of the states' socket",
+        lambda: call("setsockopt", args.states_fd, 1, 2, bytes(4), 4),
+    )
+    yield "connect the states' socket", lambda: call("connect", args.states_fd, b"\1\0/x\0", 5)
+
+
+def socket_of(descriptor: int, use: Callable[[socket.socket], None]) -> None:
+    connection = socket.socket(fileno=descriptor)
+    try:
+        use(connection)
+    finally:
+        connection.detach()
+
+
+def send_descriptor(connection: socket.socket) -> None:
+    socket.send_fds(connection, [b"x"], [connection.fileno()])
+
+
+def receive_descriptor(connection: socket.socket) -> None:
+    connection.recvmsg(1, socket.CMSG_LEN(4), socket.MSG_DONTWAIT)
+
+
+def state_is_kept(states_fd: int) -> bool:
+    """Make, seal and send away a state, and take one that the daemon sends."""
+    connection = socket.socket(fileno=states_fd)
+    states = KeptStates(connection, 1000)
+    memory = OneByteMemory()
+    states.keep(memory, 0, "uid:0", [1, 2])
+    offer = states.index.best("uid:0", [1, 2, 3])
+    is_restored = offer is not None and states.restore(memory, 1, offer)
+    states.take_delivered(memory)
+    delivered = states.index.best("uid:1", [1, 2, 3])
+    states.close()
+    connection.detach()
+    return is_restored and delivered is not None
+
+
+class OneByteMemory:
+    """What keeps to StateMemory and needs no model."""
+
+    context_tokens = 10
+
+    def state_bytes(self, slot: int) -> int:
+        return 1
+
+    def save_state(self, slot: int, room: memoryview) -> bool:
+        room[0] = 7
+        return True
+
+    def restore_state(self, slot: int, state: memoryview) -> bool:
+        return state[0] == 7
 
 
 def process_attempts(args: argparse.Namespace) -> Iterator[tuple[str, Attempt]]:
@@ -488,7 +549,7 @@ def become(user: int) -> None:
 
 def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    for name in ("socket-fd", "model-fd", "parent-pid", "victim"):
+    for name in ("socket-fd", "model-fd", "states-fd", "parent-pid", "victim"):
         parser.add_argument(f"--{name}", type=int, required=True)
     for name in ("folder", "daemon-socket", "engine"):
         parser.add_argument(f"--{name}", required=True)
@@ -504,7 +565,12 @@ def main() -> None:
     before = time.perf_counter()
     layers: tuple[str, ...] = ()
     if not args.free:
-        layers = confine(args.parent_pid, socket=args.socket_fd, models=[args.model_fd])
+        layers = confine(
+            args.parent_pid,
+            socket=args.socket_fd,
+            models=[args.model_fd],
+            states=args.states_fd,
+        )
     seconds = time.perf_counter() - before
     attempted = outcome_in_a_child if args.free else outcome
     outcomes = {name: attempted(attempt) for name, attempt in attempts(args)}
@@ -514,6 +580,7 @@ def main() -> None:
         "seconds": seconds,
         "threads": threads_run(),
         "thread": thread_is_confined(),
+        "state": state_is_kept(args.states_fd),
         "answer": answer(args.engine, args.model_fd),
     }
     sys.stdout.write(json.dumps(report))

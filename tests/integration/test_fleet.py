@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -22,8 +22,9 @@ from tests.unit.fleet.asking import CALLER, PLACEMENT, TINY, request
 from tests.unit.fleet.specs import spec_of
 from unified_llm.domain.chat import ChatEvent, Finished, TextDelta
 from unified_llm.domain.errors import ModelFailedToLoad, Quarantined, WorkerDied
-from unified_llm.domain.units import Seconds
+from unified_llm.domain.units import Bytes, Seconds
 from unified_llm.fleet.backend import Deadlines, LocalBackend
+from unified_llm.fleet.kept_states import KeptStates
 from unified_llm.fleet.launcher import Launcher
 from unified_llm.fleet.oom import OomKills
 from unified_llm.fleet.patience import Patience
@@ -78,17 +79,27 @@ class Machine:
         assert isinstance(error, ModelFailedToLoad)
         return str(error)
 
-    async def ask(self, text: str) -> list[ChatEvent]:
-        async with self.backend.chat(request(text), CALLER) as events:
+    async def ask(self, text: str, *, uid: int = 1000) -> list[ChatEvent]:
+        caller = replace(CALLER, uid=uid)
+        async with self.backend.chat(request(text), caller) as events:
             return [event async for event in events]
 
 
 @asynccontextmanager
 async def machine(
-    tmp_path: Path, patience: Patience | None = None, launch: Launch = FAKE
+    tmp_path: Path,
+    patience: Patience | None = None,
+    launch: Launch = FAKE,
+    states: KeptStates | None = None,
 ) -> AsyncIterator[Machine]:
     timers, quarantine, reports = LoopTimers(), Quarantine(os.urandom(32)), FakeReports()
-    launcher = Launcher(launch, timers=timers, patience=patience or Patience(), oom=OomKills(None))
+    launcher = Launcher(
+        launch,
+        timers=timers,
+        patience=patience or Patience(),
+        oom=OomKills(None),
+        states=states or KeptStates(Bytes(0)),
+    )
     fleet = Fleet(launcher.open_worker, quarantine, timers)
     leases = FakeLeases(generation=0)
     backend = LocalBackend(leases, fleet, quarantine, timers, Deadlines())
@@ -348,3 +359,61 @@ def test_a_killed_daemon_leaves_no_worker(tmp_path: Path) -> None:
     while is_alive(worker):
         assert time.monotonic() < ends
         time.sleep(0.01)
+
+
+KEEPING = Launch("fake", states_bytes=Bytes(2**20))
+LONG = "one two three four five six seven eight nine ten eleven twelve"
+
+
+def cached(events: list[ChatEvent]) -> int:
+    finish = events[-1]
+    assert isinstance(finish, Finished)
+    return finish.usage.cached_tokens
+
+
+async def test_what_a_worker_saved_serves_the_next_one_and_nobody_else(tmp_path: Path) -> None:
+    states = KeptStates(Bytes(2**20))
+    async with machine(tmp_path, launch=KEEPING, states=states) as it:
+        await it.load()
+        assert cached(await it.ask(LONG)) == 0
+        await it.stop()
+        assert states.used > 0
+        await it.load()
+        assert cached(await it.ask(LONG, uid=1001)) == 0
+        assert cached(await it.ask(LONG)) > 10
+        states.close()
+
+
+async def test_what_a_dead_worker_was_given_is_not_given_to_the_next_one(tmp_path: Path) -> None:
+    states = KeptStates(Bytes(2**20))
+    async with machine(tmp_path, launch=KEEPING, states=states) as it:
+        for uid in (1000, 1001):
+            await it.load()
+            await it.ask(LONG, uid=uid)
+            await it.stop()
+        await it.load()
+        with pytest.raises(WorkerDied):
+            await it.ask(f"{LONG} !crash")
+        await it.reports.until("memory_returned", it.leases.generation)
+        await it.load()
+        assert cached(await it.ask(LONG)) == 0
+        assert cached(await it.ask(LONG, uid=1001)) > 10
+        states.close()
+
+
+async def test_what_there_is_no_room_for_is_let_go_by_the_worker_too(tmp_path: Path) -> None:
+    states = KeptStates(Bytes(2**20))
+    async with machine(tmp_path, launch=KEEPING, states=states) as it:
+        pid = await it.load()
+        for uid in (1000, 1001, 1002):  # more than it has slots
+            await it.ask(f"{LONG} {uid}", uid=uid)
+        assert memory_files(pid) == 1
+        states.close()
+        while memory_files(pid):
+            await asyncio.sleep(0.01)
+        assert await it.stop() == STOPPED
+
+
+def memory_files(pid: int) -> int:
+    links = Path(f"/proc/{pid}/fd").iterdir()
+    return sum("memfd:state" in str(link.readlink()) for link in links)

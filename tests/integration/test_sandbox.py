@@ -25,8 +25,11 @@ from tests.integration.test_worker_process import WorkerProcess, load
 from tests.real_models import smollm2
 from tests.tiny_gguf import write_tiny_gguf
 from tests.whole_daemon import open_daemon
+from unified_llm.worker import state_channel
 from unified_llm.worker.landlock import landlock_version
 from unified_llm.worker.protocol import Hello, Loaded, LoadFailed, NotConfined, Progress
+from unified_llm.worker.state_channel import Kept
+from unified_llm.worker.state_file import write_state
 
 pytestmark = [pytest.mark.slow, pytest.mark.system]
 
@@ -34,7 +37,7 @@ _NOBODY = 65534
 _LIMIT = 120.0  # seconds; generous, since the machine may be busy
 _NOWHERE = sandbox_probe.parse(
     [
-        *("--socket-fd=0", "--model-fd=0", "--parent-pid=1", "--victim=1"),
+        *("--socket-fd=0", "--model-fd=0", "--states-fd=0", "--parent-pid=1", "--victim=1"),
         *("--folder=/", "--daemon-socket=/", "--engine=fake"),
     ]
 )
@@ -62,8 +65,21 @@ _ORDINARY = [
 ]  # fmt: skip
 
 
+def deliver_state(daemon_end: socket.socket) -> None:
+    """What a worker may be given: a state of a principal that asks it."""
+
+    def save(room: memoryview) -> bool:
+        room[0] = 7
+        return True
+
+    descriptor = write_state([1, 2], 1, save)
+    assert descriptor is not None
+    assert state_channel.send(daemon_end, Kept(state=1, principal="uid:1"), descriptor)
+    os.close(descriptor)
+
+
 @contextmanager
-def open_playground(folder: Path, model: Path) -> Iterator[tuple[tuple[int, int], list[str]]]:
+def open_playground(folder: Path, model: Path) -> Iterator[tuple[tuple[int, ...], list[str]]]:
     """Where everybody may do everything; the probe's descriptors, and its options for the place."""
     folder.chmod(0o777)
     for name in ("beside", "model"):
@@ -75,11 +91,14 @@ def open_playground(folder: Path, model: Path) -> Iterator[tuple[tuple[int, int]
         listener.listen()
         door.chmod(0o777)
         ours, theirs = socket.socketpair()
-        with ours, theirs, model.open("rb") as file:
-            descriptors = theirs.fileno(), file.fileno()
+        daemon_end, states = state_channel.open_pair()
+        with ours, theirs, daemon_end, states, model.open("rb") as file:
+            deliver_state(daemon_end)
+            descriptors = theirs.fileno(), file.fileno(), states.fileno()
             options = {
                 "--socket-fd": descriptors[0],
                 "--model-fd": descriptors[1],
+                "--states-fd": descriptors[2],
                 "--parent-pid": os.getpid(),
                 "--folder": folder,
                 "--daemon-socket": door,
@@ -144,6 +163,10 @@ def test_without_the_sandbox_anybody_may(attempt: str, free: dict[str, Any]) -> 
 def test_the_confined_worker_loads_and_answers(report: dict[str, Any]) -> None:
     assert report["answer"]
     assert report["threads"]
+
+
+def test_it_saves_and_restores_states_all_the_same(report: dict[str, Any]) -> None:
+    assert report["state"]
 
 
 def test_its_later_threads_are_confined_too(report: dict[str, Any]) -> None:

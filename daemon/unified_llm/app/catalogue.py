@@ -18,9 +18,21 @@ _log = logging.getLogger(__name__)
 
 
 class TakesCatalogue(Protocol):
-    """What a catalogue is given to; operations.models.Models is one."""
+    """What a catalogue is given to; operations.models.Models and fleet.kept_states.KeptStates."""
 
     def replace_catalogue(self, specs: dict[ModelId, ModelSpec], /) -> None: ...
+
+
+class Takers:
+    """All that a catalogue is given to, in this order."""
+
+    def __init__(self, *takers: TakesCatalogue) -> None:
+        self._takers = takers
+
+    def replace_catalogue(self, specs: dict[ModelId, ModelSpec]) -> None:
+        """As TakesCatalogue."""
+        for each in self._takers:
+            each.replace_catalogue(specs)
 
 
 # The rest stands in the log: health is asked for often, and a directory may hold anything.

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unified_llm.app import terms
-from unified_llm.app.catalogue import CatalogueKeeper
+from unified_llm.app.catalogue import CatalogueKeeper, Takers
 from unified_llm.app.learning import Learning
 from unified_llm.bus.connection import BusConnection, open_connection
 from unified_llm.bus.names import BUS_NAME
 from unified_llm.domain.events import ModelChanged
 from unified_llm.fleet.backend import LocalBackend
+from unified_llm.fleet.kept_states import KeptStates
 from unified_llm.fleet.launcher import Launcher
 from unified_llm.fleet.oom import OomKills, find_memory_events
 from unified_llm.fleet.poison import Quarantine
@@ -72,6 +73,7 @@ class Rooms:
     gate: Gate
     watch: Watch
     scheduler: SchedulerLoop
+    states: KeptStates
     jobs: Jobs
     models: Models
     catalogue: CatalogueKeeper
@@ -124,11 +126,13 @@ async def _open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
         gate = Gate(terms.permissions(settings), audit, clock)
 
         quarantine = Quarantine(secrets.token_bytes(32))
+        states = KeptStates(terms.kept_states_quota(settings))
+        stack.callback(states.close)
         store = await stack.enter_async_context(open_store(plan.registry, unix_time=unix_time))
         learning = Learning(store, Digests(store), unix_time=unix_time)
         await stack.enter_async_context(_running(learning.run()))
         fleet = Fleet(
-            _launcher(settings, timers).open_worker,
+            _launcher(settings, timers, states).open_worker,
             quarantine,
             clock,
             on_loaded=learning.on_loaded,
@@ -145,7 +149,7 @@ async def _open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
 
         jobs = await stack.enter_async_context(Jobs(clock, gate))
         models = Models(gate, scheduler, jobs, watch, load_limit=settings.scheduler.load_seconds)
-        catalogue = CatalogueKeeper(models, store, unix_time=unix_time)
+        catalogue = CatalogueKeeper(Takers(models, states), store, unix_time=unix_time)
         await catalogue.recall()
         await catalogue.refresh(settings)
         backend = LocalBackend(scheduler, fleet, quarantine, timers, terms.deadlines(settings))
@@ -172,7 +176,7 @@ async def _open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
         stack.callback(watch.subscribe(lambda _: monitor.wake()))
         await stack.enter_async_context(_running(monitor.run()))
         inference = Inference(gate, models, backend)
-        yield Rooms(gate, watch, scheduler, jobs, models, catalogue, inference, status)
+        yield Rooms(gate, watch, scheduler, states, jobs, models, catalogue, inference, status)
 
 
 @asynccontextmanager
@@ -231,10 +235,15 @@ def _authority(settings: Settings, bus: BusConnection) -> PolkitAuthority | None
     return PolkitAuthority(bus) if settings.dbus.authority == "polkit" else None
 
 
-def _launcher(settings: Settings, timers: LoopTimers) -> Launcher:
+def _launcher(settings: Settings, timers: LoopTimers, states: KeptStates) -> Launcher:
     return Launcher(
-        Launch(settings.worker.engine, is_sandbox_required=settings.worker.sandbox_required),
+        Launch(
+            settings.worker.engine,
+            is_sandbox_required=settings.worker.sandbox_required,
+            states_bytes=states.quota,
+        ),
         timers=timers,
         patience=terms.patience(settings),
         oom=OomKills(find_memory_events()),
+        states=states,
     )

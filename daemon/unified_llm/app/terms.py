@@ -22,6 +22,7 @@ from unified_llm.surfaces.http.limits import HttpLimits
 _log = logging.getLogger(__name__)
 
 RAM_SHARE: Final = 0.8
+KEPT_STATES_SHARE: Final = 16
 # Where the machine does not say what it has; enough for a small model.
 _RAM_UNKNOWN: Final = Bytes(1024**3)
 
@@ -41,7 +42,7 @@ def scheduling_policy(settings: Settings) -> SchedulingPolicy:
     """The scheduler's limits and deadlines."""
     scheduler = settings.scheduler
     return SchedulingPolicy(
-        ram_budget=ram_budget(settings),
+        ram_budget=Bytes(ram_budget(settings) - kept_states_quota(settings)),
         queue_limit=scheduler.queue_limit,
         load_deadline=scheduler.load_seconds,
         drain_grace=scheduler.drain_seconds,
@@ -50,11 +51,19 @@ def scheduling_policy(settings: Settings) -> SchedulingPolicy:
 
 
 def ram_budget(settings: Settings) -> Bytes:
-    """As set, else a share of what this service may use."""
+    """For models and kept states. As set, else a share of what this service may use."""
     if settings.memory.ram_budget_bytes is not None:
         return settings.memory.ram_budget_bytes
     usable = usable_ram()
     return _RAM_UNKNOWN if usable is None else Bytes(int(usable * RAM_SHARE))
+
+
+def kept_states_quota(settings: Settings) -> Bytes:
+    """As set, but never more than half of the budget; else a small share of it."""
+    budget = ram_budget(settings)
+    if settings.memory.kept_states_bytes is None:
+        return Bytes(budget // KEPT_STATES_SHARE)
+    return Bytes(min(settings.memory.kept_states_bytes, budget // 2))
 
 
 def patience(settings: Settings) -> Patience:

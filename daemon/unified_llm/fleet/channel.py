@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from unified_llm.domain.errors import TooLarge, WorkerDied
 from unified_llm.worker.protocol import (
     Cancel,
+    DropState,
     FrameBuffer,
     FromWorker,
     ProtocolError,
@@ -50,6 +51,10 @@ class Channel:
     def cancel(self, request: int) -> None:
         """Write a Cancel without waiting: it must go out even while the caller is cancelled."""
         self._write(Cancel(id=request))
+
+    def drop_state(self, state: int) -> None:
+        """Write a DropState without waiting: many may be told at once."""
+        self._write(DropState(state=state))
 
     async def receive(self) -> FromWorker | None:
         """The next frame; None once the worker has closed its end between two frames.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from unified_llm.domain.errors import ModelFailedToLoad, NoRoom, WorkerDied
 from unified_llm.domain.placement import Placement
-from unified_llm.domain.units import Seconds, later
+from unified_llm.domain.units import Seconds, Tokens, later
 from unified_llm.fleet.faults import shown
 from unified_llm.fleet.worker_link import WorkerLink
 from unified_llm.worker.protocol import (
@@ -53,6 +53,12 @@ async def load_model(
         raise ModelFailedToLoad(
             f"The worker of {link.model} ended while loading. {error.message}"
         ) from error
+    link.states.serve(
+        (hello.engine, hello.build),
+        Tokens(loaded.context_tokens),
+        on_dropped=link.channel.drop_state,
+        on_violation=link.process.kill,
+    )
     # Somebody may have written to the file while it was read.
     link.file.ensure_unchanged()
     return Serving(loaded, hello.sandbox, f"{hello.engine} {hello.build}")

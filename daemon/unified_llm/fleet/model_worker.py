@@ -91,6 +91,7 @@ class ModelWorker:
         if self._stop_asked.is_set():
             self._condemn("It was told to go.")
             return Departure(None)
+        self._link.states.distrust()
         return Departure(self._condemn(str(ending)), self._victims)
 
     def ask_to_stop(self, grace: Seconds) -> None:
@@ -133,6 +134,7 @@ class ModelWorker:
         return stream
 
     async def _send(self, stream: GenerationStream, order: Order) -> None:
+        self._link.states.admit(order.principal)
         try:
             await self._link.channel.send(order.frame(stream.number))
         except TooLarge as error:
@@ -206,7 +208,7 @@ class ModelWorker:
         half = Seconds((self._grace or 0.0) / 2)
         with suppress(TimeoutError, WorkerDied):
             async with timers.timeout_at(later(timers.now(), half)):
-                await self._link.channel.send(Stop())
+                await self._link.channel.send(Stop(saves_states=self._link.states.saves))
                 await process.exited()
         process.terminate()
         if not await self._link.exited_within(half):

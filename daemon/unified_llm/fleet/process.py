@@ -18,6 +18,7 @@ from pathlib import Path
 
 from unified_llm.domain.errors import ModelFailedToLoad
 from unified_llm.domain.ports import Clock
+from unified_llm.domain.units import Bytes
 from unified_llm.fleet.oom import OomKills
 from unified_llm.fleet.worker_output import WorkerOutput
 
@@ -36,15 +37,17 @@ class Launch:
     """How workers are started.
 
     engine: `llama` or `fake`. is_sandbox_required: whether a worker may run without Landlock or
-    seccomp where the kernel has none. command: what comes before the worker's own options.
+    seccomp where the kernel has none. states_bytes: most that one kept state may take. command:
+    what comes before the worker's own options.
     """
 
     engine: str
     is_sandbox_required: bool = True
+    states_bytes: Bytes = Bytes(0)
     command: tuple[str, ...] = (sys.executable, "-I", "-m", "unified_llm.worker")
 
-    def arguments(self, *, socket: int, model: int) -> list[str]:
-        """The command line of a worker with these two descriptors."""
+    def arguments(self, *, socket: int, model: int, states: int | None) -> list[str]:
+        """The command line of a worker with these descriptors. states: None for none."""
         options = {
             "--socket-fd": socket,
             "--engine": self.engine,
@@ -52,6 +55,8 @@ class Launch:
             "--keep-fd": model,
             "--sandbox": "required" if self.is_sandbox_required else "best-effort",
         }
+        if states is not None:
+            options |= {"--states-fd": states, "--states-bytes": self.states_bytes}
         return [*self.command, *(str(word) for pair in options.items() for word in pair)]
 
 
@@ -146,14 +151,24 @@ class WorkerProcess:
 
 @asynccontextmanager
 async def open_process(
-    launch: Launch, *, name: str, socket: int, model: int, clock: Clock, oom: OomKills
+    launch: Launch,
+    *,
+    name: str,
+    socket: int,
+    model: int,
+    states: int | None,
+    clock: Clock,
+    oom: OomKills,
 ) -> AsyncIterator[WorkerProcess]:
-    """A worker that inherits the two descriptors; gone and reaped when the context is left.
+    """A worker that inherits the descriptors; gone and reaped when the context is left.
 
-    name: for the log. Raises ModelFailedToLoad if it cannot be started.
+    name: for the log. socket, model, states: as in Launch.arguments. Raises ModelFailedToLoad if it
+    cannot be started.
     """
     try:
-        process = _spawn(launch, name, socket, model, clock, oom)
+        passed = (socket, model, *(() if states is None else (states,)))
+        arguments = launch.arguments(socket=socket, model=model, states=states)
+        process = _spawn(arguments, passed, name, clock, oom)
     except OSError as error:
         raise ModelFailedToLoad(
             f"The worker process cannot be started: {error.strerror or error}.",
@@ -166,7 +181,7 @@ async def open_process(
 
 
 def _spawn(
-    launch: Launch, name: str, socket: int, model: int, clock: Clock, oom: OomKills
+    arguments: list[str], passed: tuple[int, ...], name: str, clock: Clock, oom: OomKills
 ) -> WorkerProcess:
     if threading.current_thread() is not threading.main_thread():
         # The kernel's parent-death signal is sent when the forking thread ends, not the process.
@@ -176,11 +191,11 @@ def _spawn(
         undo.callback(os.close, reading)
         try:
             child = subprocess.Popen(  # noqa: S603 - the command comes from the composition root
-                launch.arguments(socket=socket, model=model),
+                arguments,
                 stdin=subprocess.DEVNULL,
                 stdout=writing,
                 stderr=writing,
-                pass_fds=(socket, model),
+                pass_fds=passed,
                 env=_ENVIRONMENT,
                 cwd="/",
                 umask=0o077,

@@ -1,11 +1,12 @@
 """What it takes to deal with a worker: its process, its channel, its file, and time."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from unified_llm.domain.models import ModelId
-from unified_llm.domain.units import Seconds, later
+from unified_llm.domain.units import Seconds, Tokens, later
 from unified_llm.fleet.patience import Patience
 from unified_llm.fleet.process import Ending
 from unified_llm.fleet.timers import Timers
@@ -25,6 +26,7 @@ class FrameChannel(Protocol):
 
     async def send(self, message: ToWorker) -> None: ...
     def cancel(self, request: int) -> None: ...
+    def drop_state(self, state: int) -> None: ...
     async def receive(self) -> FromWorker | None: ...
 
 
@@ -34,6 +36,45 @@ class CheckedFile(Protocol):
     @property
     def path_in_worker(self) -> str: ...
     def ensure_unchanged(self) -> None: ...
+
+
+class StatesForWorker(Protocol):
+    """As StateDoor."""
+
+    @property
+    def saves(self) -> bool: ...
+    def serve(
+        self,
+        build: tuple[str, str],
+        context_tokens: Tokens,
+        *,
+        on_dropped: Callable[[int], None],
+        on_violation: Callable[[], None],
+    ) -> None: ...
+    def admit(self, principal: str) -> None: ...
+    def distrust(self) -> None: ...
+
+
+class NoStates:
+    """For a worker whose conversations are not kept."""
+
+    saves = False
+
+    def serve(
+        self,
+        build: tuple[str, str],
+        context_tokens: Tokens,
+        *,
+        on_dropped: Callable[[int], None],
+        on_violation: Callable[[], None],
+    ) -> None:
+        """There is nothing to serve."""
+
+    def admit(self, principal: str) -> None:
+        """There is nothing to give."""
+
+    def distrust(self) -> None:
+        """There is nothing to drop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +87,7 @@ class WorkerLink:
     file: CheckedFile
     timers: Timers
     patience: Patience
+    states: StatesForWorker
 
     async def exited_within(self, limit: Seconds) -> bool:
         """Wait for the end of the process; whether it came in time."""

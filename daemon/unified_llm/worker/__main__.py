@@ -12,6 +12,7 @@ from typing import NoReturn
 from unified_llm.domain.units import Instant
 from unified_llm.worker.confine import ConfineError, LayerMissingError, confine
 from unified_llm.worker.engine_port import Engine
+from unified_llm.worker.kept_states import KeptStates
 from unified_llm.worker.protocol import NotConfined, encode
 from unified_llm.worker.session import ExitStatus, Session, exit_at_once
 
@@ -27,13 +28,17 @@ def main() -> NoReturn:
             arguments.parent_pid,
             socket=arguments.socket_fd,
             models=arguments.keep_fd,
+            states=arguments.states_fd,
             is_sandbox_required=arguments.sandbox == "required",
         )
         connection = socket.socket(fileno=arguments.socket_fd)
     except (OSError, ConfineError) as error:
         _give_up(arguments.socket_fd, error)
+    states = None
+    if arguments.states_fd is not None:
+        states = KeptStates(socket.socket(fileno=arguments.states_fd), arguments.states_bytes)
     open_engine, build = _import_engine(arguments.engine)
-    session = Session(connection, open_engine(), lambda: Instant(time.monotonic()))
+    session = Session(connection, open_engine(states), lambda: Instant(time.monotonic()))
     session.run(arguments.engine, build, sandbox)
 
 
@@ -45,6 +50,8 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--keep-fd", type=int, action="append", default=[], help="descriptor of a model file"
     )
+    parser.add_argument("--states-fd", type=int, help="connection for kept states")
+    parser.add_argument("--states-bytes", type=int, default=0, help="size of the largest to keep")
     parser.add_argument(
         "--sandbox",
         choices=("required", "best-effort"),
@@ -63,7 +70,7 @@ def _give_up(descriptor: int, error: Exception) -> NoReturn:
     exit_at_once(ExitStatus.NOT_CONFINED)
 
 
-def _import_engine(name: str) -> tuple[Callable[[], Engine], str]:
+def _import_engine(name: str) -> tuple[Callable[[KeptStates | None], Engine], str]:
     """Import the engine asked for, which starts native code, only now that we are confined."""
     if name == "fake":
         from unified_llm.worker import fake_engine

@@ -6,6 +6,7 @@ of the same principal the beginning that both share; for anybody else it is clea
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from unified_llm.domain.chat import FinishReason, Message
@@ -18,6 +19,7 @@ from unified_llm.domain.errors import (
 from unified_llm.worker.admission import Answer, admit
 from unified_llm.worker.answer_text import Piece
 from unified_llm.worker.engine_port import OnProgress, Pulse, Report
+from unified_llm.worker.kept_states import KeptStates, StateMemory
 from unified_llm.worker.protocol import Delta, Failed, Generate, Load, Loaded, Score, Started
 from unified_llm.worker.sampling import ResolvedSampling
 from unified_llm.worker.slots import Feed, Seat, SlotTable
@@ -27,7 +29,7 @@ class DecodeError(Exception):
     """The model could not decode a step; what it remembers of the sequences in it is unknown."""
 
 
-class Model(Protocol):
+class Model(StateMemory, Protocol):
     """A loaded model with a memory of several sequences.
 
     context_tokens: of one slot. batch_tokens: most tokens in one decode.
@@ -87,11 +89,20 @@ OpenModel = Callable[[Load, OnProgress], Model]
 
 
 class BatchingEngine:
-    """The Engine over any Model. draw_seed: a whole number from 0 on, for requests without one."""
+    """The Engine over any Model.
 
-    def __init__(self, open_model: OpenModel, draw_seed: Callable[[], int]) -> None:
+    draw_seed: a whole number from 0 on, for requests without one. states: None if none are kept.
+    """
+
+    def __init__(
+        self,
+        open_model: OpenModel,
+        draw_seed: Callable[[], int],
+        states: KeptStates | None = None,
+    ) -> None:
         self._open_model = open_model
         self._draw_seed = draw_seed
+        self._states = states
         self._loaded: Model | None = None
         self._slots = SlotTable(1, 1, 1)
         self._answers: dict[int, Answer] = {}
@@ -100,6 +111,7 @@ class BatchingEngine:
         # The one thing two threads write: adding and discarding an element are atomic.
         self._interrupted: set[int] = set()
         self._decoding: frozenset[int] = frozenset()
+        self._is_hurried = False
 
     @property
     def steps_done(self) -> int:
@@ -125,7 +137,8 @@ class BatchingEngine:
 
     def load(self, load: Load, on_progress: OnProgress) -> Loaded:
         model = self._loaded = self._open_model(load, on_progress)
-        self._slots = SlotTable(model.slots, model.batch_tokens, model.context_tokens)
+        index = self._states.index if self._states is not None else None
+        self._slots = SlotTable(model.slots, model.batch_tokens, model.context_tokens, index)
         return Loaded(
             context_tokens=model.context_tokens,
             slots=model.slots,
@@ -137,6 +150,8 @@ class BatchingEngine:
         if self._loaded is not None:
             self._loaded.close()
             self._loaded = None
+        if self._states is not None:
+            self._states.close()
 
     def submit(self, request: Generate) -> None:
         try:
@@ -147,6 +162,8 @@ class BatchingEngine:
         except DecodeError as error:
             self._refuse(Failed(id=request.id, code=InternalError.code, message=str(error)))
             return
+        if self._states is not None:
+            self._states.take_delivered(self._model)
         self._answers[request.id] = answer
         self._slots.append(request.id, request.principal, answer.prompt)
 
@@ -161,6 +178,20 @@ class BatchingEngine:
         self._interrupted.add(request_id)
         if request_id in self._decoding and self._loaded is not None:
             self._loaded.interrupt()
+
+    def hurry(self) -> None:
+        self._is_hurried = True
+        if self._loaded is not None:
+            self._loaded.interrupt()
+
+    def save_states(self) -> None:
+        if self._states is not None:
+            for each in self._slots.remembered():
+                self._states.keep(self._model, each.slot, each.principal, each.tokens)
+
+    def drop_state(self, state: int) -> None:
+        if self._states is not None:
+            self._states.drop(state)
 
     def step(self, pulse: Pulse) -> list[Report]:
         news, self._refusals = self._refusals, []
@@ -184,7 +215,7 @@ class BatchingEngine:
         for seat in self._slots.seat():
             answer = self._answers[seat.request_id]
             try:
-                answer.cached_tokens = self._model.begin(seat, answer.sampling, answer.prompt)
+                answer.cached_tokens = self._begin(seat, answer)
             except DecodeError as error:
                 reports.append(self._fail(seat.request_id, str(error)))
                 continue
@@ -199,12 +230,27 @@ class BatchingEngine:
             )
         return reports
 
+    def _begin(self, seat: Seat, answer: Answer) -> int:
+        """As Model.begin, by way of a kept state where the seat says so."""
+        if self._states is not None:
+            if seat.pushed_out is not None:
+                lost = seat.pushed_out
+                self._states.keep(self._model, lost.slot, lost.principal, lost.tokens)
+            if seat.kept is not None and not self._states.restore(
+                self._model, seat.slot, seat.kept
+            ):
+                seat = replace(seat, cached=0, kept=None)
+        cached = self._model.begin(seat, answer.sampling, answer.prompt)
+        if self._states is not None and seat.kept is not None and cached:
+            self._states.used(seat.kept)
+        return cached
+
     def _decode(self, feeds: Sequence[Feed], pulse: Pulse) -> list[Report]:
         ids = self._decoding = frozenset(feed.request_id for feed in feeds)
 
         def should_stop() -> bool:
             pulse()
-            return not ids.isdisjoint(self._interrupted)
+            return self._is_hurried or not ids.isdisjoint(self._interrupted)
 
         try:
             is_done = self._model.decode(feeds, should_stop)

@@ -69,12 +69,18 @@ class LayerMissingError(ConfineError):
 
 
 def confine(
-    parent: int, *, socket: int, models: Collection[int], is_sandbox_required: bool = True
+    parent: int,
+    *,
+    socket: int,
+    models: Collection[int],
+    states: int | None = None,
+    is_sandbox_required: bool = True,
 ) -> tuple[str, ...]:
     """Put every layer in place; their names. Raises ConfineError.
 
     parent: the daemon's process. socket, models: descriptors to be kept; the files behind `models`
-    stay readable. is_sandbox_required: whether a kernel without Landlock or seccomp is an error.
+    stay readable. states: the socket for kept states, the only one that descriptors may pass
+    through. is_sandbox_required: whether a kernel without Landlock or seccomp is an error.
     """
     if has_foreign_variables(_initial_environment()):
         replace_program(reduce_environment(os.environ))
@@ -84,14 +90,14 @@ def confine(
     try:
         die_with(parent)
         limit_resources()
-        close_all_but({0, 1, 2, socket, *models})
+        close_all_but({0, 1, 2, socket, *models, *(() if states is None else (states,))})
         drop_capabilities(frozenset({_CAP_DAC_READ_SEARCH}))
         prctl(_PR_SET_NO_NEW_PRIVS, 1)
         prctl(_PR_SET_DUMPABLE, 0)
     except OSError as error:
         raise ConfineError(str(error)) from error
     basic = ("parent-death", "rlimits", "capabilities", "no-new-privileges", "not-dumpable")
-    return (*basic, *_enter_sandbox(models, is_required=is_sandbox_required))
+    return (*basic, *_enter_sandbox(models, states, is_required=is_sandbox_required))
 
 
 def has_foreign_variables(names: Iterable[str]) -> bool:
@@ -142,7 +148,7 @@ def limit_resources() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
 
 
-def _enter_sandbox(models: Collection[int], *, is_required: bool) -> list[str]:
+def _enter_sandbox(models: Collection[int], states: int | None, *, is_required: bool) -> list[str]:
     """Steps 5 to 7; the layers that are in force."""
     _ensure_single_thread()
     layers = []
@@ -152,7 +158,7 @@ def _enter_sandbox(models: Collection[int], *, is_required: bool) -> list[str]:
     readable = readable_files(own_cgroup())
     steps: Mapping[str, Callable[[], str]] = {
         "landlock": lambda: f"landlock-{restrict_self(readable, WRITABLE, models)}",
-        "seccomp": _enter_seccomp,
+        "seccomp": lambda: _enter_seccomp(states),
     }
     for name, enter in steps.items():
         try:
@@ -164,8 +170,8 @@ def _enter_sandbox(models: Collection[int], *, is_required: bool) -> list[str]:
     return layers
 
 
-def _enter_seccomp() -> str:
-    filter_system_calls()
+def _enter_seccomp(states: int | None) -> str:
+    filter_system_calls(states)
     return "seccomp"
 
 

@@ -30,6 +30,7 @@ from unified_llm.worker.batching import BatchingEngine, DecodeError
 from unified_llm.worker.brake import Brake
 from unified_llm.worker.cores import allowed_physical_cores
 from unified_llm.worker.engine_port import OnProgress
+from unified_llm.worker.kept_states import KeptStates
 from unified_llm.worker.native_log import NativeLog
 from unified_llm.worker.prompt import encode_prompt
 from unified_llm.worker.protocol import Chance, Load, Score
@@ -48,7 +49,7 @@ _LONG_STEP: Final = Seconds(0.5)  # half of the interval between heartbeats
 _SPECIAL: Final = native.LLAMA_TOKEN_ATTR_CONTROL | native.LLAMA_TOKEN_ATTR_USER_DEFINED
 
 
-def open_llama_engine() -> BatchingEngine:
+def open_llama_engine(states: KeptStates | None = None) -> BatchingEngine:
     """The Engine behind `--engine llama`."""
     log = NativeLog()
     native.llama_log_set(_log_callback(log), ctypes.c_void_p(None))
@@ -57,6 +58,7 @@ def open_llama_engine() -> BatchingEngine:
     return BatchingEngine(
         lambda load, on_progress: LlamaModel(load, on_progress, log),
         draw_seed=lambda: randbits(32),
+        states=states,
     )
 
 
@@ -97,14 +99,19 @@ class LlamaVocabulary:
 
     def tokenise(self, text: str, *, parse_special: bool) -> list[int]:
         data = text.encode()
-        room = len(data) + 2  # no token is shorter than a byte; some tokenisers add a space
+        tokens, count = self._tokenise(data, len(data) + 2, parse_special)
+        if count < 0:  # a space may be a character of three bytes, and each of those a token
+            tokens, count = self._tokenise(data, -count, parse_special)
+        if count < 0:
+            raise DecodeError(f"llama_tokenize returned {count} for {len(data)} bytes")
+        return tokens
+
+    def _tokenise(self, data: bytes, room: int, parse_special: bool) -> tuple[list[int], int]:
         tokens = (native.llama_token * room)()
         count = native.llama_tokenize(
             self.pointer, data, len(data), tokens, room, False, parse_special
         )
-        if count < 0:
-            raise DecodeError(f"llama_tokenize returned {count} for {len(data)} bytes")
-        return tokens[:count]
+        return tokens[: max(count, 0)], int(count)
 
     def text_of(self, token: int) -> str:
         if token < 0:
@@ -253,6 +260,19 @@ class LlamaModel:
             return False
         first = native.llama_memory_seq_pos_min(self._memory, slot)
         return self._window == 0 or bool(first <= max(0, position - self._window))
+
+    def state_bytes(self, slot: int) -> int:
+        return int(native.llama_state_seq_get_size(self._context, slot))
+
+    def save_state(self, slot: int, room: memoryview) -> bool:
+        data = (ctypes.c_uint8 * len(room)).from_buffer(room)
+        written = native.llama_state_seq_get_data(self._context, data, len(room), slot)
+        return bool(written == len(room))
+
+    def restore_state(self, slot: int, state: memoryview) -> bool:
+        data = (ctypes.c_uint8 * len(state)).from_buffer(state)
+        read = native.llama_state_seq_set_data(self._context, data, len(state), slot)
+        return bool(0 < read == len(state))
 
     def end(self, slot: int) -> None:
         self._samplers.close(slot)

@@ -1,7 +1,7 @@
 """What the worker's session needs of an engine. The real one and the fake one pass one suite.
 
 An engine does nothing by itself: the session gives it requests and calls `step` while it is busy.
-All methods belong to one thread, except `interrupt`.
+All methods belong to one thread, except `interrupt` and `hurry`.
 """
 
 from collections.abc import Callable
@@ -52,6 +52,15 @@ class Engine(Protocol):
 
         `cancel` must follow from the engine's own thread.
         """
+
+    def hurry(self) -> None:
+        """Have the step in progress, and all that follow, end early. From another thread."""
+
+    def save_states(self) -> None:
+        """Hand all that is worth it to the daemon, before the process ends."""
+
+    def drop_state(self, state: int) -> None:
+        """The daemon does not keep this state any more."""
 
     def step(self, pulse: Pulse) -> list[Report]:
         """What there is to tell, such as Started; if nothing, one decode step for all in slots."""

@@ -13,6 +13,8 @@ import os
 import re
 import threading
 import time
+import zlib
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,7 @@ from unified_llm.domain.chat import Message
 from unified_llm.domain.errors import ModelFailedToLoad
 from unified_llm.worker.batching import BatchingEngine, DecodeError
 from unified_llm.worker.engine_port import OnProgress
+from unified_llm.worker.kept_states import KeptStates
 from unified_llm.worker.protocol import Chance, Load, Score
 from unified_llm.worker.sampling import ResolvedSampling
 from unified_llm.worker.slots import Feed, Seat
@@ -35,6 +38,7 @@ _MAX_SECONDS: Final = 3600.0
 _MAX_TOKENS: Final = 1_000_000
 _VOCABULARY_SIZE: Final = 2**31  # every word that was ever said is a token
 _DIRECTIVES: Final = re.compile(r"!(?:(crash|hang)\b|(tokens)\s+(\d+)|(step)\s+(\d+(?:\.\d+)?))\s*")
+_TOKEN_BITS: Final = 2**31 - 1
 _END: Final = 0
 _TURN: Final = 1
 
@@ -88,7 +92,6 @@ class FakeModel:
         self.memory_bytes: int | None = size_bytes
         self.description = "fake model"
         self._sleep = sleep
-        self._token_of: dict[str, int] = {}
         self._word_of: dict[int, str] = {}
         self._scripts: dict[int, _Script] = {}
         self._remembered: dict[int, list[int]] = {}
@@ -151,6 +154,17 @@ class FakeModel:
         del self._remembered[slot][position:]
         return True
 
+    def state_bytes(self, slot: int) -> int:
+        return 4 * len(self._remembered.get(slot, []))
+
+    def save_state(self, slot: int, room: memoryview) -> bool:
+        room[:] = array("i", self._remembered[slot]).tobytes()
+        return True
+
+    def restore_state(self, slot: int, state: memoryview) -> bool:
+        self._remembered[slot] = array("i", state.tobytes()).tolist()
+        return True
+
     def end(self, slot: int) -> None:
         self._scripts.pop(slot, None)
 
@@ -158,12 +172,16 @@ class FakeModel:
         self._scripts.clear()
 
     def _token(self, word: str) -> int:
-        token = self._token_of.setdefault(word, len(self._token_of) + _TURN + 1)
-        self._word_of[token] = word
+        # The same in every process, so that a kept state means the same to the next one.
+        token = zlib.crc32(word.encode()) & _TOKEN_BITS
+        while token <= _TURN or self._word_of.setdefault(token, word) != word:
+            token = token + 1 & _TOKEN_BITS
         return token
 
 
-def open_fake_engine(sleep: Callable[[float], None] = time.sleep) -> BatchingEngine:
+def open_fake_engine(
+    states: KeptStates | None = None, sleep: Callable[[float], None] = time.sleep
+) -> BatchingEngine:
     """The Engine behind `--engine fake`."""
 
     def open_model(load: Load, on_progress: OnProgress) -> FakeModel:
@@ -173,7 +191,7 @@ def open_fake_engine(sleep: Callable[[float], None] = time.sleep) -> BatchingEng
             on_progress(fraction)
         return FakeModel(load, len(content), sleep)
 
-    return BatchingEngine(open_model, draw_seed=lambda: 0)
+    return BatchingEngine(open_model, draw_seed=lambda: 0, states=states)
 
 
 def _never() -> bool:

@@ -8,7 +8,8 @@ A frame is a 4-byte big-endian length, then that many bytes of one msgpack map w
 names the message. Order: the worker sends Hello, or NotConfined and ends; the daemon sends Load
 once; the worker sends any Progress, then Loaded or LoadFailed; from then on Generate and Cancel go
 down, and for each Generate there comes up: Started, any Delta, then exactly one Done or Failed.
-Heartbeat may come at any time. Stop, or the end of the socket, ends the worker.
+Heartbeat may come at any time, and so may DropState. Stop, or the end of the socket, ends the
+worker.
 """
 
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ import msgspec
 from unified_llm.domain.chat import FinishReason, Message, Sampling
 from unified_llm.domain.sampling import MAX_TOP_LOGPROBS
 
-PROTOCOL_VERSION: Final = 4
+PROTOCOL_VERSION: Final = 5
 LEAST_LOGPROB: Final = -9999.0
 MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 _LENGTH_BYTES: Final = 4
@@ -78,11 +79,22 @@ class Cancel(_Struct, frozen=True, tag="cancel"):
     id: int
 
 
+class DropState(_Struct, frozen=True, tag="drop-state"):
+    """Let go of a kept state (`state_channel`), as there is no room for it."""
+
+    state: int
+
+
 class Stop(_Struct, frozen=True, tag="stop"):
-    """End now, whatever is running."""
+    """End now, whatever is running. saves_states: after what conversations are in has been saved.
+
+    A worker without a channel for states has nothing to save.
+    """
+
+    saves_states: bool = False
 
 
-ToWorker = Load | Generate | Cancel | Stop
+ToWorker = Load | Generate | Cancel | DropState | Stop
 
 
 class Hello(_Struct, frozen=True, tag="hello"):

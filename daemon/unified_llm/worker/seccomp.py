@@ -30,6 +30,9 @@ _IOCTLS: Final = (0x541B, 0x5421, 0x5450, 0x5451, 0x5401, 0x5413)
 # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC. F_SETOWN would send signals.
 _FCNTLS: Final = (0, 1, 2, 3, 4, 1030)
 
+# F_ADD_SEALS, F_GET_SEALS: what makes a memfd a kept state.
+_FCNTLS_ON_STATES: Final = (1033, 1034)
+
 # PR_GET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_NAME, PR_GET_NAME, PR_GET_SECCOMP, PR_CAPBSET_READ,
 # PR_GET_NO_NEW_PRIVS, PR_GET_MDWE, PR_SET_VMA (which names memory).
 _PRCTLS: Final = (2, 3, 15, 16, 21, 23, 39, 66, 0x53564D41)
@@ -39,9 +42,13 @@ class UnsupportedMachineError(Exception):
     """There is no table of system calls for this machine."""
 
 
-def worker_filter(architecture: Architecture, pid: int) -> Filter:
-    """The filter of a worker with process id `pid`."""
-    conditions = {architecture.allowed[name]: tests for name, tests in _conditions(pid).items()}
+def worker_filter(architecture: Architecture, pid: int, states: int | None = None) -> Filter:
+    """The filter of a worker with process id `pid`.
+
+    states: the socket that descriptors may pass through, and none other; None if there is none.
+    """
+    named = _conditions(pid, states)
+    conditions = {architecture.allowed[name]: tests for name, tests in named.items()}
     return Filter(
         audit_architecture=architecture.audit,
         allowed=frozenset(architecture.allowed.values()) - conditions.keys(),
@@ -52,8 +59,10 @@ def worker_filter(architecture: Architecture, pid: int) -> Filter:
     )
 
 
-def filter_system_calls() -> None:
+def filter_system_calls(states: int | None = None) -> None:
     """Put the filter on every thread, for good. Needs no_new_privs.
+
+    states: as for worker_filter.
 
     Raises OSError, UnsupportedMachineError.
     """
@@ -62,7 +71,7 @@ def filter_system_calls() -> None:
     # A 32-bit interpreter on a 64-bit kernel speaks another interface than its machine.
     if architecture is None or struct.calcsize("P") != 8:
         raise UnsupportedMachineError(f"no table of system calls for {machine}")
-    program = assemble(worker_filter(architecture, os.getpid()))
+    program = assemble(worker_filter(architecture, os.getpid(), states))
     code = ctypes.create_string_buffer(pack(program))
     wanted = struct.pack("HP", len(program), ctypes.addressof(code))  # struct sock_fprog
     unsynced = syscall("seccomp", architecture.seccomp, _SET_MODE_FILTER, _FLAG_TSYNC, wanted)
@@ -70,11 +79,12 @@ def filter_system_calls() -> None:
         raise OSError(0, f"seccomp: thread {unsynced} has a filter of its own")
 
 
-def _conditions(pid: int) -> Mapping[str, Sequence[Condition]]:
+def _conditions(pid: int, states: int | None) -> Mapping[str, Sequence[Condition]]:
     not_writable_and_executable = (
         (Masked(2, 0, mmap.PROT_WRITE),),
         (Masked(2, 0, mmap.PROT_EXEC),),
     )
+    passing = () if states is None else (states,)
     return {
         "clone": (
             (
@@ -88,7 +98,9 @@ def _conditions(pid: int) -> Mapping[str, Sequence[Condition]]:
         "prlimit64": tuple((Masked(0, who), Masked(2, 0)) for who in (0, pid)),  # asking only
         "prctl": _argument_is(0, _PRCTLS),
         "ioctl": _argument_is(1, _IOCTLS),
-        "fcntl": _argument_is(1, _FCNTLS),
+        "sendmsg": _argument_is(0, passing),
+        "recvmsg": _argument_is(0, passing),
+        "fcntl": _argument_is(1, (*_FCNTLS, *_FCNTLS_ON_STATES)),
         "mmap": not_writable_and_executable,
         "mprotect": not_writable_and_executable,
     }

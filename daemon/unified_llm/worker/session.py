@@ -4,7 +4,8 @@ Rule 1: the engine belongs to the computing thread; the reader only puts message
 and interrupts a step for a Cancel that follows in the queue.
 Rule 2: an idle worker sleeps in the queue and nothing wakes it but a message.
 Rule 3: the end of the connection, or Stop, ends the process at once, in the middle of a step too;
-nothing is worth finishing when nobody listens.
+nothing is worth finishing when nobody listens. Only a Stop that asks for it lets the computing
+thread break off its step and save what its conversations are in.
 Rule 4: a daemon that does not read stops the worker's writing, not its order: no frame is lost.
 """
 
@@ -23,6 +24,7 @@ from unified_llm.worker.engine_port import Engine
 from unified_llm.worker.protocol import (
     PROTOCOL_VERSION,
     Cancel,
+    DropState,
     FrameBuffer,
     FromWorker,
     Generate,
@@ -81,6 +83,7 @@ class Session:
         self._now = now
         self._leave = leave
         self._inbox: queue.SimpleQueue[ToWorker] = queue.SimpleQueue()
+        self._is_loaded = False
         self._step_began = now()
         self._next_heartbeat = now()
         self._next_progress = now()
@@ -114,6 +117,7 @@ class Session:
         except ModelFailedToLoad as error:
             self._send(LoadFailed(message=str(error)))
             self._leave(ExitStatus.LOAD_FAILED)
+        self._is_loaded = True
         self._send(loaded)
 
     def _on_progress(self, fraction: float) -> None:
@@ -137,7 +141,10 @@ class Session:
                 self._engine.cancel(message.id)
             case Load():
                 self._reject("Load came twice")
+            case DropState():
+                self._engine.drop_state(message.state)
             case Stop():
+                self._engine.save_states()
                 self._leave(ExitStatus.OK)
             case _:
                 assert_never(message)
@@ -188,7 +195,9 @@ class Session:
 
     def _deliver(self, message: ToWorker) -> None:
         if isinstance(message, Stop):
-            self._leave(ExitStatus.OK)
+            if not (message.saves_states and self._is_loaded):
+                self._leave(ExitStatus.OK)
+            self._engine.hurry()
         if isinstance(message, Cancel):
             self._engine.interrupt(message.id)
         self._inbox.put(message)

@@ -9,9 +9,11 @@ and no request of another ever starts from it (notes on prefix caches: arXiv 250
 Rule 4: this file knows neither a model nor a clock.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Final
+
+from unified_llm.worker.state_index import Offer, StateIndex, common_prefix
 
 # Copying a slot's memory copies all of its context, and that costs less than computing a 64th of
 # it: 39 ms against 103 ms with a context of 1024, 56 against 380 with 4096 (SmolLM2-135M, one
@@ -35,17 +37,30 @@ class Feed:
 
 
 @dataclass(frozen=True, slots=True)
+class Remembered:
+    """What the memory of a slot holds: `tokens` of `principal`, and nothing else."""
+
+    slot: int
+    principal: str
+    tokens: list[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Seat:
     """A request that has just been given a slot.
 
     cached: tokens of its prompt that need not be fed, always fewer than all. source: the slot
     whose memory holds them and has to be copied first; None if it is the slot's own.
+    kept: the saved state that holds them and has to be restored first.
+    pushed_out: what the slot remembers now, and is worth saving before it is lost.
     """
 
     request_id: int
     slot: int
     cached: int
     source: int | None
+    kept: Offer | None = None
+    pushed_out: Remembered | None = None
 
 
 @dataclass(slots=True)
@@ -79,13 +94,17 @@ class SlotTable:
     """The slots and the queue before them.
 
     slots: sequences decoded together. batch_tokens: most tokens fed in one step, all slots
-    together; at least one per slot. context_tokens: most tokens of one sequence.
+    together; at least one per slot. context_tokens: most tokens of one sequence. kept: the saved
+    states that may be restored; None if none are saved.
     """
 
-    def __init__(self, slots: int, batch_tokens: int, context_tokens: int) -> None:
+    def __init__(
+        self, slots: int, batch_tokens: int, context_tokens: int, kept: StateIndex | None = None
+    ) -> None:
         if slots < 1 or batch_tokens < slots:
             raise ValueError(f"{slots} slots do not fit into steps of {batch_tokens} tokens")
         self._batch_tokens = batch_tokens
+        self._kept = kept
         self._least_copied = max(1, context_tokens // _WORTH_A_COPY)
         # Those that have been idle longest come first.
         self._idle = {slot: _Sequence(slot) for slot in range(slots)}
@@ -131,8 +150,22 @@ class SlotTable:
         source = max((*self._idle.values(), *self._seated.values()), key=waiting.cached_in)
         if waiting.cached_in(source) >= seat.cached + self._least_copied:
             seat = Seat(request_id, taken.slot, waiting.cached_in(source), source.slot)
+        if self._kept is not None:
+            seat = self._with_states(self._kept, seat, taken, waiting)
         coming = max((waiting.shared_with(each) for each in self._seated.values()), default=0)
         return None if coming >= seat.cached + self._least_copied else seat
+
+    def _with_states(
+        self, kept: StateIndex, seat: Seat, taken: _Sequence, waiting: _Waiting
+    ) -> Seat:
+        """The same seat, by way of a saved state if that spares more, and what has to be saved."""
+        offer = kept.best(waiting.principal, waiting.tokens)
+        if offer is not None and offer.shared >= seat.cached + self._least_copied:
+            seat = replace(seat, cached=offer.shared, source=None, kept=offer)
+        left = seat.cached if seat.source is None and seat.kept is None else 0
+        if taken.fed < self._least_copied or 2 * left >= taken.fed:
+            return seat
+        return replace(seat, pushed_out=_remembered(taken))
 
     def _choose_idle(self, waiting: _Waiting) -> _Sequence:
         """The one that goes on where it ended or nearly so; else an empty one; else the oldest.
@@ -145,6 +178,11 @@ class SlotTable:
         if cached and 2 * cached >= min(best.fed, len(waiting.tokens)):
             return best
         return next((each for each in idle if not each.fed), next(iter(idle)))
+
+    def remembered(self) -> list[Remembered]:
+        """What all slots hold that is worth saving, what was used last first."""
+        latest_first = (*self._seated.values(), *reversed(self._idle.values()))
+        return [_remembered(each) for each in latest_first if each.fed >= self._least_copied]
 
     def plan(self) -> tuple[Feed, ...]:
         """What to feed in the next step.
@@ -189,16 +227,8 @@ class SlotTable:
         return sequence.slot
 
 
-def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
-    """Tokens at the beginning that are equal. By halves: slices are compared in C."""
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+def _remembered(sequence: _Sequence) -> Remembered:
+    return Remembered(sequence.slot, sequence.principal, sequence.tokens[: sequence.fed])
 
 
 def _next_feed(request_id: int, sequence: _Sequence, count: int) -> Feed:

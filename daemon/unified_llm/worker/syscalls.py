@@ -69,9 +69,11 @@ readlink 89 -
 readlinkat 267 78
 getdents64 217 61
 getcwd 79 17
-# The one socket there is: no call that makes or names another.
+# The sockets there are: no call that makes or names another.
 sendto 44 206
 recvfrom 45 207
+sendmsg 46 211
+recvmsg 47 212
 shutdown 48 210
 getsockname 51 204
 getpeername 52 205

@@ -351,3 +351,34 @@ async def test_a_closing_daemon_leaves_no_stream_waiting() -> None:
             task.cancel()
             with pytest.raises(WorkerDied, match="closing"):
                 await stream.next_frame()
+
+
+async def test_a_principal_s_states_are_given_before_its_request_and_only_then() -> None:
+    async with serving() as scene:
+        assert scene.fake.states.admitted == []
+        async with scene.worker.open_stream(order()):
+            assert scene.fake.states.admitted == [("uid:1000", 0)]
+            assert scene.fake.channel.generated == [1]
+            scene.say(done(1))
+            await settle()
+
+
+@pytest.mark.parametrize("is_asked", [False, True])
+async def test_a_death_spoils_the_states_it_had_and_an_end_that_was_asked_for_does_not(
+    is_asked: bool,
+) -> None:
+    async with serving() as scene:
+        if is_asked:
+            scene.worker.ask_to_stop(GRACE)
+        await settle()
+        scene.fake.process.end(-11)
+        await settle()
+        assert scene.fake.states.is_distrusted is not is_asked
+
+
+async def test_asked_to_stop_it_is_told_to_save_where_states_are_kept() -> None:
+    async with serving() as scene:
+        scene.fake.states.saves = True
+        scene.worker.ask_to_stop(GRACE)
+        await settle()
+        assert scene.fake.channel.sent[-1] == Stop(saves_states=True)

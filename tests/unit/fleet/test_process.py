@@ -2,6 +2,7 @@ import os
 
 import pytest
 
+from unified_llm.domain.units import Bytes
 from unified_llm.fleet.process import Ending, Launch
 
 
@@ -22,7 +23,7 @@ def test_an_ending_is_told_in_words(ending: Ending, words: str) -> None:
 
 def test_a_worker_is_told_its_descriptors_and_nothing_of_the_model() -> None:
     launch = Launch("fake", command=("worker",))
-    assert launch.arguments(socket=5, model=6) == [
+    assert launch.arguments(socket=5, model=6, states=None) == [
         "worker", "--socket-fd", "5", "--engine", "fake",
         "--parent-pid", str(os.getpid()), "--keep-fd", "6", "--sandbox", "required",
     ]  # fmt: skip
@@ -30,4 +31,10 @@ def test_a_worker_is_told_its_descriptors_and_nothing_of_the_model() -> None:
 
 def test_a_worker_is_told_to_do_with_the_sandbox_there_is() -> None:
     launch = Launch("fake", is_sandbox_required=False)
-    assert launch.arguments(socket=5, model=6)[-2:] == ["--sandbox", "best-effort"]
+    assert launch.arguments(socket=5, model=6, states=None)[-2:] == ["--sandbox", "best-effort"]
+
+
+def test_a_worker_that_keeps_states_is_told_where_they_go_and_how_large_one_may_be() -> None:
+    launch = Launch("fake", states_bytes=Bytes(1000))
+    words = launch.arguments(socket=5, model=6, states=7)
+    assert words[-4:] == ["--states-fd", "7", "--states-bytes", "1000"]

@@ -86,6 +86,17 @@ class FragileModel:
         del self.memory[slot][position if is_done else 0 :]
         return is_done
 
+    def state_bytes(self, slot: int) -> int:
+        return len(self.memory[slot])
+
+    def save_state(self, slot: int, room: memoryview) -> bool:
+        room[:] = bytes(self.memory[slot])
+        return True
+
+    def restore_state(self, slot: int, state: memoryview) -> bool:
+        self.memory[slot] = list(state)
+        return True
+
     def end(self, slot: int) -> None:
         self.begun.discard(slot)
 

@@ -14,7 +14,7 @@ from unified_llm.worker.protocol import Delta, Generate, Load
 
 def open_loaded(path: Path, slept: list[float], content: str = "") -> BatchingEngine:
     path.write_bytes(b"GGUF" + content.encode())
-    engine = open_fake_engine(slept.append)
+    engine = open_fake_engine(sleep=slept.append)
     engine.load(
         Load(model="m", path=str(path), context_tokens=1000, slots=2, threads=None), lambda _: None
     )

@@ -25,7 +25,7 @@ _PROGRAMS = {
 # lead out of the process.
 _FORBIDDEN = {
     "socket": (41, 198), "connect": (42, 203), "accept": (43, 202), "bind": (49, 200),
-    "listen": (50, 201), "socketpair": (53, 199), "sendmsg": (46, 211), "accept4": (288, 242),
+    "listen": (50, 201), "socketpair": (53, 199), "accept4": (288, 242),
     "execve": (59, 221), "execveat": (322, 281), "fork": (57, None), "vfork": (58, None),
     "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271),
     "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41), "chroot": (161, 51),
@@ -161,3 +161,19 @@ def test_the_numbers_are_the_kernels() -> None:
         found = dict(re.findall(r"#define __NR_(\w+)\s+(\d+)", header.read_text()))
         expected = ARCHITECTURES["x86_64"].allowed
         assert all(int(found[name]) == expected[name] for name in expected if name in found)
+
+
+@pytest.mark.parametrize("machine", ARCHITECTURES)
+@given(descriptor=_words)
+def test_descriptors_pass_through_the_channel_for_states_only(
+    machine: str, descriptor: int
+) -> None:
+    architecture = ARCHITECTURES[machine]
+    program = assemble(worker_filter(architecture, _PID, states=9))
+    for name in ("sendmsg", "recvmsg"):
+        number = architecture.allowed[name]
+        for used in (descriptor, 9):
+            said = run(program, number, (used, 0, 0, 0, 0, 0), architecture.audit)
+            assert said == (_ALLOWED if used == 9 else _EPERM)
+        assert answer(machine, name, descriptor) == _EPERM
+        assert answer(machine, name, 9) == _EPERM

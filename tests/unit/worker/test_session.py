@@ -14,6 +14,7 @@ from unified_llm.worker.protocol import (
     PROTOCOL_VERSION,
     Cancel,
     Delta,
+    DropState,
     FrameBuffer,
     FromWorker,
     Heartbeat,
@@ -22,6 +23,7 @@ from unified_llm.worker.protocol import (
     Loaded,
     LoadFailed,
     Progress,
+    Stop,
     ToWorker,
     decode_from_worker,
     encode,
@@ -41,7 +43,7 @@ class VirtualClock:
 
 
 class ScriptedEngine:
-    """Busy for some steps of some seconds each, then says goodbye with a second Load."""
+    """Busy for some steps of some seconds each, then has the daemon say `goodbye`."""
 
     steps_done = 0
     active = 1
@@ -55,8 +57,12 @@ class ScriptedEngine:
         self.steps = steps
         self.cancelled: list[int] = []
         self.interrupted: list[int] = []
+        self.is_hurried = False
+        self.has_saved = False
+        self.dropped: list[int] = []
         self.fractions = [0.0, 0.1, 0.2, 0.3, 1.0]
         self.refusal: ModelFailedToLoad | None = None
+        self.goodbye: ToWorker = _LOAD
 
     @property
     def is_busy(self) -> bool:
@@ -79,13 +85,23 @@ class ScriptedEngine:
     def interrupt(self, request_id: int) -> None:
         self.interrupted.append(request_id)
 
+    def hurry(self) -> None:
+        self.is_hurried = True
+
+    def save_states(self) -> None:
+        assert self.is_hurried
+        self.has_saved = True
+
+    def drop_state(self, state: int) -> None:
+        self.dropped.append(state)
+
     def step(self, pulse: Pulse) -> list[Report]:
         for seconds in self.steps.pop(0):
             self.clock.moment += seconds
             pulse()
         self.steps_done += 1
         if not self.steps:
-            self.daemon.sendall(encode(_LOAD))
+            self.daemon.sendall(encode(self.goodbye))
         return [Delta(id=1, text=f"step {self.steps_done}")]
 
     def close(self) -> None:
@@ -113,12 +129,14 @@ def run(
     *messages: ToWorker,
     steps: list[list[float]] | None = None,
     refusal: ModelFailedToLoad | None = None,
+    goodbye: ToWorker = _LOAD,
 ) -> tuple[list[FromWorker], ScriptedEngine, int]:
     """What the worker says to these messages, and the status it ends with."""
     daemon, worker = pair
     clock = VirtualClock()
     engine = ScriptedEngine(clock, daemon, steps or [])
     engine.refusal = refusal
+    engine.goodbye = goodbye
     daemon.sendall(b"".join(encode(message) for message in messages))
     session = Session(worker, engine, clock.now, leave)  # type: ignore[arg-type]
     with pytest.raises(SystemExit) as left:
@@ -189,6 +207,17 @@ def test_what_a_step_brings_is_sent_in_order(pair: tuple[socket.socket, socket.s
         "step 2",
         "step 3",
     ]
+
+
+def test_a_stop_that_saves_breaks_off_the_step_and_is_obeyed_in_turn(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    stop = Stop(saves_states=True)
+    messages = (_LOAD, Cancel(id=1), DropState(state=3))
+    _, engine, status = run(pair, *messages, steps=[[0.1]], goodbye=stop)
+    assert engine.has_saved
+    assert engine.dropped == [3]
+    assert status == ExitStatus.OK
 
 
 def test_a_daemon_that_is_gone_ends_the_worker(pair: tuple[socket.socket, socket.socket]) -> None:

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from unified_llm.worker.slots import Feed, Seat, SlotTable, common_prefix
+from unified_llm.worker.slots import Feed, Remembered, Seat, SlotTable
+from unified_llm.worker.state_index import Offer, StateIndex, common_prefix
 
 _CONTEXT = 640  # so that a copy pays from 10 tokens on
 _ME, _YOU = "uid:1", "uid:2"
@@ -191,6 +192,56 @@ def test_a_common_prefix_is_equal_and_as_long_as_can_be(one: list[int], other: l
     length = common_prefix(one, other)
     assert one[:length] == other[:length]
     assert length == min(len(one), len(other)) or one[length] != other[length]
+
+
+def open_table_with(*states: Sequence[int], slots: int) -> SlotTable:
+    """A table of somebody for whom these states are kept, numbered from 0."""
+    kept = StateIndex()
+    for number, tokens in enumerate(states):
+        kept.add(number, _ME, tokens)
+    return SlotTable(slots, 100, _CONTEXT, kept)
+
+
+def test_a_kept_state_is_restored_where_it_spares_more_than_any_slot() -> None:
+    table = open_table_with(range(40), range(60), slots=2)
+    seat = answer(table, 1, range(100))
+    assert (seat.cached, seat.source, seat.kept) == (60, None, Offer(1, 60, 60))
+    assert answer(table, 2, range(120)).kept is None  # the slot holds more now
+    assert answer(table, 3, range(50), _YOU).kept is None
+
+
+def test_a_kept_state_that_spares_a_few_tokens_is_not_worth_it() -> None:
+    table = open_table_with(range(9), slots=1)
+    assert answer(table, 1, range(50)) == Seat(1, 0, 0, None)
+
+
+def test_what_is_pushed_out_of_its_slot_is_named_before_it_is_lost() -> None:
+    table = open_table_with(slots=1)
+    assert answer(table, 1, range(50)).pushed_out is None
+    lost = answer(table, 2, range(500, 550)).pushed_out
+    assert lost == Remembered(0, _ME, list(range(50)))
+    assert answer(table, 3, range(500, 505), _YOU).pushed_out is not None
+    assert answer(table, 4, range(50)).pushed_out is None  # five tokens are soon read again
+
+
+def test_a_conversation_that_goes_on_in_its_slot_pushes_nothing_out() -> None:
+    table = open_table_with(slots=1)
+    answer(table, 1, range(50))
+    assert answer(table, 2, [*range(40), 99, 98]).pushed_out is None
+
+
+def test_what_the_slots_hold_is_told_latest_first_and_only_what_has_been_fed() -> None:
+    table = open_table_with(slots=3)
+    answer(table, 1, range(50))
+    answer(table, 2, range(500, 560), _YOU)
+    ask(table, 3, range(900, 1050))
+    table.seat()
+    succeed(table)
+    assert table.remembered() == [
+        Remembered(2, _ME, list(range(900, 1000))),
+        Remembered(1, _YOU, list(range(500, 560))),
+        Remembered(0, _ME, list(range(50))),
+    ]
 
 
 class SlotsMachine(RuleBasedStateMachine):
