@@ -16,6 +16,8 @@ from unified_llm.bus.faults import BusFault
 from unified_llm.bus.interface import parse_interface
 from unified_llm.bus.names import BUS_NAME, ROOT_PATH
 from unified_llm.bus.objects import CallContext, ExportedInterface, ExportedObject, Handler
+from unified_llm.cli import management
+from unified_llm.domain.errors import AuthenticationRequired, NotPermitted
 from unified_llm.guard.polkit import POLKIT_INTERFACE, POLKIT_NAME, POLKIT_PATH
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
@@ -71,6 +73,16 @@ async def test_without_a_rule_the_defaults_decide(ruled_bus: PrivateBus) -> None
         assert "InteractiveAuthorizationRequired" in silent.stderr
         assert "only after authenticating. Allow interaction" in silent.stderr
         assert (await front.busctl("ListModels", "a{sv}", "0", user="games")).startswith("a(sssto)")
+
+
+async def test_the_command_line_lets_polkit_ask_unless_told_not_to(
+    ruled_bus: PrivateBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", ruled_bus.address)
+    async with open_front_door(ruled_bus, with_polkit=True):
+        for may_interact, error in ((False, AuthenticationRequired), (True, NotPermitted)):
+            with effective_user("games"), pytest.raises(error):
+                await management._run_verb(management.LOAD, "tiny", print, may_interact)
 
 
 async def test_a_daemon_that_is_not_root_needs_the_owner_annotation() -> None:

@@ -7,7 +7,7 @@ import typer
 from unified_llm.cli import management
 from unified_llm.cli.client import Daemon
 from unified_llm.cli.render import print_fields, print_json, print_table
-from unified_llm.cli.session import AsJson, reporting
+from unified_llm.cli.session import AsJson, NoInteraction, reporting
 from unified_llm.cli.sizes import parse_size
 from unified_llm.domain.units import render_bytes
 from unified_llm.wire.native import PlanBody, PlanShape
@@ -43,15 +43,15 @@ def show(model: ModelName, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def load(model: ModelName, as_json: AsJson = False) -> None:
-    """Load a model and wait until it serves. Needs root or group unified-llm-admin."""
-    _run(management.LOAD, "loaded", model, as_json)
+def load(model: ModelName, as_json: AsJson = False, is_silent: NoInteraction = False) -> None:
+    """Load a model and wait until it serves. polkit decides who may, and may ask for a password."""
+    _run(management.LOAD, "loaded", model, as_json, may_interact=not is_silent)
 
 
 @app.command()
-def unload(model: ModelName, as_json: AsJson = False) -> None:
-    """Unload a model after the answers it is giving. Needs root or group unified-llm-admin."""
-    _run(management.UNLOAD, "unloaded", model, as_json)
+def unload(model: ModelName, as_json: AsJson = False, is_silent: NoInteraction = False) -> None:
+    """Unload a model after the answers it is giving. polkit decides who may, as with load."""
+    _run(management.UNLOAD, "unloaded", model, as_json, may_interact=not is_silent)
 
 
 @app.command()
@@ -130,10 +130,10 @@ def _print_plan(found: PlanBody) -> None:
         typer.echo(sentence)
 
 
-def _run(verb: str, done: str, model: str, as_json: bool) -> None:
+def _run(verb: str, done: str, model: str, as_json: bool, *, may_interact: bool) -> None:
     jobs: list[int] = []
     with reporting(as_json):
-        details = management.run_verb(verb, model, jobs.append)
+        details = management.run_verb(verb, model, jobs.append, may_interact=may_interact)
         if as_json:
             print_json({"model": model, "result": done, "job": jobs[0], "details": details})
         else:

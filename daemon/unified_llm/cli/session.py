@@ -22,6 +22,12 @@ AsJson = Annotated[
 ]
 
 
+NoInteraction = Annotated[
+    bool,
+    typer.Option("--no-interaction", help="Fail rather than have somebody asked for a password."),
+]
+
+
 class DaemonUnreachable(Exception):
     """Nobody answers at the door. The message says which door, and what to look at."""
 
