@@ -1,11 +1,14 @@
 """Models of many architectures that llama.cpp really loads, with weights that are all zero.
 
-Only the shapes matter, so the data is a hole in the file and a model of 8 GiB costs a few pages.
+Mostly only the shapes matter: the data is a hole in the file, and 8 GiB of it cost a few pages.
 Layouts: the `load_arch_tensors` of each architecture in llama.cpp's `src/models/`, read and not
 copied; the file format: the GGUF specification, version 3.
 """
 
+import os
+import random
 import struct
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +45,20 @@ class SyntheticModel:
         with path.open("wb") as file:
             file.write(head)
             file.truncate(len(head) + size)
+        return path
+
+    def write_drawn(self, folder: Path) -> Path:
+        """As `write`, with weights from a fixed seed, so that what is computed tells prompts apart.
+
+        All matrices must be F32.
+        """
+        path = self.write(folder)
+        _, size = self._table()
+        draw = random.Random(1)
+        weights = array("f", (draw.gauss(0, 0.1) for _ in range(size // 4)))
+        with path.open("r+b") as file:
+            file.seek(-size, os.SEEK_END)
+            file.write(weights.tobytes())
         return path
 
     def _entries(self) -> Iterator[bytes]:

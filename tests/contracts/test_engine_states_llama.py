@@ -1,7 +1,5 @@
 """Kept states of models whose memory cannot be cut anywhere: right, or not used."""
 
-import random
-from array import array
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -54,18 +52,6 @@ def recurrent() -> SyntheticModel:
     return SyntheticModel("recurrent", "mamba", {**keys, _RMS: 1e-5}, tensors, t.vocabulary, "F32")
 
 
-def written(model: SyntheticModel, folder: Path) -> Path:
-    """The model with weights that are drawn, so that what it remembers shows in what it says."""
-    path = model.write(folder)
-    _, size = model._table()
-    draw = random.Random(1)
-    weights = array("f", (draw.gauss(0, 0.1) for _ in range(size // 4)))
-    with path.open("r+b") as file:
-        file.seek(-size, 2)
-        file.write(weights.tobytes())
-    return path
-
-
 class Sequences:
     """A model of its own, and what it computes."""
 
@@ -100,7 +86,7 @@ def test_a_restored_sequence_goes_on_as_the_one_that_was_saved(
     tmp_path: Path,
     open_sequences: Callable[[Path], Sequences],
 ) -> None:
-    path = written(make(), tmp_path)
+    path = make().write_drawn(tmp_path)
     one, other = open_sequences(path), open_sequences(path)
     one.read(0, 0, _TOKENS)
     room = memoryview(bytearray(one.model.state_bytes(0)))
@@ -120,7 +106,7 @@ def test_a_restored_sequence_that_cannot_be_cut_is_given_up(
     open_sequences: Callable[[Path], Sequences],
 ) -> None:
     """A state holds no more of a window than what comes next needs."""
-    path = written(make(), tmp_path)
+    path = make().write_drawn(tmp_path)
     one, other = open_sequences(path), open_sequences(path)
     expected = one.read(0, 0, _TOKENS[:20])
     one.read(1, 0, _TOKENS)
@@ -137,7 +123,7 @@ def test_a_state_cut_short_is_refused(
     tmp_path: Path,
     open_sequences: Callable[[Path], Sequences],
 ) -> None:
-    sequences = open_sequences(written(make(), tmp_path))
+    sequences = open_sequences(make().write_drawn(tmp_path))
     sequences.read(0, 0, _TOKENS)
     room = memoryview(bytearray(sequences.model.state_bytes(0)))
     assert sequences.model.save_state(0, room)
