@@ -338,6 +338,43 @@ def test_a_cancel_for_nobody_is_no_error(engine: Engine) -> None:
     assert isinstance(run(engine)[-1], Done)
 
 
+def test_a_paused_request_waits_with_its_slot_and_the_others_go_on(engine: Engine) -> None:
+    engine.submit(generate(0, principal="uid:0"))
+    alone = text_of(run(engine))
+    for number in (1, 2):
+        engine.submit(generate(number, principal=f"uid:{number}"))
+    begun = [report for _ in range(4) for report in engine.step(lambda: None)]
+    assert of(1, begun)
+    engine.pause(1)
+    engine.submit(generate(3))
+    meanwhile = run(engine)
+    assert of(1, meanwhile) == []
+    assert [report.id for report in meanwhile if isinstance(report, Done)] == [2, 3]
+    assert (engine.active, engine.is_busy) == (1, False)
+    engine.resume(1)
+    assert text_of(of(1, begun) + run(engine)) == alone
+
+
+def test_a_paused_request_ends_when_cancelled(engine: Engine) -> None:
+    engine.submit(generate(1))
+    engine.step(lambda: None)
+    engine.pause(1)
+    assert run(engine) == []
+    engine.cancel(1)
+    (failed,) = run(engine)
+    assert isinstance(failed, Failed)
+    assert failed.code == "cancelled"
+    engine.submit(generate(1, max_tokens=2))
+    assert isinstance(run(engine)[-1], Done)
+
+
+def test_pausing_nobody_is_no_error(engine: Engine) -> None:
+    engine.pause(1)
+    engine.resume(2)
+    engine.submit(generate(1, max_tokens=2))
+    assert isinstance(run(engine)[-1], Done)
+
+
 def test_an_interrupted_step_ends_early_and_spares_the_others(engine: Engine) -> None:
     engine.submit(generate(0, "!step 0.05 " + _WORDS))
     expected = text_of(run(engine))

@@ -18,6 +18,8 @@ from unified_llm.worker.protocol import (
     Generate,
     Hello,
     Loaded,
+    Pause,
+    Resume,
     ToWorker,
 )
 
@@ -77,6 +79,12 @@ class FakeFrameChannel:
 
     def drop_state(self, state: int) -> None:
         self.sent.append(DropState(state=state))
+
+    def pause(self, request: int) -> None:
+        self.sent.append(Pause(id=request))
+
+    def resume(self, request: int) -> None:
+        self.sent.append(Resume(id=request))
 
     async def receive(self) -> FromWorker | None:
         message = await self._up.get()

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,6 +11,7 @@ import httpx2
 import openai
 import pytest
 
+from tests.tiny_gguf import write_tiny_gguf
 from tests.whole_daemon import PATIENCE, WholeDaemon, open_daemon
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
@@ -24,9 +26,9 @@ _Z = 3 + 256 + ord("Z") - 33  # its place in the vocabulary of tests.tiny_gguf
 
 
 @contextmanager
-def open_tiny_daemon(*, with_bus: bool = False) -> Iterator[WholeDaemon]:
+def open_tiny_daemon(*, with_bus: bool = False, **sections: Any) -> Iterator[WholeDaemon]:
     """A daemon whose model `tiny` is computed by llama.cpp."""
-    settings = {"worker": {"engine": "llama", "stall_seconds": PATIENCE}}
+    settings = {"worker": {"engine": "llama", "stall_seconds": PATIENCE}, **sections}
     with open_daemon(settings, with_bus=with_bus) as daemon:
         yield daemon
 
@@ -97,6 +99,26 @@ def test_chances_are_told_to_the_official_client_whole_and_streamed() -> None:
         assert [each.logprob for each in streamed] == pytest.approx(chances, abs=1e-4)
         plain = client.chat.completions.create(**_ASKED)
         assert plain.choices[0].logprobs is None
+
+
+def test_a_reader_that_takes_its_time_loses_nothing_and_holds_up_nobody(tmp_path: Path) -> None:
+    # Chances are large: of a model that was not paused, most of this would lie unread in the daemon
+    # and be cut off.
+    wanted = _ASKED | {"max_tokens": 700, "stream": True, "logprobs": True, "top_logprobs": 20}
+    path = write_tiny_gguf(tmp_path / "long.gguf", context_tokens=1024)
+    tiny = {"path": str(path), "context_tokens": 1024}
+    with (
+        open_tiny_daemon(models={"directory": None, "tiny": tiny}) as daemon,
+        daemon.open_http() as http,
+        daemon.open_http() as other,
+        http.stream("POST", "/v1/chat/completions", json=wanted) as stream,
+    ):
+        lines = stream.iter_lines()
+        first = next(lines)
+        assert text_of(post(other))
+        told = [first, *lines]
+    assert told[-2] == "data: [DONE]"
+    assert sum('"logprobs":{' in line for line in told) == 700
 
 
 def test_what_the_model_cannot_do_is_a_refusal_with_the_numbers() -> None:

@@ -22,8 +22,9 @@ from tests.unit.fleet.asking import CALLER, PLACEMENT, TINY, request
 from tests.unit.fleet.specs import spec_of
 from unified_llm.domain.chat import ChatEvent, Finished, TextDelta
 from unified_llm.domain.errors import ModelFailedToLoad, Quarantined, WorkerDied
-from unified_llm.domain.units import Bytes, Seconds
+from unified_llm.domain.units import Bytes, Seconds, Tokens
 from unified_llm.fleet.backend import Deadlines, LocalBackend
+from unified_llm.fleet.generation_stream import MAX_UNREAD
 from unified_llm.fleet.kept_states import KeptStates
 from unified_llm.fleet.launcher import Launcher
 from unified_llm.fleet.oom import OomKills
@@ -53,11 +54,12 @@ class Machine:
     reports: FakeReports
     model: Path
 
-    async def load(self) -> int:
+    async def load(self, context_tokens: int = 512) -> int:
         """Load the model as the next generation; the worker's process id."""
         before = children()
         generation = self.leases.generation = self.leases.generation + 1
-        self.fleet.begin_load(spec_of(self.model), Generation(generation), PLACEMENT)
+        placement = replace(PLACEMENT, context_tokens=Tokens(context_tokens))
+        self.fleet.begin_load(spec_of(self.model), Generation(generation), placement)
         await self.reports.until("load_finished", generation)
         outcome = self.reports.value("load_finished", generation)
         assert isinstance(outcome, LoadedModel), outcome
@@ -224,6 +226,22 @@ async def _leave_after(it: Machine, seconds: float) -> None:
     with suppress(TimeoutError, WorkerDied):
         async with it.backend.chat(request("!hang"), CALLER) as events, asyncio.timeout(seconds):
             await anext(aiter(events))
+
+
+async def test_a_reader_that_takes_its_time_loses_nothing_and_holds_up_nobody(
+    tmp_path: Path,
+) -> None:
+    text = " ".join(f"{number:0100}" for number in range(3000))
+    async with machine(tmp_path) as it:
+        await it.load(context_tokens=20_000)
+        # More than may ever lie unread: of a worker that was not paused it would be cut off.
+        assert len(text) > MAX_UNREAD
+        async with it.backend.chat(request(text), CALLER) as slow:
+            first = await anext(slow)
+            await it.ask("!tokens 3000 y")
+            events = [first, *[event async for event in slow]]
+        assert isinstance(events[-1], Finished)
+        assert "".join(each.text for each in events if isinstance(each, TextDelta)) == text
 
 
 async def test_a_cancelled_request_leaves_its_worker_in_service(tmp_path: Path) -> None:

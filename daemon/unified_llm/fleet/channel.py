@@ -16,7 +16,9 @@ from unified_llm.worker.protocol import (
     DropState,
     FrameBuffer,
     FromWorker,
+    Pause,
     ProtocolError,
+    Resume,
     ToWorker,
     decode_from_worker,
     encode,
@@ -55,6 +57,14 @@ class Channel:
     def drop_state(self, state: int) -> None:
         """Write a DropState without waiting: many may be told at once."""
         self._write(DropState(state=state))
+
+    def pause(self, request: int) -> None:
+        """Write a Pause without waiting: what is read meanwhile would pile up."""
+        self._write(Pause(id=request))
+
+    def resume(self, request: int) -> None:
+        """Write a Resume without waiting."""
+        self._write(Resume(id=request))
 
     async def receive(self) -> FromWorker | None:
         """The next frame; None once the worker has closed its end between two frames.

@@ -2,14 +2,20 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from unified_llm.domain.chat import ChatRequest
 from unified_llm.domain.errors import RequestTimedOut, UnifiedLlmError
 from unified_llm.worker.protocol import Delta, Done, Failed, Generate, Started
 
-# A reader that lags further behind than this is cut off; the notes allow 256 KiB per stream.
-MAX_UNREAD_CHARACTERS = 256 * 1024
+# From so much unread on the worker is asked to pause, and to go on when little is left. A worker
+# that does not obey, or that sends huge pieces, has its request cut off at the last limit.
+PAUSE_AT: Final = 16 * 1024
+RESUME_AT: Final = 4 * 1024
+MAX_UNREAD: Final = 256 * 1024
+_WEIGHT_OF_CHANCE: Final = 64
 
 GenerationFrame = Started | Delta | Done | Failed
 
@@ -47,13 +53,20 @@ class GenerationStream:
 
     Two ends are told apart. The worker has ended it (`has_ended`) when it no longer computes; the
     reader sees an end when it has read what came before.
+
+    unread: what the frames that wait weigh.
+    on_drained: called when the reader of a paused stream has caught up; it is paused no more.
     """
 
-    def __init__(self, number: int, fingerprint: bytes) -> None:
+    def __init__(
+        self, number: int, fingerprint: bytes, on_drained: Callable[[], None] = lambda: None
+    ) -> None:
         self.number = number
         self.fingerprint = fingerprint
         self._frames: deque[GenerationFrame] = deque()
-        self._unread = 0
+        self.unread = 0
+        self._on_drained = on_drained
+        self._is_paused = False
         self.has_started = False
         self._error: UnifiedLlmError | None = None
         self._arrived = asyncio.Event()
@@ -76,8 +89,10 @@ class GenerationStream:
             self._arrived.clear()
             await self._arrived.wait()
         frame = self._frames.popleft()
-        if isinstance(frame, Delta):
-            self._unread -= len(frame.text)
+        self.unread -= _weight(frame)
+        if self._is_paused and self.unread <= RESUME_AT:
+            self._is_paused = False
+            self._on_drained()
         return frame
 
     def put(self, frame: GenerationFrame) -> None:
@@ -87,22 +102,27 @@ class GenerationStream:
             self._ended.set()
         if self._error is not None:
             return
-        if isinstance(frame, Delta):
-            self._unread += len(frame.text)
+        self.unread += _weight(frame)
         self._frames.append(frame)
         self._arrived.set()
 
     @property
     def is_overfull(self) -> bool:
         """Whether its reader has fallen too far behind."""
-        return self._unread > MAX_UNREAD_CHARACTERS and self._error is None
+        return self.unread > MAX_UNREAD and self._error is None
+
+    def pause_if_full(self) -> bool:
+        """Whether the worker has to be told now that the reader is slow."""
+        is_due = self.unread > PAUSE_AT and not self._is_paused and not self.has_ended
+        self._is_paused |= is_due
+        return is_due
 
     def cut_off(self) -> None:
         """End it for a reader that does not read; the worker has yet to end it."""
         self._frames.clear()
-        self._unread = 0
+        self.unread = 0
         self._fail(
-            RequestTimedOut(f"{MAX_UNREAD_CHARACTERS} characters of the answer were not read.")
+            RequestTimedOut(f"More than {MAX_UNREAD} characters of the answer were not read.")
         )
 
     def lose_worker(self, error: UnifiedLlmError) -> None:
@@ -114,3 +134,11 @@ class GenerationStream:
     def _fail(self, error: UnifiedLlmError) -> None:
         self._error = self._error or error
         self._arrived.set()
+
+
+def _weight(frame: GenerationFrame) -> int:
+    """What an unread frame counts for: characters, and as much for chances as they take."""
+    if not isinstance(frame, Delta):
+        return 0
+    chances = sum(1 + len(score.top) for score in frame.scores)
+    return len(frame.text) + _WEIGHT_OF_CHANCE * chances

@@ -5,7 +5,8 @@ Rules:
 2. A worker that has requests and shows no progress is ended.
 3. A cancelled request that goes on computing costs the worker its life (llama.cpp obeys its abort
    callback on the CPU only).
-4. What a worker says against the protocol ends it: its model file may have taken it over.
+4. A request whose reader is slow is paused, and the worker's others go on.
+5. What a worker says against the protocol ends it: its model file may have taken it over.
 """
 
 import asyncio
@@ -126,8 +127,8 @@ class ModelWorker:
                 await stream.ended()
 
     def _admit(self, order: Order) -> GenerationStream:
-        self._last_number += 1
-        stream = GenerationStream(self._last_number, order.fingerprint)
+        self._last_number = number = self._last_number + 1
+        stream = GenerationStream(number, order.fingerprint, lambda: self._resume(number))
         self._streams[stream.number] = stream
         self._vigil.on_opened(stream.number, self._link.timers.now())
         self._watch_changed.set()
@@ -149,6 +150,12 @@ class ModelWorker:
         self._vigil.on_cancelled(stream.number, self._link.timers.now())
         self._link.channel.cancel(stream.number)
         self._watch_changed.set()
+
+    def _resume(self, number: int) -> None:
+        if number in self._streams:
+            self._vigil.on_resumed(number, self._link.timers.now())
+            self._link.channel.resume(number)
+            self._watch_changed.set()
 
     def _forget(self, stream: GenerationStream) -> None:
         del self._streams[stream.number]
@@ -184,6 +191,10 @@ class ModelWorker:
         elif stream.is_overfull:
             stream.cut_off()
             self._cancel(stream)
+        elif stream.pause_if_full():
+            self._vigil.on_paused(stream.number)
+            self._link.channel.pause(stream.number)
+            self._watch_changed.set()
 
     async def _watch(self) -> None:
         while True:

@@ -127,7 +127,11 @@ class BatchingEngine:
 
     @property
     def is_busy(self) -> bool:
-        return bool(self._answers or self._refusals)
+        return (
+            bool(self._refusals)
+            or self._slots.has_work
+            or not self._interrupted.isdisjoint(self._answers)
+        )
 
     @property
     def _model(self) -> Model:
@@ -192,6 +196,12 @@ class BatchingEngine:
     def drop_state(self, state: int) -> None:
         if self._states is not None:
             self._states.drop(state)
+
+    def pause(self, request_id: int) -> None:
+        self._slots.pause(request_id)
+
+    def resume(self, request_id: int) -> None:
+        self._slots.resume(request_id)
 
     def step(self, pulse: Pulse) -> list[Report]:
         news, self._refusals = self._refusals, []

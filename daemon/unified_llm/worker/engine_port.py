@@ -62,6 +62,12 @@ class Engine(Protocol):
     def drop_state(self, state: int) -> None:
         """The daemon does not keep this state any more."""
 
+    def pause(self, request_id: int) -> None:
+        """Compute no more of a request until `resume`; it keeps its slot. Unknown is no error."""
+
+    def resume(self, request_id: int) -> None:
+        """Go on with a request. One that is not paused is no error."""
+
     def step(self, pulse: Pulse) -> list[Report]:
         """What there is to tell, such as Started; if nothing, one decode step for all in slots."""
 

@@ -6,10 +6,10 @@ checked on both sides, and the worker's first word is its protocol version.
 
 A frame is a 4-byte big-endian length, then that many bytes of one msgpack map whose key `type`
 names the message. Order: the worker sends Hello, or NotConfined and ends; the daemon sends Load
-once; the worker sends any Progress, then Loaded or LoadFailed; from then on Generate and Cancel go
-down, and for each Generate there comes up: Started, any Delta, then exactly one Done or Failed.
-Heartbeat may come at any time, and so may DropState. Stop, or the end of the socket, ends the
-worker.
+once; the worker sends any Progress, then Loaded or LoadFailed; from then on Generate, Cancel, Pause
+and Resume go down, and for each Generate there comes up: Started, any Delta, then exactly one Done
+or Failed. Heartbeat may come at any time, and so may DropState. Stop, or the end of the socket,
+ends the worker.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ import msgspec
 from unified_llm.domain.chat import FinishReason, Message, Sampling
 from unified_llm.domain.sampling import MAX_TOP_LOGPROBS
 
-PROTOCOL_VERSION: Final = 5
+PROTOCOL_VERSION: Final = 6
 LEAST_LOGPROB: Final = -9999.0
 MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 _LENGTH_BYTES: Final = 4
@@ -85,6 +85,21 @@ class DropState(_Struct, frozen=True, tag="drop-state"):
     state: int
 
 
+class Pause(_Struct, frozen=True, tag="pause"):
+    """Compute no more of this generation until Resume: its reader is slow. Too late is no error.
+
+    What was computed before the Pause arrived still comes.
+    """
+
+    id: int
+
+
+class Resume(_Struct, frozen=True, tag="resume"):
+    """Go on with this generation. Too late is no error."""
+
+    id: int
+
+
 class Stop(_Struct, frozen=True, tag="stop"):
     """End now, whatever is running. saves_states: after what conversations are in has been saved.
 
@@ -94,7 +109,7 @@ class Stop(_Struct, frozen=True, tag="stop"):
     saves_states: bool = False
 
 
-ToWorker = Load | Generate | Cancel | DropState | Stop
+ToWorker = Load | Generate | Cancel | Pause | Resume | DropState | Stop
 
 
 class Hello(_Struct, frozen=True, tag="hello"):

@@ -32,8 +32,10 @@ from unified_llm.worker.protocol import (
     Hello,
     Load,
     LoadFailed,
+    Pause,
     Progress,
     ProtocolError,
+    Resume,
     Stop,
     ToWorker,
     decode_to_worker,
@@ -139,6 +141,10 @@ class Session:
                 self._engine.submit(message)
             case Cancel():
                 self._engine.cancel(message.id)
+            case Pause():
+                self._engine.pause(message.id)
+            case Resume():
+                self._engine.resume(message.id)
             case Load():
                 self._reject("Load came twice")
             case DropState():

@@ -110,6 +110,7 @@ class SlotTable:
         self._idle = {slot: _Sequence(slot) for slot in range(slots)}
         self._seated: dict[int, _Sequence] = {}
         self._waiting: dict[int, _Waiting] = {}
+        self._paused: set[int] = set()
 
     @property
     def active(self) -> int:
@@ -120,6 +121,12 @@ class SlotTable:
     def waiting(self) -> int:
         """Requests before the slots."""
         return len(self._waiting)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether somebody can be seated or fed."""
+        is_room = bool(self._waiting and self._idle)
+        return is_room or any(request_id not in self._paused for request_id in self._seated)
 
     def append(self, request_id: int, principal: str, prompt: Iterable[int]) -> None:
         """Queue a request of `principal`. `prompt` is not empty."""
@@ -152,7 +159,8 @@ class SlotTable:
             seat = Seat(request_id, taken.slot, waiting.cached_in(source), source.slot)
         if self._kept is not None:
             seat = self._with_states(self._kept, seat, taken, waiting)
-        coming = max((waiting.shared_with(each) for each in self._seated.values()), default=0)
+        running = (each for number, each in self._seated.items() if number not in self._paused)
+        coming = max((waiting.shared_with(each) for each in running), default=0)
         return None if coming >= seat.cached + self._least_copied else seat
 
     def _with_states(
@@ -195,7 +203,7 @@ class SlotTable:
         for request_id, sequence in sorted(
             self._seated.items(), key=lambda each: each[1].unfed > 1
         ):
-            count = min(sequence.unfed, budget)
+            count = 0 if request_id in self._paused else min(sequence.unfed, budget)
             if count:
                 feeds.append(_next_feed(request_id, sequence, count))
                 budget -= count
@@ -213,11 +221,21 @@ class SlotTable:
         """A token has been generated."""
         self._seated[request_id].tokens.append(token)
 
+    def pause(self, request_id: int) -> None:
+        """Feed this one no more until `resume`. It keeps its place, and nobody waits for it."""
+        if request_id in self._seated or request_id in self._waiting:
+            self._paused.add(request_id)
+
+    def resume(self, request_id: int) -> None:
+        """Feed this one again."""
+        self._paused.discard(request_id)
+
     def remove(self, request_id: int) -> int | None:
         """Forget a request, wherever it is. The slot that it leaves; None if it had none.
 
         What has been fed of it stays with the slot.
         """
+        self._paused.discard(request_id)
         sequence = self._seated.pop(request_id, None)
         if sequence is None:
             self._waiting.pop(request_id, None)

@@ -5,8 +5,13 @@ import pytest
 from tests.fakes.timers import settle
 from unified_llm.domain.chat import FinishReason
 from unified_llm.domain.errors import RequestTimedOut, WorkerDied
-from unified_llm.fleet.generation_stream import MAX_UNREAD_CHARACTERS, GenerationStream
-from unified_llm.worker.protocol import Delta, Done
+from unified_llm.fleet.generation_stream import (
+    MAX_UNREAD,
+    PAUSE_AT,
+    RESUME_AT,
+    GenerationStream,
+)
+from unified_llm.worker.protocol import Chance, Delta, Done, Score
 
 
 def delta(text: str) -> Delta:
@@ -54,7 +59,7 @@ def overfull_and_ended(stream: GenerationStream) -> tuple[bool, bool]:
 
 async def test_a_reader_that_does_not_read_is_cut_off_and_what_comes_later_is_dropped() -> None:
     stream = GenerationStream(1, b"")
-    stream.put(delta("x" * MAX_UNREAD_CHARACTERS))
+    stream.put(delta("x" * MAX_UNREAD))
     assert overfull_and_ended(stream) == (False, False)
     stream.put(delta("x"))
     assert overfull_and_ended(stream) == (True, False)
@@ -70,6 +75,43 @@ async def test_a_reader_that_does_not_read_is_cut_off_and_what_comes_later_is_dr
 async def test_what_has_been_read_does_not_count_as_unread() -> None:
     stream = GenerationStream(1, b"")
     for _ in range(10):
-        stream.put(delta("x" * (MAX_UNREAD_CHARACTERS // 2)))
+        stream.put(delta("x" * (MAX_UNREAD // 2)))
         await stream.next_frame()
     assert not stream.is_overfull
+
+
+async def test_a_slow_reader_pauses_once_and_catching_up_resumes_once() -> None:
+    resumed: list[bool] = []
+    stream = GenerationStream(1, b"", lambda: resumed.append(True))
+    pieces = [delta("x" * 1024)] * 40
+    paused = []
+    for piece in pieces:
+        stream.put(piece)
+        paused.append(stream.pause_if_full())
+    assert paused.count(True) == 1
+    assert paused.index(True) == PAUSE_AT // 1024
+    for _ in pieces:
+        assert not resumed
+        if stream.unread - 1024 <= RESUME_AT:
+            break
+        await stream.next_frame()
+    await stream.next_frame()
+    assert resumed == [True]
+    while stream.unread:
+        await stream.next_frame()
+    assert resumed == [True]
+    assert not stream.pause_if_full()
+
+
+async def test_an_answer_that_has_ended_is_not_paused() -> None:
+    stream = GenerationStream(1, b"")
+    stream.put(delta("x" * (PAUSE_AT + 1)))
+    stream.put(done())
+    assert not stream.pause_if_full()
+
+
+async def test_chances_count_for_what_they_take() -> None:
+    stream = GenerationStream(1, b"")
+    chance = Chance(text="a", data=b"a", logprob=-1.0)
+    stream.put(Delta(id=1, text="a", scores=(Score(chosen=chance, top=(chance,) * 20),)))
+    assert stream.unread > 1000

@@ -15,9 +15,9 @@ from unified_llm.domain.errors import (
     WorkerDied,
 )
 from unified_llm.domain.units import Seconds
-from unified_llm.fleet.generation_stream import MAX_UNREAD_CHARACTERS, WorkerLeavingError
+from unified_llm.fleet.generation_stream import MAX_UNREAD, WorkerLeavingError
 from unified_llm.fleet.model_worker import Departure, ModelWorker
-from unified_llm.worker.protocol import Delta, Done, Failed, Heartbeat, Started, Stop
+from unified_llm.worker.protocol import Delta, Done, Failed, Heartbeat, Pause, Resume, Started, Stop
 
 GRACE = Seconds(10.0)
 
@@ -256,10 +256,34 @@ async def test_frames_after_the_end_of_a_request_end_the_worker() -> None:
         assert scene.fake.process.signals == ["KILL"]
 
 
+async def test_a_slow_reader_pauses_its_own_request_and_no_stall_is_seen_in_that() -> None:
+    async with serving() as scene:
+        first, second = (scene.worker.open_stream(order(text)) for text in "ab")
+        async with first as slow, second as quick:
+            scene.say(*[delta(1, "x" * 1024)] * 20, delta(2), done(2))
+            await settle()
+            assert flow_of(scene) == [Pause(id=1)]
+            assert await quick.next_frame() == delta(2)
+            await scene.timers.advance(1000.0)
+            assert scene.fake.process.signals == []
+            for _ in range(20):
+                await slow.next_frame()
+            assert flow_of(scene) == [Pause(id=1), Resume(id=1)]
+            await scene.timers.advance(29.0)
+            assert scene.fake.process.signals == []
+            await scene.timers.advance(2.0)
+            await scene.timers.advance(2.0)
+            assert scene.fake.process.signals == ["KILL"]  # from now on it owes progress again
+
+
+def flow_of(scene: Scene) -> list[object]:
+    return [each for each in scene.fake.channel.sent if isinstance(each, Pause | Resume)]
+
+
 async def test_a_reader_that_does_not_read_is_cut_off() -> None:
     async with serving() as scene:
         async with scene.worker.open_stream(order()) as stream:
-            scene.say(delta(1, "x" * (MAX_UNREAD_CHARACTERS + 1)))
+            scene.say(delta(1, "x" * (MAX_UNREAD + 1)))
             await settle()
             assert scene.fake.channel.cancelled == [1]
             with pytest.raises(RequestTimedOut):

@@ -104,3 +104,30 @@ def test_there_is_a_complaint_exactly_from_the_announced_look_on(
     else:
         assert vigil.complaint(due) is not None
         assert vigil.complaint(Instant(due - 0.5)) is None
+
+
+def test_a_paused_request_owes_nothing_until_it_is_resumed() -> None:
+    vigil = vigil_at(0)
+    vigil.on_paused(1)
+    assert vigil.next_look() is None
+    assert vigil.complaint(Instant(1000)) is None
+    vigil.on_resumed(1, Instant(1000))
+    assert vigil.complaint(Instant(1029)) is None
+    assert vigil.complaint(Instant(1030)) is not None
+
+
+def test_another_request_is_watched_beside_a_paused_one() -> None:
+    vigil = vigil_at(0)
+    vigil.on_paused(1)
+    vigil.on_opened(2, Instant(100))
+    assert vigil.complaint(Instant(129)) is None
+    vigil.on_resumed(1, Instant(129))
+    assert vigil.complaint(Instant(130)) is not None
+
+
+def test_a_paused_request_has_to_end_in_time_when_cancelled() -> None:
+    vigil = vigil_at(0)
+    vigil.on_paused(1)
+    vigil.on_cancelled(1, Instant(10))
+    assert vigil.next_look() == Instant(15)
+    assert vigil.complaint(Instant(15)) == "It did not stop a cancelled request within 5 s."

@@ -29,8 +29,10 @@ from unified_llm.worker.protocol import (
     Loaded,
     LoadFailed,
     NotConfined,
+    Pause,
     Progress,
     ProtocolError,
+    Resume,
     Score,
     Started,
     Stop,
@@ -87,6 +89,8 @@ _to_worker: st.SearchStrategy[ToWorker] = st.one_of(
         top_logprobs=_optional_integers,
     ),
     st.builds(Cancel, id=_integers),
+    st.builds(Pause, id=_integers),
+    st.builds(Resume, id=_integers),
     st.just(Stop()),
 )
 _from_worker: st.SearchStrategy[FromWorker] = st.one_of(

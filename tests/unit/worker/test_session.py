@@ -22,7 +22,9 @@ from unified_llm.worker.protocol import (
     Load,
     Loaded,
     LoadFailed,
+    Pause,
     Progress,
+    Resume,
     Stop,
     ToWorker,
     decode_from_worker,
@@ -60,6 +62,7 @@ class ScriptedEngine:
         self.is_hurried = False
         self.has_saved = False
         self.dropped: list[int] = []
+        self.flow: list[tuple[str, int]] = []
         self.fractions = [0.0, 0.1, 0.2, 0.3, 1.0]
         self.refusal: ModelFailedToLoad | None = None
         self.goodbye: ToWorker = _LOAD
@@ -94,6 +97,12 @@ class ScriptedEngine:
 
     def drop_state(self, state: int) -> None:
         self.dropped.append(state)
+
+    def pause(self, request_id: int) -> None:
+        self.flow.append(("pause", request_id))
+
+    def resume(self, request_id: int) -> None:
+        self.flow.append(("resume", request_id))
 
     def step(self, pulse: Pulse) -> list[Report]:
         for seconds in self.steps.pop(0):
@@ -213,10 +222,11 @@ def test_a_stop_that_saves_breaks_off_the_step_and_is_obeyed_in_turn(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
     stop = Stop(saves_states=True)
-    messages = (_LOAD, Cancel(id=1), DropState(state=3))
+    messages = (_LOAD, Cancel(id=1), DropState(state=3), Pause(id=1), Resume(id=2))
     _, engine, status = run(pair, *messages, steps=[[0.1]], goodbye=stop)
     assert engine.has_saved
     assert engine.dropped == [3]
+    assert engine.flow == [("pause", 1), ("resume", 2)]
     assert status == ExitStatus.OK
 
 

@@ -45,6 +45,35 @@ def test_a_prompt_is_fed_in_pieces_of_the_budget() -> None:
     assert table.plan() == ()
 
 
+def test_a_paused_request_is_not_fed_and_keeps_its_slot() -> None:
+    table = open_table(slots=2)
+    ask(table, 1, [1, 2])
+    ask(table, 2, [3, 4])
+    table.seat()
+    table.pause(1)
+    assert [feed.request_id for feed in table.plan()] == [2]
+    table.pause(2)
+    assert (table.plan(), table.has_work, table.active) == ((), False, 2)
+    table.resume(1)
+    assert [feed.request_id for feed in table.plan()] == [1]
+    table.remove(1)
+    ask(table, 1, [5])
+    assert table.has_work  # there is room for it
+    table.seat()
+    assert [feed.request_id for feed in table.plan()] == [1]
+
+
+def test_nobody_waits_for_the_prompt_of_a_paused_request() -> None:
+    table = open_table(slots=2, batch_tokens=50)
+    ask(table, 1, range(200))
+    table.seat()
+    succeed(table)
+    ask(table, 2, range(200))
+    assert table.seat() == []
+    table.pause(1)
+    assert [seat.request_id for seat in table.seat()] == [2]
+
+
 def test_what_generates_is_never_stalled_by_a_long_prompt() -> None:
     table = open_table(slots=2, batch_tokens=4)
     ask(table, 1, [1, 2])
