@@ -97,6 +97,7 @@ async def open_front_door(
         DbusDoor(
             connection,
             models=house.models,
+            library=house.library,
             inference=house.inference,
             jobs=house.jobs,
             status=house.status,

@@ -55,7 +55,9 @@ async def open_both(bus: PrivateBus, folder: Path) -> AsyncIterator[BothDoors]:
     async with open_front_door(bus, http=server, allowed={Action.GENERATE}) as front:
         house = front.house
         limits = HttpLimits(connections_per_uid=2)
-        app = create_app(house.inference, house.models, house.status, version="1", limits=limits)
+        app = create_app(
+            house.inference, house.models, house.library, house.status, version="1", limits=limits
+        )
         with open_listener(folder / "sock", mode=0o600, gid=None) as listener:
             server.door = HttpDoor(app, (listener,), limits)
             async with asyncio.TaskGroup() as group:

@@ -2,12 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Final, Protocol
 
+from unified_llm.app.rescans import folders_of
 from unified_llm.domain.errors import UnavailableError
 from unified_llm.domain.models import ModelId, ModelSpec
 from unified_llm.domain.units import Seconds
+from unified_llm.host.folder_watch import Interest
+from unified_llm.operations.library import ScanReport
 from unified_llm.registry.catalogue import Catalogue, build_catalogue
 from unified_llm.registry.files import FileNews, ModelFiles
 from unified_llm.registry.known_files import recall_files, remember_files
@@ -40,7 +44,10 @@ MAX_COMPLAINTS: Final = 20
 
 
 class CatalogueKeeper:
-    """The one writer of the catalogue. complaints: a sentence for each file that is no model."""
+    """The one writer of the catalogue. complaints: a sentence for each file that is no model.
+
+    on_folders: told after each look which folders the catalogue depends on.
+    """
 
     def __init__(
         self, models: TakesCatalogue, store: Store, *, unix_time: Callable[[], float]
@@ -49,7 +56,11 @@ class CatalogueKeeper:
         self._store = store
         self._unix_time = unix_time
         self._files = ModelFiles()
+        self._one_at_a_time = asyncio.Lock()
+        self._ids: frozenset[ModelId] = frozenset()
+        self.settings = Settings()
         self.complaints: tuple[str, ...] = ()
+        self.on_folders: Callable[[Mapping[Path, Interest]], None] = lambda interests: None
 
     async def recall(self) -> None:
         """Believe what the store knows of files that have not changed."""
@@ -58,16 +69,38 @@ class CatalogueKeeper:
         except UnavailableError as error:
             _log.warning("every model file is read again: %s", error)
 
-    async def refresh(self, settings: Settings) -> None:
+    async def refresh(self, settings: Settings) -> ScanReport:
+        """Look at the disk under these settings from now on, and take what is found."""
+        self.settings = settings
+        return await self.rescan()
+
+    async def rescan(self) -> ScanReport:
         """Look at the disk again, in a thread, and take what is found."""
-        catalogue = await asyncio.to_thread(build_catalogue, settings, self._files)
-        for problem in catalogue.problems:
-            level = logging.WARNING if problem.is_fault else logging.INFO
-            _log.log(level, "%s: %s", problem.path, problem.message)
-        self.complaints = _complaints(catalogue)
+        async with self._one_at_a_time:
+            settings = self.settings
+            catalogue = await asyncio.to_thread(build_catalogue, settings, self._files)
+            report = self._take(catalogue)
+            self.on_folders(folders_of(settings, catalogue))
+            await self._remember(self._files.take_news())
+            return report
+
+    def _take(self, catalogue: Catalogue) -> ScanReport:
+        complaints = _complaints(catalogue)
+        if complaints != self.complaints:
+            for problem in catalogue.problems:
+                level = logging.WARNING if problem.is_fault else logging.INFO
+                _log.log(level, "%s: %s", problem.path, problem.message)
+        self.complaints = complaints
         self._models.replace_catalogue(catalogue.models)
-        _log.info("%d models in the catalogue", len(catalogue.models))
-        await self._remember(self._files.take_news())
+        before, self._ids = self._ids, frozenset(catalogue.models)
+        report = ScanReport(
+            models=len(self._ids),
+            added=len(self._ids - before),
+            removed=len(before - self._ids),
+            problems=sum(problem.is_fault for problem in catalogue.problems),
+        )
+        _log.info("%d models in the catalogue", report.models)
+        return report
 
     async def _remember(self, news: FileNews) -> None:
         now = Seconds(self._unix_time())

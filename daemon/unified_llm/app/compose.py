@@ -15,6 +15,8 @@ from pathlib import Path
 from unified_llm.app import terms
 from unified_llm.app.catalogue import CatalogueKeeper, Takers
 from unified_llm.app.learning import Learning
+from unified_llm.app.rescans import Rescans
+from unified_llm.app.shelf import ModelShelf
 from unified_llm.bus.connection import BusConnection, open_connection
 from unified_llm.bus.names import BUS_NAME
 from unified_llm.domain.events import ModelChanged
@@ -32,18 +34,20 @@ from unified_llm.hardware.drivers import choose_drivers
 from unified_llm.hardware.monitor import MemoryMonitor
 from unified_llm.host.activation import InheritedSockets
 from unified_llm.host.clock import MonotonicClock, unix_time
+from unified_llm.host.folder_watch import FolderWatch
 from unified_llm.operations.admission import Admission
 from unified_llm.operations.gate import Gate
 from unified_llm.operations.http_access import HttpAccess
 from unified_llm.operations.inference import Inference
 from unified_llm.operations.inhibitors import Inhibitors
 from unified_llm.operations.jobs import Jobs
+from unified_llm.operations.library import Library
 from unified_llm.operations.memory_leases import MemoryLeases
 from unified_llm.operations.models import Models
 from unified_llm.operations.status import Status
 from unified_llm.operations.watch import Watch
 from unified_llm.registry.digests import Digests
-from unified_llm.registry.store import open_store
+from unified_llm.registry.store import Store, open_store
 from unified_llm.scheduler.loop import SchedulerLoop
 from unified_llm.settings.schema import Settings
 from unified_llm.surfaces.dbus.door import DbusDoor
@@ -76,6 +80,7 @@ class Rooms:
     states: KeptStates
     jobs: Jobs
     models: Models
+    library: Library
     catalogue: CatalogueKeeper
     inference: Inference
     status: Status
@@ -149,9 +154,13 @@ async def _open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
 
         jobs = await stack.enter_async_context(Jobs(clock, gate))
         models = Models(gate, scheduler, jobs, watch, load_limit=settings.scheduler.load_seconds)
-        catalogue = CatalogueKeeper(Takers(models, states), store, unix_time=unix_time)
-        await catalogue.recall()
-        await catalogue.refresh(settings)
+        takers = Takers(models, states)
+        catalogue = await stack.enter_async_context(_open_catalogue(takers, store, settings))
+        shelf = ModelShelf(catalogue, models, store)
+        await shelf.sweep()
+        library = Library(
+            gate, jobs, models, scheduler, shelf, unload_limit=settings.scheduler.load_seconds
+        )
         backend = LocalBackend(scheduler, fleet, quarantine, timers, terms.deadlines(settings))
         hardware = settings.hardware
         monitor = MemoryMonitor(
@@ -176,7 +185,24 @@ async def _open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
         stack.callback(watch.subscribe(lambda _: monitor.wake()))
         await stack.enter_async_context(_running(monitor.run()))
         inference = Inference(gate, models, backend)
-        yield Rooms(gate, watch, scheduler, states, jobs, models, catalogue, inference, status)
+        yield Rooms(
+            gate, watch, scheduler, states, jobs, models, library, catalogue, inference, status
+        )
+
+
+@asynccontextmanager
+async def _open_catalogue(
+    takers: Takers, store: Store, settings: Settings
+) -> AsyncIterator[CatalogueKeeper]:
+    """Filled, and kept in step with the disk."""
+    catalogue = CatalogueKeeper(takers, store, unix_time=unix_time)
+    rescans = Rescans(catalogue)
+    with FolderWatch(rescans.on_change) as folders:
+        catalogue.on_folders = folders.follow
+        await catalogue.recall()
+        await catalogue.refresh(settings)
+        async with _running(rescans.run()):
+            yield catalogue
 
 
 @asynccontextmanager
@@ -184,7 +210,12 @@ async def _open_http(plan: Plan, rooms: Rooms) -> AsyncIterator[HttpDoor]:
     """On the sockets that systemd handed over, else on one of our own."""
     limits = terms.http_limits(plan.settings.socket)
     app = create_app(
-        rooms.inference, rooms.models, rooms.status, version=plan.version, limits=limits
+        rooms.inference,
+        rooms.models,
+        rooms.library,
+        rooms.status,
+        version=plan.version,
+        limits=limits,
     )
     async with AsyncExitStack() as stack:
         listeners = plan.inherited.usable
@@ -206,6 +237,7 @@ async def _open_dbus(plan: Plan, rooms: Rooms, http: HttpDoor) -> AsyncIterator[
         door = DbusDoor(
             bus,
             models=rooms.models,
+            library=rooms.library,
             inference=rooms.inference,
             jobs=rooms.jobs,
             status=rooms.status,

@@ -41,6 +41,7 @@ NAMES: Final[dict[type[errors.UnifiedLlmError], str]] = {
     errors.TooLarge: LIMITS_EXCEEDED,
     errors.Quarantined: f"{ERROR_PREFIX}Quarantined",
     errors.Cancelled: f"{ERROR_PREFIX}Cancelled",
+    errors.ModelInUse: f"{ERROR_PREFIX}ModelBusy",
     errors.NoRoom: f"{ERROR_PREFIX}InsufficientMemory",
     errors.QueueFull: f"{ERROR_PREFIX}QueueFull",
     errors.ModelFailedToLoad: f"{ERROR_PREFIX}LoadFailed",

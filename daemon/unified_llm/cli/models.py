@@ -1,14 +1,27 @@
 """`unified-llm models`: what there is, what it takes, and bringing it in and out of memory."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from unified_llm.bus.values import Variant
 from unified_llm.cli import management
 from unified_llm.cli.client import Daemon
-from unified_llm.cli.render import print_fields, print_json, print_table
+from unified_llm.cli.management import Verb
+from unified_llm.cli.render import (
+    print_fields,
+    print_json,
+    print_table,
+    render_safe,
+    showing_progress,
+)
 from unified_llm.cli.session import AsJson, NoInteraction, reporting
 from unified_llm.cli.sizes import parse_size
+from unified_llm.domain.errors import InvalidRequest
 from unified_llm.domain.units import render_bytes
 from unified_llm.wire.native import PlanBody, PlanShape
 
@@ -45,13 +58,79 @@ def show(model: ModelName, as_json: AsJson = False) -> None:
 @app.command()
 def load(model: ModelName, as_json: AsJson = False, is_silent: NoInteraction = False) -> None:
     """Load a model and wait until it serves. polkit decides who may, and may ask for a password."""
-    _run(management.LOAD, "loaded", model, as_json, may_interact=not is_silent)
+    verb = Verb(management.LOAD, "s", (model,))
+    _run(verb, "loaded", model, as_json, may_interact=not is_silent)
 
 
 @app.command()
 def unload(model: ModelName, as_json: AsJson = False, is_silent: NoInteraction = False) -> None:
     """Unload a model after the answers it is giving. polkit decides who may, as with load."""
-    _run(management.UNLOAD, "unloaded", model, as_json, may_interact=not is_silent)
+    verb = Verb(management.UNLOAD, "s", (model,))
+    _run(verb, "unloaded", model, as_json, may_interact=not is_silent)
+
+
+@app.command()
+def scan(as_json: AsJson = False, is_silent: NoInteraction = False) -> None:
+    """Look for model files again. Changes are noticed without it, but on disks of other machines.
+
+    polkit decides who may, as with load.
+    """
+    jobs: list[int] = []
+    with reporting(as_json):
+        found = management.run_verb(
+            Verb(management.SCAN), jobs.append, may_interact=not is_silent
+        )
+        if as_json:
+            print_json({"result": "scanned", "job": jobs[0], "details": found})
+        else:
+            typer.echo(
+                f"{found['models']} models: {found['added']} new, {found['removed']} gone; "
+                f"{found['problems']} problems"
+            )
+
+
+@app.command("import")
+def import_model(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A GGUF file that you can read.")],
+    name: Annotated[
+        str | None,
+        typer.Option("--as", metavar="NAME", help="Its model id (default: as its header says)."),
+    ] = None,
+    as_json: AsJson = False,
+    is_silent: NoInteraction = False,
+) -> None:
+    """Copy a model file into the daemon's directory, where every user can ask it.
+
+    The daemon is handed the open file, so it may lie where only you can read. polkit decides who
+    may, as with load.
+    """
+    jobs: list[int] = []
+    options = {} if name is None else {"as": Variant("s", name)}
+    with reporting(as_json), _open_for_reading(file) as descriptor:
+        verb = Verb(management.IMPORT, "h", (descriptor,), options)
+        with showing_progress(f"importing {file.name}", is_wanted=not as_json) as show:
+            found = management.run_verb(verb, jobs.append, show, may_interact=not is_silent)
+        if as_json:
+            print_json({"result": "imported", "job": jobs[0], "details": found})
+        else:
+            typer.echo(f"{found['model']} is imported, SHA-256 {found['sha256']}")
+
+
+@app.command("rm")
+def remove(
+    model: ModelName,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Unload it first if it is loaded.")
+    ] = False,
+    as_json: AsJson = False,
+    is_silent: NoInteraction = False,
+) -> None:
+    """Delete a model's file from the daemon's directory. polkit decides who may, as with load."""
+    if not yes:
+        typer.confirm(f"Delete the file of {render_safe(model)} for good?", abort=True, err=True)
+    verb = Verb(management.REMOVE, "s", (model,), {"force": Variant("b", force)})
+    _run(verb, "removed", model, as_json, may_interact=not is_silent)
 
 
 @app.command()
@@ -130,10 +209,23 @@ def _print_plan(found: PlanBody) -> None:
         typer.echo(sentence)
 
 
-def _run(verb: str, done: str, model: str, as_json: bool, *, may_interact: bool) -> None:
+@contextmanager
+def _open_for_reading(file: Path) -> Iterator[int]:
+    try:
+        # Without O_NONBLOCK, opening a FIFO waits for a writer, perhaps for ever.
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise InvalidRequest(f"{file} can not be opened: {error.strerror}.") from error
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _run(verb: Verb, done: str, model: str, as_json: bool, *, may_interact: bool) -> None:
     jobs: list[int] = []
     with reporting(as_json):
-        details = management.run_verb(verb, model, jobs.append, may_interact=may_interact)
+        details = management.run_verb(verb, jobs.append, may_interact=may_interact)
         if as_json:
             print_json({"model": model, "result": done, "job": jobs[0], "details": details})
         else:

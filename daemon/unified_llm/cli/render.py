@@ -1,7 +1,9 @@
 """Text for people: tables, and output that can not take over the terminal."""
 
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 import typer
@@ -37,3 +39,19 @@ def print_fields(fields: Sequence[tuple[str, str]]) -> None:
     width = max(len(name) for name, _ in fields)
     for name, value in fields:
         typer.echo(f"{name.rjust(width)}  {render_safe(value)}")
+
+
+@contextmanager
+def showing_progress(what: str, *, is_wanted: bool) -> Iterator[Callable[[float], None]]:
+    """Show fractions as they come on a terminal's standard error; a script sees nothing."""
+    is_shown = is_wanted and sys.stderr.isatty()
+
+    def show(fraction: float) -> None:
+        if is_shown:
+            typer.echo(f"\r{render_safe(what)}: {fraction:4.0%}", nl=False, err=True)
+
+    try:
+        yield show
+    finally:
+        if is_shown:
+            typer.echo("\r\x1b[K", nl=False, err=True)

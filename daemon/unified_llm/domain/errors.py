@@ -108,6 +108,12 @@ class Quarantined(RequestError):
     code = "quarantined"
 
 
+class ModelInUse(RequestError):
+    """The model is loaded or about to be, and what was asked would take it away."""
+
+    code = "model-in-use"
+
+
 class Cancelled(RequestError):
     """The caller, or somebody allowed to, has cancelled it."""
 
@@ -173,7 +179,7 @@ class AuditUnavailable(UnavailableError):
 
 
 class StoreUnavailable(UnavailableError):
-    """The daemon's database is busy, can not be written, or was just set aside as damaged."""
+    """What the daemon keeps on disk is busy, can not be written, or was set aside as damaged."""
 
     code = "store-unavailable"
 

@@ -13,6 +13,9 @@ ModelId = NewType("ModelId", str)
 """A public model name; never a path. Models, aliases and routes share one namespace."""
 
 MODEL_ID_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}"
+IMPORTED_FOLDER = "imported"
+"""Folder of the scanned directory whose files are named by their ids."""
+
 _MODEL_ID = re.compile(MODEL_ID_PATTERN)
 
 
@@ -32,6 +35,19 @@ def parse_model_id(text: str, *, parameter: str = "model") -> ModelId:
             parameter=parameter,
         )
     return ModelId(text)
+
+
+def imported_file_name(model: ModelId) -> str:
+    """The name of the file of a model that was taken in under this id.
+
+    The id stands in the name and nowhere else, so that it outlasts any database.
+    """
+    return model.replace("/", "%2F") + ".gguf"
+
+
+def imported_model_id(stem: str) -> str:
+    """What a file of that name, without its suffix, was taken in under; it may be no id."""
+    return stem.replace("%2F", "/")
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,9 @@ class Action(Enum):
     GENERATE = ("generate", True)
     LOAD_MODEL = ("load-model", True)
     UNLOAD_MODEL = ("unload-model", True)
+    SCAN_MODELS = ("scan-models", True)
+    IMPORT_MODEL = ("import-model", True)
+    REMOVE_MODEL = ("remove-model", True)
     MANAGE_JOBS = ("manage-jobs", True)
     RESERVE_VRAM = ("reserve-vram", True)
     INHIBIT = ("inhibit", True)
@@ -52,6 +55,9 @@ GRANTED_TO: dict[Action, frozenset[Role]] = {
     Action.GENERATE: frozenset({Role.ROOT, Role.USER, Role.DAEMON}),
     Action.LOAD_MODEL: frozenset({Role.ROOT, Role.ADMIN}),
     Action.UNLOAD_MODEL: frozenset({Role.ROOT, Role.ADMIN}),
+    Action.SCAN_MODELS: frozenset({Role.ROOT, Role.ADMIN}),
+    Action.IMPORT_MODEL: frozenset({Role.ROOT, Role.ADMIN}),
+    Action.REMOVE_MODEL: frozenset({Role.ROOT, Role.ADMIN}),
     # Somebody else's job; one's own may always be cancelled.
     Action.MANAGE_JOBS: frozenset({Role.ROOT, Role.ADMIN}),
     # Whoever holds one of these can keep everybody from being answered.

@@ -49,6 +49,9 @@ class JobType(StrEnum):
 
     LOAD = "load"
     UNLOAD = "unload"
+    SCAN = "scan"
+    IMPORT = "import"
+    REMOVE = "remove"
     GENERATE = "generate"
 
 
@@ -68,9 +71,13 @@ class JobResult(StrEnum):
     CANCELLED = "cancelled"
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(slots=True, eq=False)
 class Job:
-    """One piece of work.
+    """One piece of work. target: the model it is about; empty if it is about all.
 
     is_private: seen by its owner and root only, and announced to nobody.
     progress: 0 to 1; None if it can not be told.
@@ -132,14 +139,19 @@ class Jobs(AbstractAsyncContextManager["Jobs"]):
         work: Work,
         *,
         is_private: bool = False,
+        when_over: Callable[[], None] = _nothing,
     ) -> Job:
-        """Start `work`, which is given the job and returns its details. Raises RateLimited."""
+        """Start `work`, which is given the job and returns its details. Raises RateLimited.
+
+        when_over: called once and in any case, also if the work never began.
+        """
         running = sum(
             job.owner.uid == owner.uid and job.state is not JobState.FINISHED
             for job in self._jobs.values()
         )
         limit = MAX_RUNNING_ROOT if owner.uid == 0 else MAX_RUNNING_PER_UID
         if running >= limit:
+            when_over()
             raise RateLimited(
                 f"uid {owner.uid} has {running} jobs running; {limit} is the most.",
                 hint="Wait for one to end, or cancel one.",
@@ -149,6 +161,7 @@ class Jobs(AbstractAsyncContextManager["Jobs"]):
         self.on_change(job)
         task = self._group.create_task(self._run(job, work), name=f"job {job.id}")
         self._tasks[job.id] = task
+        task.add_done_callback(lambda _: when_over())
         task.add_done_callback(lambda _: self._finish(job))
         return job
 

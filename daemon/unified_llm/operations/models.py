@@ -63,6 +63,10 @@ class Models:
             )
         return found
 
+    def is_known(self, model: ModelId) -> bool:
+        """Whether there is a model of that id."""
+        return model in self._specs
+
     def list(self, caller: Caller) -> tuple[ModelView, ...]:
         """All models, by id."""
         with self._gate.open_entry(caller, Action.READ, "models"):

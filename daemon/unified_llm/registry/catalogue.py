@@ -5,7 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from unified_llm.domain.models import ModelId, ModelSpec, is_model_id
+from unified_llm.domain.models import (
+    IMPORTED_FOLDER,
+    ModelId,
+    ModelSpec,
+    imported_model_id,
+    is_model_id,
+)
 from unified_llm.domain.units import Bytes, Tokens
 from unified_llm.gguf.header import ModelHeader
 from unified_llm.planner.estimate import estimate_memory
@@ -23,10 +29,14 @@ _OUTSIDE_IDS: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Every model by id, those of the settings first, and what their owner should know."""
+    """Every model by id, those of the settings first, and what their owner should know.
+
+    folders: those that were searched.
+    """
 
     models: dict[ModelId, ModelSpec]
     problems: tuple[CatalogueProblem, ...]
+    folders: frozenset[Path]
 
 
 def build_catalogue(settings: Settings, files: ModelFiles) -> Catalogue:
@@ -39,7 +49,7 @@ def build_catalogue(settings: Settings, files: ModelFiles) -> Catalogue:
         builder.add_configured(model, entry)
     if settings.models.directory is not None:
         builder.add_scanned(settings.models.directory)
-    return Catalogue(builder.models, tuple(builder.problems))
+    return Catalogue(builder.models, tuple(builder.problems), frozenset(builder.folders))
 
 
 @dataclass(slots=True)
@@ -48,6 +58,7 @@ class _Builder:
     files: ModelFiles
     models: dict[ModelId, ModelSpec] = field(default_factory=dict)
     problems: list[CatalogueProblem] = field(default_factory=list)
+    folders: set[Path] = field(default_factory=set)
 
     def add_configured(self, model: ModelId, entry: ModelSettings) -> None:
         """A model of the settings is always in the catalogue; at worst with a defect."""
@@ -63,16 +74,16 @@ class _Builder:
         is_asked_for = "directory" in self.settings.models.model_fields_set
         found = find_model_files(directory, required=is_asked_for)
         self.problems.extend(found.problems)
+        self.folders |= found.folders
         configured = {spec.identity for spec in self.models.values()}
         for path in found.paths:
             inspected = self.files.inspect(path)
             if inspected.header is None:
                 self._report(path, f"It is left out. {inspected.defect}")
             elif inspected.identity not in configured:
-                self._add_found(path, inspected, inspected.header)
+                self._add_found(_found_id(path, inspected.header), path, inspected)
 
-    def _add_found(self, path: Path, inspected: InspectedFile, header: ModelHeader) -> None:
-        model = scanned_id(header, path.stem)
+    def _add_found(self, model: ModelId | None, path: Path, inspected: InspectedFile) -> None:
         if model is None:
             self._report(path, "It is left out: neither header nor file name gives a model id.")
         elif (other := self.models.get(model)) is not None:
@@ -130,6 +141,18 @@ class _Builder:
 
     def _report(self, path: Path, message: str, *, is_fault: bool = True) -> None:
         self.problems.append(CatalogueProblem(path, message, is_fault))
+
+
+def _found_id(path: Path, header: ModelHeader) -> ModelId | None:
+    if path.parent.name == IMPORTED_FOLDER:
+        return imported_id(path)
+    return scanned_id(header, path.stem)
+
+
+def imported_id(path: Path) -> ModelId | None:
+    """The id under which the daemon took the file at `path` in; None if the name is none."""
+    found = imported_model_id(path.stem)
+    return ModelId(found) if is_model_id(found) and found not in _RESERVED else None
 
 
 def scanned_id(header: ModelHeader, stem: str) -> ModelId | None:

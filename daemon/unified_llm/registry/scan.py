@@ -28,10 +28,14 @@ class CatalogueProblem:
 
 @dataclass(slots=True)
 class FoundFiles:
-    """Model files in the order of their paths, each once, and what was in the way."""
+    """Model files in the order of their paths, each once, and what was in the way.
+
+    folders: those that were searched.
+    """
 
     paths: list[Path] = field(default_factory=list)
     problems: list[CatalogueProblem] = field(default_factory=list)
+    folders: set[Path] = field(default_factory=set)
 
 
 def find_model_files(directory: Path, *, required: bool) -> FoundFiles:
@@ -50,7 +54,7 @@ def find_model_files(directory: Path, *, required: bool) -> FoundFiles:
             found.problems.append(CatalogueProblem(directory, message))
         return found
     targets: set[Path] = set()
-    for path in _candidates(root, 1, found.problems):
+    for path in _candidates(root, 1, found):
         target = _target(path, root, found.problems)
         if target is None or target in targets:
             continue
@@ -63,26 +67,27 @@ def find_model_files(directory: Path, *, required: bool) -> FoundFiles:
     return found
 
 
-def _candidates(directory: Path, depth: int, problems: list[CatalogueProblem]) -> Iterator[Path]:
+def _candidates(directory: Path, depth: int, found: FoundFiles) -> Iterator[Path]:
     """Files by name and links to anything; plain files of a directory before its directories."""
     try:
         with os.scandir(directory) as entries:
             ordered = sorted(entries, key=lambda entry: (_is_directory(entry), entry.name))
     except OSError as error:
-        problems.append(
+        found.problems.append(
             CatalogueProblem(directory, f"The directory cannot be read: {error.strerror}.")
         )
         return
+    found.folders.add(directory)
     for entry in ordered:
         if entry.name.startswith("."):
             continue
         if not entry.name.isprintable():
             message = f"The name {entry.name!a} in it is not printable text; it is left out."
-            problems.append(CatalogueProblem(directory, message))
+            found.problems.append(CatalogueProblem(directory, message))
             continue
         if _is_directory(entry):
             if depth < MAX_DEPTH:
-                yield from _candidates(Path(entry.path), depth + 1, problems)
+                yield from _candidates(Path(entry.path), depth + 1, found)
         elif entry.name.lower().endswith(_SUFFIX):
             yield Path(entry.path)
 

@@ -5,6 +5,7 @@ reference page are all made from it, so a setting is complete when it is written
 """
 
 from unified_llm.settings.sections.dbus import DbusSettings
+from unified_llm.settings.sections.downloads import DownloadsSettings
 from unified_llm.settings.sections.fields import Section
 from unified_llm.settings.sections.hardware import HardwareSettings
 from unified_llm.settings.sections.log import LogSettings
@@ -22,6 +23,7 @@ class Settings(Section):
 
     models: ModelsSettings = ModelsSettings()
     defaults: DefaultsSettings = DefaultsSettings()
+    downloads: DownloadsSettings = DownloadsSettings()
     memory: MemorySettings = MemorySettings()
     hardware: HardwareSettings = HardwareSettings()
     registry: RegistrySettings = RegistrySettings()

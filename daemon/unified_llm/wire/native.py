@@ -82,6 +82,15 @@ class StatusBody(_Body):
     workers: tuple[WorkerBody, ...] = ()
 
 
+class ScanBody(_Body):
+    """`POST /v1/models/scan`: how many models there are, have come, have gone, and problems."""
+
+    models: int
+    added: int
+    removed: int
+    problems: int
+
+
 class PlanShape(Shape):
     """What `POST /v1/models/{id}/plan` may be asked; what is left out is as the model has it.
 

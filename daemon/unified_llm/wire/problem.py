@@ -33,6 +33,7 @@ TABLE: dict[type[UnifiedLlmError], tuple[int, str]] = {
     errors.InternalError: (500, SERVER),
     errors.InvalidRequest: (400, INVALID),
     errors.ModelFailedToLoad: (503, SERVER),
+    errors.ModelInUse: (409, INVALID),
     errors.NoRoom: (503, SERVER),
     errors.NotPermitted: (403, PERMISSION),
     errors.Quarantined: (422, INVALID),

@@ -29,6 +29,7 @@ from unified_llm.operations.http_access import HttpAccess
 from unified_llm.operations.inference import Inference
 from unified_llm.operations.inhibitors import Inhibitors
 from unified_llm.operations.jobs import Job, JobId, Jobs, JobState
+from unified_llm.operations.library import Library
 from unified_llm.operations.memory_leases import LeaseState, MemoryLease, MemoryLeases
 from unified_llm.operations.models import Models
 from unified_llm.operations.status import Status
@@ -55,6 +56,7 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
         bus: BusConnection,
         *,
         models: Models,
+        library: Library,
         inference: Inference,
         jobs: Jobs,
         status: Status,
@@ -78,7 +80,9 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
         self._leases = leases
         self._inhibitors = inhibitors
         self._holdings = Holdings(leases, inhibitors)
-        self._verbs = Verbs(models, jobs, self._generations, admission, http, self._holdings)
+        self._verbs = Verbs(
+            models, library, jobs, self._generations, admission, http, self._holdings
+        )
         self._stack = AsyncExitStack()
         self._states: dict[ModelId, ModelState] = {}
         self._running: set[JobId] = set()

@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from unified_llm.bus.values import Variant
 from unified_llm.domain.chat import ChatRequest, Message, Role, Sampling
 from unified_llm.domain.errors import InvalidRequest
-from unified_llm.domain.models import ModelId
+from unified_llm.domain.models import MODEL_ID_PATTERN, ModelId, is_model_id
 from unified_llm.domain.sampling import NUMBERS
 from unified_llm.domain.units import Tokens
 
@@ -48,9 +48,16 @@ def _count(value: int) -> int:
     return value
 
 
+def _model_id(value: str) -> ModelId:
+    if not is_model_id(value):
+        raise _mismatch(f"is {_shown(value)!r}", f"a model id, {MODEL_ID_PATTERN}")
+    return ModelId(value)
+
+
 _Count = Annotated[int, _variant("type 'u'", _INTEGERS, _count)]
 _Number = Annotated[float, _variant("type 'd'", _INTEGERS | {"d"}, float)]
 _Text = Annotated[str, _variant("type 's'", frozenset("s"), str)]
+_Name = Annotated[ModelId, _variant("type 's'", frozenset("s"), _model_id)]
 _Texts = Annotated[tuple[str, ...], _variant("type 'as'", frozenset({"as"}), tuple)]
 _Flag = Annotated[bool, _variant("type 'b'", frozenset("b"), bool)]
 _Biases = Annotated[
@@ -119,13 +126,27 @@ class GenerateTextOptions(AnswerOptions):
     system: _Text | None = None
 
 
+class ImportOptions(NoOptions):
+    """What an imported model shall be called."""
+
+    model_config = ConfigDict(validate_by_alias=True)
+
+    name: _Name | None = Field(default=None, alias="as")
+
+
+class RemoveOptions(NoOptions):
+    """Whether a loaded model is unloaded first."""
+
+    force: _Flag = False
+
+
 _Options = TypeVar("_Options", bound=NoOptions)
 
 
 def parse_options(kind: type[_Options], given: Mapping[str, object]) -> _Options:
     """The options in an a{sv}. Raises InvalidRequest, naming the key and what was expected."""
     for key in given:
-        if key not in kind.model_fields:
+        if key not in _keys(kind):
             raise _unknown_key(key, kind)
     try:
         return kind.model_validate(dict(given))
@@ -153,13 +174,18 @@ def _parse_role(text: str, index: int) -> Role:
         ) from error
 
 
+def _keys(kind: type[NoOptions]) -> tuple[str, ...]:
+    return tuple(field.alias or name for name, field in kind.model_fields.items())
+
+
 def _unknown_key(key: str, kind: type[NoOptions]) -> InvalidRequest:
     shown = _shown(key)
-    near = difflib.get_close_matches(key[:_MOST_SHOWN], kind.model_fields, n=1)
+    keys = _keys(kind)
+    near = difflib.get_close_matches(key[:_MOST_SHOWN], keys, n=1)
     if near:
         hint = f"Did you mean {near[0]!r}?"
-    elif kind.model_fields:
-        hint = f"Options are {', '.join(kind.model_fields)}."
+    elif keys:
+        hint = f"Options are {', '.join(keys)}."
     else:
         hint = "This method has no options: pass an empty dictionary."
     return InvalidRequest(f"There is no option {shown!r}.", hint=hint, parameter=shown)

@@ -14,10 +14,12 @@ from unified_llm.domain.callers import Caller
 from unified_llm.domain.chat import Message, Role
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.units import Bytes
+from unified_llm.downloads.local_import import SourceFile
 from unified_llm.guard.permissions import Action
 from unified_llm.operations.admission import Admission
 from unified_llm.operations.http_access import HttpAccess
 from unified_llm.operations.jobs import Job, Jobs
+from unified_llm.operations.library import ALL, Library
 from unified_llm.operations.memory_leases import MemoryLease
 from unified_llm.operations.models import Models
 from unified_llm.surfaces.dbus import views
@@ -26,7 +28,9 @@ from unified_llm.surfaces.dbus.holdings import Holdings
 from unified_llm.surfaces.dbus.options import (
     GenerateOptions,
     GenerateTextOptions,
+    ImportOptions,
     NoOptions,
+    RemoveOptions,
     parse_messages,
     parse_options,
 )
@@ -40,6 +44,7 @@ class Verbs:
     """What stands behind the methods."""
 
     models: Models
+    library: Library
     jobs: Jobs
     generations: Generations
     admission: Admission
@@ -54,6 +59,9 @@ class Verbs:
             "GetModel": self._get_model,
             "LoadModel": self._load_model,
             "UnloadModel": self._unload_model,
+            "ScanModels": self._scan_models,
+            "ImportModel": self._import_model,
+            "RemoveModel": self._remove_model,
             "Generate": self._generate,
             "GenerateText": self._generate_text,
             "OpenHttpConnection": self._open_http_connection,
@@ -64,7 +72,11 @@ class Verbs:
 
     def of_model(self, model: ModelId) -> dict[str, Handler]:
         """Every method of org.unifiedllm1.Model."""
-        return {"Load": partial(self._load, model), "Unload": partial(self._unload, model)}
+        return {
+            "Load": partial(self._load, model),
+            "Unload": partial(self._unload, model),
+            "Remove": partial(self._remove, model),
+        }
 
     def of_job(self, job: Job) -> dict[str, Handler]:
         """Every method of org.unifiedllm1.Job."""
@@ -102,6 +114,34 @@ class Verbs:
         parse_options(NoOptions, options)
         caller = await self._granted(context, Action.UNLOAD_MODEL, model)
         return _began(self.models.begin_unload(caller, model))
+
+    async def _scan_models(self, context: CallContext, options: Options) -> Began:
+        parse_options(NoOptions, options)
+        caller = await self.admission.grant(
+            context.caller, Action.SCAN_MODELS, ALL, {}, may_interact=context.may_interact
+        )
+        return _began(self.library.begin_scan(caller))
+
+    async def _import_model(self, context: CallContext, file: int, options: Options) -> Began:
+        with SourceFile(file) as source:
+            name = parse_options(ImportOptions, options).name
+            target = ALL if name is None else name
+            caller = await self.admission.grant(
+                context.caller,
+                Action.IMPORT_MODEL,
+                target,
+                {} if name is None else {"model": name},
+                may_interact=context.may_interact,
+            )
+            return _began(await self.library.begin_import(caller, source, name))
+
+    async def _remove_model(self, context: CallContext, model: str, options: Options) -> Began:
+        return await self._remove(ModelId(model), context, options)
+
+    async def _remove(self, model: ModelId, context: CallContext, options: Options) -> Began:
+        force = parse_options(RemoveOptions, options).force
+        caller = await self._granted(context, Action.REMOVE_MODEL, model)
+        return _began(self.library.begin_remove(caller, model, force=force))
 
     async def _generate(
         self, context: CallContext, model: str, messages: list[list[str]], options: Options

@@ -3,7 +3,7 @@
 from typing import Final
 
 from unified_llm.bus import faults
-from unified_llm.bus.names import job_path, model_path
+from unified_llm.bus.names import ROOT_PATH, job_path, model_path
 from unified_llm.bus.values import Variant
 from unified_llm.domain.errors import UnifiedLlmError, concrete_errors
 from unified_llm.domain.events import ModelStatus
@@ -88,7 +88,7 @@ def job_properties(job: Job) -> dict[str, object]:
     return {
         "Id": job.id,
         "Type": job.type.value,
-        "Target": model_path(job.target),
+        "Target": model_path(job.target) if job.target else ROOT_PATH,
         "StartedByUID": job.owner.uid,
         "StartTimestampMonotonic": round(job.started * _MICROSECONDS),
         **job_changes(job),

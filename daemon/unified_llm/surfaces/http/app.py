@@ -15,6 +15,7 @@ from unified_llm.domain.events import ModelStatus
 from unified_llm.domain.models import ModelId, ModelSpec
 from unified_llm.operations.gate import new_request_id
 from unified_llm.operations.inference import Inference
+from unified_llm.operations.library import Library, ScanReport
 from unified_llm.operations.models import Models, ModelView
 from unified_llm.operations.status import Health, Status, StatusReport
 from unified_llm.surfaces.http.connections import Peer
@@ -39,6 +40,7 @@ def _unix_time() -> int:
 def create_app(
     inference: Inference,
     models: Models,
+    library: Library,
     status: Status,
     *,
     version: str,
@@ -46,7 +48,7 @@ def create_app(
     unix_time: Callable[[], int] = _unix_time,
 ) -> FastAPI:
     """The application that `HttpDoor` serves; it needs the Peer that our protocol puts in scope."""
-    routes = _Routes(inference, models, status, limits or HttpLimits(), unix_time)
+    routes = _Routes(inference, models, library, status, limits or HttpLimits(), unix_time)
     app = _Api(
         title="unified-llm",
         version=version,
@@ -59,6 +61,7 @@ def create_app(
     _add(app, "GET", "/health", routes.health)
     _add(app, "GET", "/v1/status", routes.report)
     _add(app, "GET", "/v1/models", routes.list_models)
+    _add(app, "POST", "/v1/models/scan", routes.scan_models)
     _add(app, "GET", "/v1/models/{model:path}", routes.get_model)
     _add(app, "POST", "/v1/models/{model:path}/plan", routes.plan_model, _PLAN_BODY)
     _add(app, "POST", "/v1/chat/completions", routes.create_chat_completion, _CHAT_BODY)
@@ -113,6 +116,7 @@ class _Routes:
 
     operations: Inference
     catalogue: Models
+    library: Library
     condition: Status
     limits: HttpLimits
     unix_time: Callable[[], int]
@@ -142,6 +146,15 @@ class _Routes:
         """One model, in OpenAI's shape."""
         caller = _peer(request).caller
         return _answer(lambda: encode_model(*_parts(self.catalogue.get(caller, ModelId(model)))))
+
+    async def scan_models(self, request: Request) -> Response:
+        """Look for models on disk again; answered when that is done."""
+        request_id, caller = new_request_id(), _peer(request).caller
+        try:
+            report = await self.library.scan(caller)
+        except Exception as error:  # noqa: BLE001  the client is told, and the log if it is a bug
+            return error_response(error, request_id)
+        return _json(native.encode_body(_scan_body(report)), request_id)
 
     async def plan_model(self, request: Request, model: str) -> Response:
         """How a model would be run and laid out, without loading it."""
@@ -216,6 +229,15 @@ def _parts(view: ModelView) -> tuple[ModelSpec, ModelStatus]:
 
 def _health_body(health: Health) -> native.HealthBody:
     return native.HealthBody(ready=health.ready, state=health.state.value, degraded=health.degraded)
+
+
+def _scan_body(report: ScanReport) -> native.ScanBody:
+    return native.ScanBody(
+        models=report.models,
+        added=report.added,
+        removed=report.removed,
+        problems=report.problems,
+    )
 
 
 def _status_body(report: StatusReport) -> native.StatusBody:

@@ -8,6 +8,7 @@ from pathlib import PurePath
 
 from tests.fakes.backend import FakeBackend
 from tests.fakes.clock import FakeClock
+from tests.fakes.shelf import FakeShelf
 from tests.fakes.workers import FakeWorkers
 from unified_llm.domain.callers import Caller, Door
 from unified_llm.domain.chat import Finished, FinishReason, TextDelta, Usage
@@ -24,6 +25,7 @@ from unified_llm.operations.inference import Inference
 from unified_llm.operations.inhibitors import Inhibitors
 from unified_llm.operations.jobs import Jobs
 from unified_llm.operations.memory_leases import MemoryLeases
+from unified_llm.operations.library import Library
 from unified_llm.operations.models import Models
 from unified_llm.operations.status import Status
 from unified_llm.operations.watch import Watch
@@ -52,7 +54,7 @@ ADMIN = caller(1002, 1002, ADMIN_GID)
 STRANGER = caller(1003, 1003)
 
 
-def make_spec(model: ModelId, *, size_bytes: int = GIB) -> ModelSpec:
+def make_spec(model: ModelId, *, size_bytes: int = GIB, source: str = "settings") -> ModelSpec:
     """A model that fits."""
     return ModelSpec(
         id=model,
@@ -67,7 +69,7 @@ def make_spec(model: ModelId, *, size_bytes: int = GIB) -> ModelSpec:
         keep_alive=None,
         pinned=False,
         memory_bytes=Bytes(GIB),
-        source="settings",
+        source=source,
     )
 
 
@@ -105,6 +107,8 @@ class House:
     leases: MemoryLeases
     inhibitors: Inhibitors
     models: Models
+    library: Library
+    shelf: FakeShelf
     inference: Inference
     jobs: Jobs
     status: Status
@@ -121,10 +125,10 @@ class House:
         self.leases.end_all()
         self.inhibitors.end_all()
 
-    def set_models(self, *models: ModelId, size_bytes: int = GIB) -> None:
+    def set_models(self, *models: ModelId, size_bytes: int = GIB, source: str = "settings") -> None:
         """These are all the models from now on."""
         self.models.replace_catalogue(
-            {model: make_spec(model, size_bytes=size_bytes) for model in models}
+            {model: make_spec(model, size_bytes=size_bytes, source=source) for model in models}
         )
 
 
@@ -168,6 +172,8 @@ async def open_house(
         workers.reports = scheduler
         async with Jobs(clock, gate) as jobs:
             models = Models(gate, scheduler, jobs, watch, load_limit=Seconds(60))
+            shelf = FakeShelf()
+            library = Library(gate, jobs, models, scheduler, shelf, unload_limit=Seconds(60))
             inference = Inference(gate, models, backend)
             status = Status(
                 gate,
@@ -184,6 +190,8 @@ async def open_house(
                 MemoryLeases(gate, scheduler),
                 Inhibitors(gate, scheduler),
                 models,
+                library,
+                shelf,
                 inference,
                 jobs,
                 status,
@@ -208,4 +216,12 @@ def verbs_of(house: House) -> Verbs:
     holdings = Holdings(house.leases, house.inhibitors)
     house.leases.on_change = holdings.on_lease_changed
     house.inhibitors.on_change = holdings.on_inhibitors_changed
-    return Verbs(house.models, house.jobs, generations, house.admission, house.http, holdings)
+    return Verbs(
+        house.models,
+        house.library,
+        house.jobs,
+        generations,
+        house.admission,
+        house.http,
+        holdings,
+    )

@@ -34,6 +34,7 @@ CALLERS = {
     "other user": OTHER_USER,
     "stranger": STRANGER,
 }
+FILE = object()
 EVERYBODY = frozenset(CALLERS)
 MANAGERS = frozenset({"root", "admin"})
 USERS = frozenset({"root", "user", "other user"})
@@ -60,10 +61,14 @@ ROWS = [
     Row("Manager.GetModel", ("tiny",), EVERYBODY, None),
     Row("Manager.LoadModel", ("tiny", {}), MANAGERS, Action.LOAD_MODEL),
     Row("Manager.UnloadModel", ("tiny", {}), MANAGERS, Action.UNLOAD_MODEL),
+    Row("Manager.ScanModels", ({},), MANAGERS, Action.SCAN_MODELS),
+    Row("Manager.ImportModel", (FILE, {}), MANAGERS, Action.IMPORT_MODEL),
+    Row("Manager.RemoveModel", ("tiny", {}), MANAGERS, Action.REMOVE_MODEL),
     Row("Manager.Generate", ("tiny", [["user", "Why?"]], {}), USERS, Action.GENERATE),
     Row("Manager.GenerateText", ("tiny", "Why?", {}), USERS, Action.GENERATE),
     Row("Model.Load", ({},), MANAGERS, Action.LOAD_MODEL),
     Row("Model.Unload", ({},), MANAGERS, Action.UNLOAD_MODEL),
+    Row("Model.Remove", ({},), MANAGERS, Action.REMOVE_MODEL),
     Row("Job.Cancel", (), MANAGERS | {"user"}, Action.MANAGE_JOBS),
     Row("Job.Wait", (), EVERYBODY, None),
     Row("Manager.ReserveVram", (1, "game", "why", {}), MANAGERS, Action.RESERVE_VRAM),
@@ -85,6 +90,8 @@ async def succeed(job: Job) -> Details:
 
 
 def handlers_of(house: House) -> dict[str, Handler]:
+    # Those of the settings are not removed, whoever asks.
+    house.set_models(TINY, source="scan")
     verbs = verbs_of(house)
     job = house.jobs.begin(JobType.LOAD, TINY, USER, succeed)
     lease = house.leases.begin(ROOT, Bytes(1), "test", "test")
@@ -116,7 +123,9 @@ async def call(handler: Callable[..., Awaitable[object]], who: Caller, row: Row)
     (described,) = [each for each in contract.INTERFACES if each.name.endswith(f".{interface}")]
     method = described.methods[member]
     context = CallContext(who, "/", f"org.unifiedllm1.{interface}", member, may_interact=False)
-    answer = await handler(context, *row.arguments)
+    # The handler closes the descriptor it is given.
+    arguments = [os.open("/dev/null", os.O_RDONLY) if a is FILE else a for a in row.arguments]
+    answer = await handler(context, *arguments)
     for argument, value in zip(
         method.outputs, cast("tuple[object, ...]", answer or ()), strict=True
     ):

@@ -14,10 +14,11 @@ from unified_llm.surfaces.dbus import contract, views
 # A removed or changed member breaks clients that exist; see the versioning rule in the reference.
 INTERFACES = contract.INTERFACES
 PROMISED = {
-    contract.MANAGER.name: "Generate GenerateText GetModel Inhibit ListInhibitors ListJobs "
-    "ListModels LoadModel OpenHttpConnection ReserveVram UnloadModel "
+    contract.MANAGER.name: "Generate GenerateText GetModel ImportModel Inhibit ListInhibitors "
+    "ListJobs ListModels LoadModel OpenHttpConnection RemoveModel ReserveVram ScanModels "
+    "UnloadModel "
     "JobNew JobRemoved ApiFeatures HttpSocketPath LoadedModels NJobs State Version",
-    contract.MODEL.name: "Load Unload Backend ContextTokens Format Id LastError Leases "
+    contract.MODEL.name: "Load Remove Unload Backend ContextTokens Format Id LastError Leases "
     "LoadProgress LoadProgressValid MemoryBytes SizeBytes State",
     contract.JOB.name: "Cancel Wait Error Id Progress ProgressValid Result "
     "StartTimestampMonotonic StartedByUID State Target Type",

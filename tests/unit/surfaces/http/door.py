@@ -133,6 +133,7 @@ async def open_door(
         app = create_app(
             house.inference,
             house.models,
+            house.library,
             house.status,
             version="1.2.3",
             limits=limits,
