@@ -24,8 +24,8 @@ from unified_llm.operations.http_access import HttpAccess
 from unified_llm.operations.inference import Inference
 from unified_llm.operations.inhibitors import Inhibitors
 from unified_llm.operations.jobs import Jobs
-from unified_llm.operations.memory_leases import MemoryLeases
 from unified_llm.operations.library import Library
+from unified_llm.operations.memory_leases import MemoryLeases
 from unified_llm.operations.models import Models
 from unified_llm.operations.status import Status
 from unified_llm.operations.watch import Watch
@@ -142,6 +142,18 @@ async def read_memory() -> MemoryReading:
     )
 
 
+def make_scheduler(clock: FakeClock, workers: FakeWorkers, watch: Watch) -> SchedulerLoop:
+    """One with room for a few models."""
+    return SchedulerLoop(
+        SchedulingPolicy(ram_budget=Bytes(8 * GIB)),
+        clock=clock,
+        workers=workers,
+        on_status=lambda status: watch(ModelChanged(status)),
+        jitter=lambda: 1.0,
+        call_later=clock.call_later,
+    )
+
+
 @asynccontextmanager
 async def open_house(
     *,
@@ -161,19 +173,11 @@ async def open_house(
     permissions = Permissions(DAEMON_UID, USER_GID, ADMIN_GID, doors)
     with Audit([trail]) as audit:
         gate = Gate(permissions, audit, clock)
-        scheduler = SchedulerLoop(
-            SchedulingPolicy(ram_budget=Bytes(8 * GIB)),
-            clock=clock,
-            workers=workers,
-            on_status=lambda status: watch(ModelChanged(status)),
-            jitter=lambda: 1.0,
-            call_later=clock.call_later,
-        )
+        scheduler = make_scheduler(clock, workers, watch)
         workers.reports = scheduler
         async with Jobs(clock, gate) as jobs:
             models = Models(gate, scheduler, jobs, watch, load_limit=Seconds(60))
             shelf = FakeShelf()
-            library = Library(gate, jobs, models, scheduler, shelf, unload_limit=Seconds(60))
             inference = Inference(gate, models, backend)
             status = Status(
                 gate,
@@ -190,7 +194,7 @@ async def open_house(
                 MemoryLeases(gate, scheduler),
                 Inhibitors(gate, scheduler),
                 models,
-                library,
+                Library(gate, jobs, models, scheduler, shelf, unload_limit=Seconds(60)),
                 shelf,
                 inference,
                 jobs,
