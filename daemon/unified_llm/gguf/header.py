@@ -13,7 +13,7 @@ from unified_llm.domain.units import Bytes, Tokens
 from unified_llm.gguf.metadata import MAX_KEYS, Metadata, Scalar, parse_metadata
 from unified_llm.gguf.profile import Shape, parse_profile
 from unified_llm.gguf.quantisation import quantisation_name
-from unified_llm.gguf.reader import U32, U64, ByteSource, Cursor, NotAModel
+from unified_llm.gguf.reader import U32, U64, BelongsToAModel, ByteSource, Cursor, NotAModel
 from unified_llm.gguf.tensors import MAX_TENSORS, TensorInfo, parse_tensors
 from unified_llm.gguf.vocabulary import Vocabulary, parse_vocabulary
 
@@ -24,6 +24,10 @@ _MAGIC: Final = b"GGUF"
 _FIXED_BYTES: Final = 24
 _ARCHITECTURE: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _ROPE_SCALINGS: Final = ("none", "linear", "yarn", "longrope")
+_COMPANIONS: Final = {
+    "adapter": "an adapter (LoRA) to a model",
+    "imatrix": "a table that a model is quantised with",
+}
 _MAX_HEADS: Final = 4096
 _MAX_WIDTH: Final = 2**24
 
@@ -62,13 +66,15 @@ class ModelHeader:
 def read_header(source: ByteSource, size: int) -> ModelHeader:
     """The header of the GGUF model of `size` bytes in `source`.
 
-    Raises NotAModel for anything that should not be loaded, and OSError if the source does.
+    Raises NotAModel for anything that should not be loaded, BelongsToAModel if it is right but no
+    model by itself, and OSError if the source does.
     """
     cursor = Cursor(source, min(size, MAX_HEADER_BYTES))
     tensor_count, key_count = _counts(cursor)
     metadata = parse_metadata(cursor, key_count)
-    _require_whole_model(metadata)
+    _require_no_part(metadata)
     tensors = parse_tensors(cursor, tensor_count, _alignment(metadata), size)
+    _require_model_of_its_own(metadata)
     return _checked(metadata, tensors, parse_vocabulary(metadata))
 
 
@@ -91,10 +97,18 @@ def _counts(cursor: Cursor) -> tuple[int, int]:
     return tensors, keys
 
 
-def _require_whole_model(metadata: Metadata) -> None:
+def _require_model_of_its_own(metadata: Metadata) -> None:
     kind = metadata.text("general.type", 64)
+    # Projectors from before there was a type are known by their architecture.
+    if kind == "mmproj" or metadata.label("general.architecture") == "clip":
+        raise BelongsToAModel("It is the projector (mmproj) of a model that takes images or sound.")
+    if kind in _COMPANIONS:
+        raise BelongsToAModel(f"It is {_COMPANIONS[kind]}.")
     if kind not in (None, "model"):
         raise NotAModel(f"The file is of type {kind!r}, which is not a model of its own.")
+
+
+def _require_no_part(metadata: Metadata) -> None:
     parts, number = (metadata.entries.get(f"split.{key}") for key in ("count", "no"))
     if isinstance(parts, Scalar) and parts.value > 1:
         which = f"number {number.value + 1}" if isinstance(number, Scalar) else "one"

@@ -17,6 +17,13 @@ class NotAModel(Exception):
     """
 
 
+class BelongsToAModel(NotAModel):
+    """The bytes are a right GGUF file that only serves together with a model.
+
+    Its text says what it is.
+    """
+
+
 class ByteSource(Protocol):
     """Something that can be read at any place, such as an open file."""
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from unified_llm.domain.models import (
     IMPORTED_FOLDER,
+    FileIdentity,
     ModelId,
     ModelSpec,
     imported_model_id,
@@ -76,11 +77,17 @@ class _Builder:
         self.problems.extend(found.problems)
         self.folders |= found.folders
         configured = {spec.identity for spec in self.models.values()}
+        # Two names of one file: hard links. Symbolic ones have been followed.
+        found_before: dict[FileIdentity | None, Path] = {}
         for path in found.paths:
             inspected = self.files.inspect(path)
             if inspected.header is None:
-                self._report(path, f"It is left out. {inspected.defect}")
+                is_fault = not inspected.is_companion
+                self._report(path, f"It is left out. {inspected.defect}", is_fault=is_fault)
+            elif (other := found_before.get(inspected.identity)) is not None:
+                self._report(path, f"It is the same file as {other.name}.", is_fault=False)
             elif inspected.identity not in configured:
+                found_before[inspected.identity] = path
                 self._add_found(_found_id(path, inspected.header), path, inspected)
 
     def _add_found(self, model: ModelId | None, path: Path, inspected: InspectedFile) -> None:

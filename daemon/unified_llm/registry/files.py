@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from unified_llm.domain.models import FileIdentity
 from unified_llm.domain.units import Bytes
 from unified_llm.gguf.header import ModelHeader, read_header
-from unified_llm.gguf.reader import NotAModel
+from unified_llm.gguf.reader import BelongsToAModel, NotAModel
 from unified_llm.registry.known_files import KnownFile
 
 
@@ -19,12 +19,13 @@ class InspectedFile:
     """What is known of a file. Exactly one of `header` and `defect` is there.
 
     identity: None if there is no regular file that can be opened. defect: a sentence without the
-        path, because callers of the daemon may see it.
+        path, because callers of the daemon may see it. is_companion: as in KnownFile.
     """
 
     identity: FileIdentity | None
     header: ModelHeader | None
     defect: str | None
+    is_companion: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ class ModelFiles:
             self._learned.add(key)
         self._asked.add(key)
         known = self._known[key]
-        return InspectedFile(identity, known.header, known.defect)
+        return InspectedFile(identity, known.header, known.defect, known.is_companion)
 
 
 def identity_of(status: os.stat_result) -> FileIdentity:
@@ -114,6 +115,8 @@ def open_model(path: PurePath) -> Iterator[int]:
 def _read(descriptor: int, size: Bytes) -> KnownFile:
     try:
         return KnownFile(read_header(_DescriptorSource(descriptor), size), None)
+    except BelongsToAModel as error:
+        return KnownFile(None, str(error), is_companion=True)
     except NotAModel as error:
         return KnownFile(None, str(error))
 

@@ -24,10 +24,14 @@ KEPT_UNSEEN: Final = Seconds(90 * 86_400)
 
 @dataclass(frozen=True, slots=True)
 class KnownFile:
-    """What is known of the content of a file. Exactly one of `header` and `defect` is there."""
+    """What is known of the content of a file. Exactly one of `header` and `defect` is there.
+
+    is_companion: whether it is right, and serves only together with a model, as `defect` says.
+    """
 
     header: ModelHeader | None
     defect: str | None
+    is_companion: bool = False
 
 
 @cache
@@ -44,21 +48,22 @@ def this_reader() -> str:
 def recall_files(database: sqlite3.Connection) -> dict[str, KnownFile]:
     """All files that this reader has read, by their key. What can not be understood is left out."""
     rows = database.execute(
-        "SELECT identity, header, defect FROM files WHERE reader = ? ORDER BY seen_at DESC LIMIT ?",
+        "SELECT identity, header, defect, is_companion FROM files WHERE reader = ? "
+        "ORDER BY seen_at DESC LIMIT ?",
         (this_reader(), MAX_KNOWN),
     )
     known = {}
-    for identity, header, defect in rows:
+    for identity, header, defect, is_companion in rows:
         try:
-            known[identity] = _parse(header, defect)
+            known[identity] = _parse(header, defect, bool(is_companion))
         except msgspec.MsgspecError:
             continue
     return known
 
 
-def _parse(header: bytes | None, defect: str | None) -> KnownFile:
+def _parse(header: bytes | None, defect: str | None, is_companion: bool) -> KnownFile:
     if header is None:
-        return KnownFile(None, defect)
+        return KnownFile(None, defect, is_companion)
     return KnownFile(msgspec.json.decode(header, type=ModelHeader), None)
 
 
@@ -73,15 +78,18 @@ def remember_files(
     now: seconds since the epoch.
     """
     database.executemany(
-        "INSERT INTO files (identity, reader, header, defect, seen_at) VALUES (?, ?, ?, ?, ?) "
+        "INSERT INTO files (identity, reader, header, defect, is_companion, seen_at) "
+        "VALUES (?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (identity) DO UPDATE SET reader = excluded.reader, "
-        "header = excluded.header, defect = excluded.defect",
+        "header = excluded.header, defect = excluded.defect, "
+        "is_companion = excluded.is_companion",
         (
             (
                 identity,
                 this_reader(),
                 None if file.header is None else msgspec.json.encode(file.header),
                 file.defect,
+                file.is_companion,
                 int(now),
             )
             for identity, file in learned.items()

@@ -33,5 +33,6 @@ MIGRATIONS: Final[tuple[str, ...]] = (
       PRIMARY KEY (digest, run)
     ) STRICT, WITHOUT ROWID;
     """,
+    "ALTER TABLE files ADD COLUMN is_companion INTEGER NOT NULL DEFAULT 0;",
 )
 """Step n brings a database of version n - 1 to version n (`PRAGMA user_version`)."""

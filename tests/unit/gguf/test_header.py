@@ -1,6 +1,7 @@
 """gguf.header, and through it gguf.metadata."""
 
 import random
+import re
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,7 @@ from tests.tiny_gguf import Defect, tiny_gguf
 from tests.unit.gguf.reading import header_of, refusal_of
 from tests.unit.gguf.writing import Entry, ModelFile
 from unified_llm.gguf.header import ModelHeader, read_header
-from unified_llm.gguf.reader import NotAModel
+from unified_llm.gguf.reader import BelongsToAModel, NotAModel
 
 SEED = ModelFile().packed()
 
@@ -137,7 +138,7 @@ WRONG: dict[str, tuple[bytes, str]] = {
     "alignment 8": (M.having(Entry("general.alignment", "u32", 8)).packed(), "from 32"),
     "alignment 48": (M.having(Entry("general.alignment", "u32", 48)).packed(), "power of two"),
     "alignment of a wrong type": (M.having(Entry("general.alignment", "u64", 32)).packed(), "u32"),
-    "a LoRA": (M.having(Entry("general.type", "string", "adapter")).packed(), "'adapter'"),
+    "another type": (M.having(Entry("general.type", "string", "vocab")).packed(), "'vocab'"),
     "a part": (M.having(Entry("split.count", "u16", 3)).packed(), "one of 3 parts"),
     "the second part": (
         M.having(Entry("split.count", "u16", 3), Entry("split.no", "u16", 1)).packed(),
@@ -196,6 +197,25 @@ WRONG: dict[str, tuple[bytes, str]] = {
 def test_a_wrong_file_is_refused_with_the_reason(name: str) -> None:
     content, reason = WRONG[name]
     assert reason in refusal_of(content)
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        (Entry("general.type", "string", "adapter"), "an adapter (LoRA)"),
+        (Entry("general.type", "string", "mmproj"), "the projector (mmproj)"),
+        (Entry("general.architecture", "string", "clip"), "the projector (mmproj)"),
+        (Entry("general.type", "string", "imatrix"), "quantised with"),
+    ],
+)
+def test_what_serves_only_with_a_model_is_told_from_a_wrong_file(entry: Entry, reason: str) -> None:
+    content = M.having(entry).packed()
+    with pytest.raises(BelongsToAModel, match=re.escape(reason)):
+        header_of(content)
+    # Its structure is checked all the same: it goes to native code beside the model.
+    with pytest.raises(NotAModel) as refusal:
+        header_of(content[:-1000])
+    assert not isinstance(refusal.value, BelongsToAModel)
 
 
 def test_a_split_model_of_one_part_is_whole() -> None:

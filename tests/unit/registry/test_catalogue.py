@@ -343,3 +343,26 @@ def test_a_scanned_id_is_a_model_id_or_none(basename: str, stem: str) -> None:
     content = ModelFile().having(Entry("general.basename", "string", basename)).packed()
     found = scanned_id(read_header(BytesSource(content), len(content)), stem)
     assert found is None or (is_model_id(found) and "/" not in found)
+
+
+@pytest.mark.parametrize("kind", ["mmproj", "adapter", "imatrix"])
+def test_what_serves_only_with_a_model_is_noted_and_no_fault(tmp_path: Path, kind: str) -> None:
+    content = ModelFile().having(Entry("general.type", "string", kind)).packed()
+    (tmp_path / "a.gguf").write_bytes(content)
+    files = ModelFiles()
+    for catalogue in (catalogue_of(tmp_path, files=files), catalogue_of(tmp_path, files=files)):
+        assert catalogue.models == {}
+        (problem,) = catalogue.problems
+        assert problem.message.startswith("It is left out. It is ")
+        assert not problem.is_fault
+
+
+def test_two_names_of_one_file_are_one_model(tmp_path: Path) -> None:
+    (tmp_path / "a.gguf").write_bytes(named("A"))
+    (tmp_path / "b.gguf").hardlink_to(tmp_path / "a.gguf")
+    (tmp_path / "c.gguf").symlink_to("a.gguf")
+    catalogue = catalogue_of(tmp_path)
+    assert only(catalogue).path == tmp_path / "a.gguf"
+    assert [(p.path.name, p.message, p.is_fault) for p in catalogue.problems] == [
+        ("b.gguf", "It is the same file as a.gguf.", False)
+    ]

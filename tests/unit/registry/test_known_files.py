@@ -15,6 +15,7 @@ from unified_llm.registry.files import ModelFiles
 from unified_llm.registry.known_files import KEPT_UNSEEN, KnownFile, recall_files, remember_files
 
 NOON = Seconds(1_700_000_000)
+LORA = KnownFile(None, "It is an adapter.", is_companion=True)
 REFUSED = KnownFile(None, "It is no model.")
 
 
@@ -31,7 +32,7 @@ def read() -> KnownFile:
 
 
 def test_headers_and_defects_are_recalled_as_they_were(database: sqlite3.Connection) -> None:
-    learned = {"a": read(), "b": REFUSED}
+    learned = {"a": read(), "b": REFUSED, "c": LORA}
     remember_files(database, learned, learned, NOON)
     assert recall_files(database) == learned
 
