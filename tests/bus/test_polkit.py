@@ -82,7 +82,8 @@ async def test_the_command_line_lets_polkit_ask_unless_told_not_to(
     async with open_front_door(ruled_bus, with_polkit=True):
         for may_interact, error in ((False, AuthenticationRequired), (True, NotPermitted)):
             with effective_user("games"), pytest.raises(error):
-                await management._run_verb(management.LOAD, "tiny", print, may_interact)
+                load = management.Verb(management.LOAD, "s", ("tiny",))
+                await management._run_verb(load, print, print, may_interact)
 
 
 async def test_a_daemon_that_is_not_root_needs_the_owner_annotation() -> None:

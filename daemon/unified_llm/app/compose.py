@@ -7,7 +7,7 @@ rooms behind the doors are there, and READY is said when both doors answer.
 import asyncio
 import random
 import secrets
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from unified_llm.app.rescans import Rescans
 from unified_llm.app.shelf import ModelShelf
 from unified_llm.bus.connection import BusConnection, open_connection
 from unified_llm.bus.names import BUS_NAME
+from unified_llm.domain.devices import MemoryReading
 from unified_llm.domain.events import ModelChanged
 from unified_llm.fleet.backend import LocalBackend
 from unified_llm.fleet.kept_states import KeptStates
@@ -153,23 +154,15 @@ async def _open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
         await stack.enter_async_context(_running(scheduler.run()))
 
         jobs = await stack.enter_async_context(Jobs(clock, gate))
-        models = Models(gate, scheduler, jobs, watch, load_limit=settings.scheduler.load_seconds)
+        limit = settings.scheduler.load_seconds
+        models = Models(gate, scheduler, jobs, watch, load_limit=limit)
         takers = Takers(models, states)
         catalogue = await stack.enter_async_context(_open_catalogue(takers, store, settings))
         shelf = ModelShelf(catalogue, models, store)
         await shelf.sweep()
-        library = Library(
-            gate, jobs, models, scheduler, shelf, unload_limit=settings.scheduler.load_seconds
-        )
+        library = Library(gate, jobs, models, scheduler, shelf, unload_limit=limit)
         backend = LocalBackend(scheduler, fleet, quarantine, timers, terms.deadlines(settings))
-        hardware = settings.hardware
-        monitor = MemoryMonitor(
-            choose_drivers(hardware.driver, hardware.fake_file, dict),
-            lambda reading: status.memory_read(reading),
-            is_wanted=lambda: scheduler.is_occupied,
-            interval=hardware.interval_seconds,
-            clock=clock,
-        )
+        monitor = _monitor(settings, scheduler, lambda reading: status.memory_read(reading))
         status = Status(
             gate,
             scheduler,
@@ -265,6 +258,19 @@ async def _running(work: Coroutine[object, object, None]) -> AsyncIterator[None]
 
 def _authority(settings: Settings, bus: BusConnection) -> PolkitAuthority | None:
     return PolkitAuthority(bus) if settings.dbus.authority == "polkit" else None
+
+
+def _monitor(
+    settings: Settings, scheduler: SchedulerLoop, on_reading: Callable[[MemoryReading], None]
+) -> MemoryMonitor:
+    hardware = settings.hardware
+    return MemoryMonitor(
+        choose_drivers(hardware.driver, hardware.fake_file, dict),
+        on_reading,
+        is_wanted=lambda: scheduler.is_occupied,
+        interval=hardware.interval_seconds,
+        clock=MonotonicClock(),
+    )
 
 
 def _launcher(settings: Settings, timers: LoopTimers, states: KeptStates) -> Launcher:

@@ -77,9 +77,7 @@ def scan(as_json: AsJson = False, is_silent: NoInteraction = False) -> None:
     """
     jobs: list[int] = []
     with reporting(as_json):
-        found = management.run_verb(
-            Verb(management.SCAN), jobs.append, may_interact=not is_silent
-        )
+        found = management.run_verb(Verb(management.SCAN), jobs.append, may_interact=not is_silent)
         if as_json:
             print_json({"result": "scanned", "job": jobs[0], "details": found})
         else:
