@@ -80,9 +80,9 @@ async def test_the_command_line_lets_polkit_ask_unless_told_not_to(
 ) -> None:
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", ruled_bus.address)
     async with open_front_door(ruled_bus, with_polkit=True):
+        load = management.Verb(management.LOAD, "s", ("tiny",))
         for may_interact, error in ((False, AuthenticationRequired), (True, NotPermitted)):
             with effective_user("games"), pytest.raises(error):
-                load = management.Verb(management.LOAD, "s", ("tiny",))
                 await management._run_verb(load, print, print, may_interact)
 
 
