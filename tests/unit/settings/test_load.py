@@ -100,7 +100,10 @@ log: {level: loud}
         ("models: {'-a': {path: /x}}", "is not a model id"),
         ("models: {directory: x}", "x is not absolute (expected absolute path or null)"),
         ("models: {a: {path: 3}}", "models.a.path: is 3 (expected absolute path)"),
-        ("xyzzy: 1", "xyzzy: is not a setting (expected one of models, defaults, memory,"),
+        (
+            "xyzzy: 1",
+            "xyzzy: is not a setting (expected one of models, defaults, downloads, memory,",
+        ),
     ],
 )
 def test_a_problem_says_what_is_there_and_what_should_be(text: str, said: str) -> None:
