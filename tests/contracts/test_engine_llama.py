@@ -326,7 +326,7 @@ def test_chances_are_those_of_the_logits_before_sampling(chat: LlamaModel) -> No
     )
     prompt = chat.encode([Message(Role.USER, "Say a colour.")])
     chat.truncate(0, 0)
-    chat.begin(Seat(1, 0, 0, None), sampling, prompt)
+    chat.begin(Seat(1, 0, 0, None), sampling, prompt, None)
     assert chat.decode([Feed(0, 1, 0, tuple(prompt), is_last=True)], lambda: False)
     logits = native.llama_get_logits_ith(chat._context, len(prompt) - 1)[: chat.vocabulary_size]
     largest = max(logits)
@@ -385,7 +385,7 @@ def test_a_short_step_that_asks_nobody_still_ends_early(chat: LlamaModel) -> Non
         resolve_sampling(Sampling(), lambda: 1, chat.vocabulary_size),
     )
     prompt = chat.encode([Message(Role.USER, "hi")])
-    chat.begin(seat, sampling, prompt)
+    chat.begin(seat, sampling, prompt, None)
     asked = 0
 
     def should_stop() -> bool:

@@ -45,6 +45,7 @@ class Order:
             stop=self.request.stop,
             sampling=self.request.sampling,
             top_logprobs=self.request.top_logprobs,
+            answer=self.request.answer,
         )
 
 

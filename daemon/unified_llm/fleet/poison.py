@@ -38,8 +38,10 @@ class Quarantine:
         self._charges: OrderedDict[bytes, _Charges] = OrderedDict()
 
     def fingerprint(self, request: ChatRequest) -> bytes:
-        """The same for the same model, sampling and messages, whoever asks."""
-        told_apart_by = msgspec.msgpack.encode((request.model, request.sampling, request.messages))
+        """The same for the same model, sampling, form of answer and messages, whoever asks."""
+        told_apart_by = msgspec.msgpack.encode(
+            (request.model, request.sampling, request.answer, request.messages)
+        )
         return blake2b(told_apart_by, key=self._key, digest_size=_DIGEST_BYTES).digest()
 
     def charge(self, fingerprint: bytes, now: Instant) -> None:

@@ -9,6 +9,7 @@ from unified_llm.domain.chat import ChatRequest
 from unified_llm.domain.errors import InvalidRequest, TooLarge
 from unified_llm.domain.sampling import MAX_TOP_LOGPROBS, ensure_sane_sampling
 from unified_llm.domain.units import Tokens
+from unified_llm.grammar.answers import answer_grammar
 
 MAX_MESSAGES = 2048
 MAX_STOPS = 4
@@ -28,6 +29,7 @@ def ensure_sane(request: ChatRequest, context_tokens: Tokens) -> None:
     _check_stops(request.stop)
     ensure_sane_sampling(request.sampling)
     _check_end(request)
+    answer_grammar(request.answer)  # raises if the form of the answer cannot be enforced
     top = request.top_logprobs
     if top is not None and not 0 <= top <= MAX_TOP_LOGPROBS:
         raise InvalidRequest(

@@ -15,6 +15,7 @@ from unified_llm.domain.errors import InvalidRequest
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.units import Tokens
 from unified_llm.wire.fields import Shape, decode_json, parse_shape
+from unified_llm.wire.openai_formats import ResponseFormat
 from unified_llm.wire.openai_sampling import SamplingShape
 
 
@@ -101,6 +102,8 @@ class ChatCompletionShape(SamplingShape):
     logprobs: bool | None = None
     top_logprobs: int | None = None
 
+    response_format: ResponseFormat | None = None
+
     # Change nothing about an answer here: labels, and hints to OpenAI's own machinery.
     metadata: Ignored = None
     parallel_tool_calls: Ignored = None
@@ -119,7 +122,6 @@ class ChatCompletionShape(SamplingShape):
     n: Annotated[None, _refuse_all_but(1)] = None
     prediction: Unsupported = None
     reasoning_effort: Annotated[None, _refuse_all_but("none")] = None
-    response_format: Annotated[None, _refuse_all_but({"type": "text"})] = None
     store: Unsupported = None
     tool_choice: Annotated[None, _refuse_all_but("none", "auto")] = None
     tools: Unsupported = None
@@ -171,6 +173,7 @@ def parse_chat(raw: bytes) -> AskedChat:
         stop=tuple(shape.stop or ()),
         sampling=shape.sampling(),
         top_logprobs=shape.asked_logprobs(),
+        answer=shape.response_format.answer() if shape.response_format else None,
     )
     options = shape.stream_options
     return AskedChat(request, bool(shape.stream), bool(options and options.include_usage))

@@ -7,6 +7,7 @@ from typing import Final, Protocol
 from unified_llm.domain.chat import FinishReason, Message
 from unified_llm.domain.errors import InvalidRequest, TooLarge
 from unified_llm.domain.sampling import MAX_TOP_LOGPROBS
+from unified_llm.grammar.answers import answer_grammar
 from unified_llm.worker.answer_text import AnswerText
 from unified_llm.worker.protocol import Done, Generate
 from unified_llm.worker.sampling import ResolvedSampling, resolve_sampling
@@ -23,17 +24,19 @@ class Encoder(Protocol):
     vocabulary_size: int
 
     def encode(self, messages: Sequence[Message]) -> list[int]: ...
+    def ensure_grammar(self, grammar: str) -> None: ...
 
 
 @dataclass(slots=True)
 class Answer:
-    """A request on its way. limit: the most tokens it may get."""
+    """A request on its way. limit: the most tokens it may get. grammar: what it has to keep to."""
 
     request: Generate
     sampling: ResolvedSampling
     prompt: list[int]
     limit: int
     text: AnswerText
+    grammar: str | None
     cached_tokens: int = 0
     completion_tokens: int = 0
 
@@ -49,7 +52,7 @@ class Answer:
 
 
 def admit(request: Generate, model: Encoder, draw_seed: Callable[[], int]) -> Answer:
-    """The answer to be given. Raises InvalidRequest, TooLarge, and what `encode` raises."""
+    """The answer to be given. Raises InvalidRequest, TooLarge, and what the model does."""
     _check(request)
     sampling = resolve_sampling(request.sampling, draw_seed, model.vocabulary_size)
     context = model.context_tokens
@@ -60,6 +63,9 @@ def admit(request: Generate, model: Encoder, draw_seed: Callable[[], int]) -> An
             f"{context * _MAX_BYTES_PER_TOKEN}.",
             hint="Shorten the conversation, or give the model a larger context.",
         )
+    grammar = answer_grammar(request.answer)
+    if grammar is not None:
+        model.ensure_grammar(grammar)
     prompt = model.encode(request.messages)
     if len(prompt) >= context:
         raise TooLarge(
@@ -69,7 +75,7 @@ def admit(request: Generate, model: Encoder, draw_seed: Callable[[], int]) -> An
         )
     left = context - len(prompt)
     limit = left if request.max_tokens is None else min(request.max_tokens, left)
-    return Answer(request, sampling, prompt, limit, AnswerText(request.stop))
+    return Answer(request, sampling, prompt, limit, AnswerText(request.stop), grammar)
 
 
 def _check(request: Generate) -> None:

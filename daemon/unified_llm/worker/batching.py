@@ -45,9 +45,15 @@ class Model(StateMemory, Protocol):
     def encode(self, messages: Sequence[Message]) -> list[int]:
         """The tokens of a conversation. Raises InvalidRequest or DecodeError."""
 
-    def begin(self, seat: Seat, sampling: ResolvedSampling, prompt: Sequence[int]) -> int:
+    def ensure_grammar(self, grammar: str) -> None:
+        """Raise InvalidRequest unless the model can keep to `grammar`."""
+
+    def begin(
+        self, seat: Seat, sampling: ResolvedSampling, prompt: Sequence[int], grammar: str | None
+    ) -> int:
         """Make a slot ready for a sequence that may begin with what `seat` says is in memory.
 
+        grammar: what `sample` keeps to, one that `ensure_grammar` has let pass; None for nothing.
         Returns the tokens that memory really begins with: `seat.cached`, or 0 where the model
         cannot go back. Nothing else is left in it. Raises DecodeError; memory is unknown then.
         """
@@ -63,7 +69,10 @@ class Model(StateMemory, Protocol):
         """End the step in progress early, from another thread; too late, it may end the next."""
 
     def sample(self, slot: int) -> int:
-        """The next token of a slot whose last known token was in the latest decode."""
+        """The next token of a slot whose last known token was in the latest decode.
+
+        Raises DecodeError if none continues what the grammar asks for; memory is as it was.
+        """
 
     def score(self, slot: int, token: int, top: int) -> Score:
         """How likely `token` was after the slot's latest decode, and the `top` likeliest ones."""
@@ -250,7 +259,7 @@ class BatchingEngine:
                 self._model, seat.slot, seat.kept
             ):
                 seat = replace(seat, cached=0, kept=None)
-        cached = self._model.begin(seat, answer.sampling, answer.prompt)
+        cached = self._model.begin(seat, answer.sampling, answer.prompt, answer.grammar)
         if self._states is not None and seat.kept is not None and cached:
             self._states.used(seat.kept)
         return cached
@@ -288,7 +297,10 @@ class BatchingEngine:
 
     def _take_token(self, feed: Feed) -> list[Report]:
         answer = self._answers[feed.request_id]
-        token = self._model.sample(feed.slot)
+        try:
+            token = self._model.sample(feed.slot)
+        except DecodeError as error:
+            return [self._fail(feed.request_id, str(error))]
         if self._model.is_end(token):
             return self._finish(answer, FinishReason.STOP)
         answer.completion_tokens += 1

@@ -24,10 +24,11 @@ from llama_cpp import __version__ as _bindings_version
 from llama_cpp import llama_cpp as native
 
 from unified_llm.domain.chat import Message
-from unified_llm.domain.errors import ModelFailedToLoad
+from unified_llm.domain.errors import InvalidRequest, ModelFailedToLoad
 from unified_llm.domain.units import Instant, Seconds
 from unified_llm.worker.batching import BatchingEngine, DecodeError
 from unified_llm.worker.brake import Brake
+from unified_llm.worker.constraint import Constraint, GrammarRefusedError
 from unified_llm.worker.cores import allowed_physical_cores
 from unified_llm.worker.engine_port import OnProgress
 from unified_llm.worker.kept_states import KeptStates
@@ -197,13 +198,24 @@ class LlamaModel:
     def encode(self, messages: Sequence[Message]) -> list[int]:
         return encode_prompt(self._template.render(messages), self.vocabulary)
 
-    def begin(self, seat: Seat, sampling: ResolvedSampling, prompt: Sequence[int]) -> int:
+    def ensure_grammar(self, grammar: str) -> None:
+        try:
+            Constraint(self.vocabulary.pointer, grammar).close()
+        except GrammarRefusedError as error:
+            raise InvalidRequest(
+                f"llama.cpp refuses the grammar of the answer, {len(grammar)} characters of it.",
+                hint="Ask for a simpler schema.",
+            ) from error
+
+    def begin(
+        self, seat: Seat, sampling: ResolvedSampling, prompt: Sequence[int], grammar: str | None
+    ) -> int:
         slot = seat.slot
         if seat.source is not None:
             native.llama_memory_seq_rm(self._memory, slot, -1, -1)
             native.llama_memory_seq_cp(self._memory, seat.source, slot, -1, -1)
         cached = seat.cached if self.truncate(slot, seat.cached) else 0
-        self._samplers.open(slot, sampling, prompt)
+        self._samplers.open(slot, sampling, prompt, grammar)
         return cached
 
     def decode(self, feeds: Sequence[Feed], should_stop: Callable[[], bool]) -> bool:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from unified_llm.domain.chat import Message
-from unified_llm.domain.errors import ModelFailedToLoad
+from unified_llm.domain.errors import InvalidRequest, ModelFailedToLoad
 from unified_llm.worker.batching import BatchingEngine, DecodeError
 from unified_llm.worker.engine_port import OnProgress
 from unified_llm.worker.kept_states import KeptStates
@@ -103,7 +103,15 @@ class FakeModel:
             tokens += [_TURN, *(self._token(word) for word in words)]
         return tokens
 
-    def begin(self, seat: Seat, sampling: ResolvedSampling, prompt: Sequence[int]) -> int:
+    def ensure_grammar(self, grammar: str) -> None:
+        raise InvalidRequest(
+            "The fake engine writes what it was told, and cannot keep to a form.",
+            hint="Set worker.engine to llama.",
+        )
+
+    def begin(
+        self, seat: Seat, sampling: ResolvedSampling, prompt: Sequence[int], grammar: str | None
+    ) -> int:
         turn = max(index for index, token in enumerate(prompt) if token == _TURN)
         self._scripts[seat.slot] = _parse_script(
             "".join(self._word_of[token] for token in prompt[turn + 1 :])

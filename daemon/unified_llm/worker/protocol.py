@@ -17,7 +17,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from unified_llm.domain.chat import FinishReason, Message, Sampling
+from unified_llm.domain.chat import FinishReason, JsonAnswer, Message, Sampling
 from unified_llm.domain.sampling import MAX_TOP_LOGPROBS
 
 PROTOCOL_VERSION: Final = 6
@@ -62,6 +62,7 @@ class Generate(_Struct, frozen=True, tag="generate"):
     id: chosen by the daemon, never used twice on a connection.
     principal: whose request it is; state kept from it serves nobody else.
     top_logprobs: score each token, and name so many of the likeliest; None for no scores.
+    answer: what the text has to look like; None for anything.
     """
 
     id: int
@@ -71,6 +72,7 @@ class Generate(_Struct, frozen=True, tag="generate"):
     stop: tuple[str, ...]
     sampling: Sampling
     top_logprobs: int | None = None
+    answer: JsonAnswer | None = None
 
 
 class Cancel(_Struct, frozen=True, tag="cancel"):

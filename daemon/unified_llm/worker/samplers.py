@@ -14,6 +14,7 @@ from typing import Any, Final
 from llama_cpp import llama_cpp as native
 
 from unified_llm.worker.batching import DecodeError
+from unified_llm.worker.constraint import Chooser, Constraint
 from unified_llm.worker.sampling import ResolvedSampling
 
 # Where a repeated sequence may begin anew; the default of llama.cpp's tools.
@@ -29,14 +30,25 @@ class Samplers:
         self._vocab = vocab
         self._size = int(native.llama_vocab_n_tokens(vocab))
         self._chains: dict[int, Any] = {}
+        self._constraints: dict[int, Constraint] = {}
+        self._chooser = Chooser()
 
     @property
     def open_slots(self) -> frozenset[int]:
         """The slots that have a chain."""
         return frozenset(self._chains)
 
-    def open(self, slot: int, sampling: ResolvedSampling, prompt: Sequence[int]) -> None:
-        """Have the next tokens of `slot` chosen so, after `prompt`. Raises DecodeError."""
+    def open(
+        self,
+        slot: int,
+        sampling: ResolvedSampling,
+        prompt: Sequence[int],
+        grammar: str | None = None,
+    ) -> None:
+        """Have the next tokens of `slot` chosen so, after `prompt`, and kept to `grammar`.
+
+        Raises DecodeError.
+        """
         params = native.llama_sampler_chain_default_params()
         params.no_perf = True
         chain = native.llama_sampler_chain_init(params)
@@ -50,21 +62,30 @@ class Samplers:
             native.llama_sampler_chain_add(chain, link)
         for token in prompt[-sampling.window :] if sampling.window else ():
             native.llama_sampler_accept(chain, token)
+        if grammar is not None:
+            self._constraints[slot] = Constraint(self._vocab, grammar)
 
     def sample(self, slot: int, context: Any, row: int) -> int:
-        """The next token, by the logits of `row` in the latest decode."""
-        return int(native.llama_sampler_sample(self._chains[slot], context, row))
+        """The next token, by the logits of `row` in the latest decode. Raises DecodeError."""
+        chain, constraint = self._chains[slot], self._constraints.get(slot)
+        if constraint is not None:
+            return constraint.sample(chain, self._chooser, context, row)
+        return int(native.llama_sampler_sample(chain, context, row))
 
     def close(self, slot: int) -> None:
         """No more tokens are chosen for `slot`."""
         chain = self._chains.pop(slot, None)
         if chain is not None:
             native.llama_sampler_free(chain)
+        constraint = self._constraints.pop(slot, None)
+        if constraint is not None:
+            constraint.close()
 
     def close_all(self) -> None:
         """No more tokens are chosen."""
         for slot in tuple(self._chains):
             self.close(slot)
+        self._chooser.close()
 
     def _links(self, sampling: ResolvedSampling) -> Iterator[Any]:
         biases = self._biases(sampling)

@@ -41,6 +41,8 @@ def test_an_ordinary_request_passes() -> None:
             replace(SANE, sampling=Sampling(ignore_eos=True), answer=JsonAnswer()),
             "ignore_eos",
         ),
+        (replace(SANE, answer=JsonAnswer('{"not": {}}')), "json_schema.not"),
+        (replace(SANE, answer=JsonAnswer("no JSON")), "json_schema"),
     ],
 )
 def test_the_refusal_names_the_field(request_: ChatRequest, parameter: str) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from unified_llm.domain.chat import ChatRequest, Message, Role, Sampling
+from unified_llm.domain.chat import ChatRequest, JsonAnswer, Message, Role, Sampling
 from unified_llm.domain.errors import InvalidRequest
 from unified_llm.domain.sampling import NUMBERS
 from unified_llm.wire.openai import AskedChat, parse_chat
@@ -107,7 +107,6 @@ def test_options_that_change_nothing_are_taken(fields: dict[str, Any]) -> None:
         ("n", 2),
         ("tools", [{"type": "function"}]),
         ("tool_choice", "required"),
-        ("response_format", {"type": "json_object"}),
         ("audio", {"voice": "x"}),
         ("store", True),
         ("modalities", ["audio"]),
@@ -195,3 +194,45 @@ def test_any_object_is_a_chat_or_a_clear_refusal(body: dict[str, Any]) -> None:
     raw = json.dumps({"model": "tiny", "messages": [USER], **body}).encode()
     with suppress(InvalidRequest):
         assert isinstance(parse_chat(raw).request, ChatRequest)
+
+
+SCHEMA = {"type": "object", "properties": {"b": {}, "a": {}}}
+
+
+@pytest.mark.parametrize(
+    ("given", "answer"),
+    [
+        ({"type": "text"}, None),
+        ({"type": "json_object"}, JsonAnswer()),
+        (
+            {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": SCHEMA}},
+            JsonAnswer('{"type": "object", "properties": {"b": {}, "a": {}}}'),
+        ),
+        ({"type": "json_schema", "json_schema": {"name": "x"}}, JsonAnswer()),
+    ],
+)
+def test_the_form_of_the_answer_is_taken_with_its_order(
+    given: object, answer: JsonAnswer | None
+) -> None:
+    assert parse(response_format=given).request.answer == answer
+
+
+@pytest.mark.parametrize(
+    ("given", "parameter"),
+    [
+        ({"type": "grammar"}, "response_format.type"),
+        ({"type": "json_schema"}, "response_format.json_schema"),
+        (
+            {"type": "json_schema", "json_schema": {"name": "a b"}},
+            "response_format.json_schema.name",
+        ),
+        (
+            {"type": "json_schema", "json_schema": {"name": "a", "schema": []}},
+            "response_format.json_schema.schema",
+        ),
+        ({"type": "json_object", "schema": SCHEMA}, "response_format.schema"),
+        ("json", "response_format"),
+    ],
+)
+def test_a_form_that_is_none_is_refused_by_its_path(given: object, parameter: str) -> None:
+    assert refusal(response_format=given).parameter == parameter

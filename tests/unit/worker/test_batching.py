@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unified_llm.domain.chat import Message, Role, Sampling
+from unified_llm.domain.chat import JsonAnswer, Message, Role, Sampling
+from unified_llm.domain.errors import InvalidRequest
 from unified_llm.worker.batching import BatchingEngine, DecodeError
 from unified_llm.worker.engine_port import Report
 from unified_llm.worker.protocol import Chance, Delta, Done, Failed, Generate, Load, Score, Started
@@ -35,13 +38,21 @@ class FragileModel:
         self.interrupted = 0
         self.broken_encode = False
         self.broken_begin = False
+        self.refuses_grammars = False
+        self.has_dead_end = False
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
         if self.broken_encode:
             raise DecodeError("no tokens")
         return [ord(each) for each in messages[-1].content]
 
-    def begin(self, seat: Seat, sampling: ResolvedSampling, prompt: Sequence[int]) -> int:
+    def ensure_grammar(self, grammar: str) -> None:
+        if self.refuses_grammars:
+            raise InvalidRequest("llama.cpp refuses the grammar.")
+
+    def begin(
+        self, seat: Seat, sampling: ResolvedSampling, prompt: Sequence[int], grammar: str | None
+    ) -> int:
         if self.broken_begin:
             raise DecodeError("no sampler")
         assert seat.slot not in self.begun
@@ -69,6 +80,8 @@ class FragileModel:
         self.interrupted += 1
 
     def sample(self, slot: int) -> int:
+        if self.has_dead_end:
+            raise DecodeError("no token continues the grammar")
         return len(self.memory[slot]) % 2
 
     def score(self, slot: int, token: int, top: int) -> Score:
@@ -282,3 +295,32 @@ def test_a_step_without_work_is_nothing() -> None:
     assert not engine.is_busy
     assert engine.step(lambda: None) == []
     assert engine.steps_done == 0
+
+
+@pytest.mark.parametrize(
+    ("schema", "reason"),
+    [('{"not": {}}', "not a keyword"), ('{"type": "integer"}', "llama.cpp refuses the grammar")],
+)
+def test_a_form_that_cannot_be_kept_to_is_the_request_s_mistake(schema: str, reason: str) -> None:
+    model = FragileModel()
+    model.refuses_grammars = True
+    engine = open_engine(model)
+    engine.submit(msgspec.structs.replace(ask(1), answer=JsonAnswer(schema)))
+    (failed,) = run(engine)
+    assert isinstance(failed, Failed)
+    assert failed.code == InvalidRequest.code
+    assert reason in failed.message
+
+
+def test_an_answer_that_no_token_continues_fails_alone() -> None:
+    model = FragileModel()
+    model.has_dead_end = True
+    engine = open_engine(model)
+    engine.submit(ask(1))
+    *_, failed = run(engine)
+    assert isinstance(failed, Failed)
+    assert "no token continues" in failed.message
+    model.has_dead_end = False
+    engine.submit(ask(2))
+    *_, done = run(engine)
+    assert isinstance(done, Done)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import PydanticCustomError
 
 from unified_llm.bus.values import Variant
-from unified_llm.domain.chat import ChatRequest, Message, Role, Sampling
+from unified_llm.domain.chat import ChatRequest, JsonAnswer, Message, Role, Sampling
 from unified_llm.domain.errors import InvalidRequest
 from unified_llm.domain.models import MODEL_ID_PATTERN, ModelId, is_model_id
 from unified_llm.domain.sampling import NUMBERS
@@ -98,6 +98,7 @@ class AnswerOptions(NoOptions):
     logit_bias: _Biases = ()
     ignore_eos: _Flag = False
     stop: _Texts = ()
+    json_schema: _Text | None = None
 
     def request(self, model: ModelId, messages: tuple[Message, ...]) -> ChatRequest:
         """These options, applied to a conversation."""
@@ -107,7 +108,8 @@ class AnswerOptions(NoOptions):
             ignore_eos=self.ignore_eos,
         )
         limit = None if self.max_tokens is None else Tokens(self.max_tokens)
-        return ChatRequest(model, messages, limit, self.stop, sampling)
+        answer = None if self.json_schema is None else JsonAnswer(self.json_schema or None)
+        return ChatRequest(model, messages, limit, self.stop, sampling, answer=answer)
 
 
 class GenerateOptions(AnswerOptions):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.unit.surfaces.dbus.house import TINY
 from unified_llm.bus.values import Variant
-from unified_llm.domain.chat import Message, Role, Sampling
+from unified_llm.domain.chat import JsonAnswer, Message, Role, Sampling
 from unified_llm.domain.errors import InvalidRequest
 from unified_llm.domain.sampling import NUMBERS
 from unified_llm.surfaces.dbus.options import (
@@ -101,6 +101,7 @@ def test_all_options_reach_the_request() -> None:
         "logit_bias": Variant("a{ud}", {7: -100.0}),
         "ignore_eos": Variant("b", True),
         "stop": Variant("as", ["a", "b"]),
+        "json_schema": Variant("s", '{"type": "object"}'),
     }
     assert given.keys() == GenerateOptions.model_fields.keys()
     messages = (Message(Role.USER, "hello"),)
@@ -109,6 +110,12 @@ def test_all_options_reach_the_request() -> None:
     assert (request.max_tokens, request.stop, request.top_logprobs) == (10, ("a", "b"), 3)
     numbers = {name: given[name].value for name in NUMBERS}
     assert request.sampling == Sampling(**numbers, logit_bias=((7, -100.0),), ignore_eos=True)
+    assert request.answer == JsonAnswer('{"type": "object"}')
+
+
+def test_an_empty_schema_stands_for_any_object() -> None:
+    options = parse_options(GenerateOptions, {"json_schema": Variant("s", "")})
+    assert options.request(TINY, ()).answer == JsonAnswer()
 
 
 def test_no_option_leaves_every_choice_to_the_daemon() -> None:
