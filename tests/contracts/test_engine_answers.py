@@ -14,8 +14,9 @@ from tests.tiny_gguf import write_tiny_gguf
 from unified_llm.domain.chat import FinishReason, JsonAnswer, Message, Role, Sampling
 from unified_llm.worker.batching import BatchingEngine
 from unified_llm.worker.engine import LlamaModel, open_llama_engine
+from unified_llm.worker.engine_port import Report
 from unified_llm.worker.native_log import NativeLog
-from unified_llm.worker.protocol import Delta, Done, Failed, Generate
+from unified_llm.worker.protocol import Delta, Done, Failed, Generate, Started
 
 PERSON = {
     "type": "object",
@@ -133,6 +134,40 @@ def test_nothing_native_is_left_of_an_answer_that_ended_or_was_cancelled(tmp_pat
         assert model._samplers._constraints == {}
     finally:
         engine.close()
+
+
+_THINKS = "{% for m in messages %}{{ m.content }}{% endfor %}<think>"
+
+
+@pytest.mark.parametrize("special", [(), ("<think>", "</think>")])
+def test_a_model_that_is_told_to_think_does_until_it_says_that_it_is_done(
+    tmp_path: Path, special: tuple[str, ...]
+) -> None:
+    template = _THINKS + "{# </think> #}"
+    path = write_tiny_gguf(tmp_path / "tiny.gguf", chat_template=template, special=special)
+    model = LlamaModel(load_of(path), lambda _: None, NativeLog())
+    engine = BatchingEngine(lambda *_: model, draw_seed=lambda: 1)
+    engine.load(load_of(path), lambda _: None)
+    try:
+        closing = model.vocabulary.tokenise("</think>", parse_special=True)
+        # A tokeniser of this kind puts a space before text that begins.
+        assert b"".join(map(model.piece, closing)).strip() == b"</think>"
+        for number, schema in enumerate((None, PERSON)):
+            engine.submit(ask(schema, number=number, max_tokens=9, temperature=0.0))
+            *told, done = [report for report in drain(engine) if not isinstance(report, Started)]
+            assert told
+            assert all(isinstance(each, Delta) and each.is_thought for each in told)
+            assert isinstance(done, Done)
+            assert done.reasoning_tokens == done.completion_tokens == 9
+    finally:
+        engine.close()
+
+
+def drain(engine: BatchingEngine) -> list[Report]:
+    reports: list[Report] = []
+    while engine.is_busy:
+        reports += engine.step(lambda: None)
+    return reports
 
 
 @pytest.mark.slow

@@ -17,10 +17,13 @@ from hypothesis import strategies as st
 
 from tests.generated_schemas import PATTERNS, SchemaDraw, schemas, values, written
 from tests.grammar_judge import Judge, open_judge
+from unified_llm.domain.chat import JsonAnswer
+from unified_llm.grammar.answers import answer_grammar
 from unified_llm.grammar.gbnf import Grammar
 from unified_llm.grammar.numbers import Bounds, integer_body, number_body
 from unified_llm.grammar.patterns import pattern_body
 from unified_llm.grammar.schema import object_grammar, schema_grammar
+from unified_llm.grammar.until import until_rule
 
 _RELAXED = settings(
     max_examples=150,
@@ -321,3 +324,26 @@ def test_the_largest_schemas_that_we_take_are_taken_by_llama_cpp(judge: Judge) -
 def test_drawn_schemas_are_all_within_what_can_be_enforced() -> None:
     for seed in range(300):
         compiled(SchemaDraw(random.Random(seed)).schema())
+
+
+@_RELAXED
+@given(
+    marker=st.sampled_from(["</think>", "aab", "[/THINK]", "abab"]),
+    text=st.text(st.sampled_from("</think>ab[]\n"), max_size=12),
+)
+def test_a_text_up_to_a_marker_ends_with_its_first_one(
+    judge: Judge, marker: str, text: str
+) -> None:
+    grammar = Grammar()
+    rules = grammar.render(until_rule(grammar, marker))
+    for whole in (text, text + marker):
+        assert judge.accepts(rules, whole) == (whole.find(marker) == len(whole) - len(marker) >= 0)
+
+
+def test_an_answer_of_a_form_may_be_thought_about_first(judge: Judge) -> None:
+    for answer in (JsonAnswer(), JsonAnswer('{"type": "object"}')):
+        grammar = answer_grammar(answer, "</think>")
+        assert grammar is not None
+        assert judge.accepts(grammar, "Let me {think} </b>.\n</think>\n{}")
+        assert not judge.accepts(grammar, "{}")
+        assert not judge.accepts(grammar, "Hm.</think>Hm.")

@@ -15,6 +15,7 @@ from unified_llm.domain.chat import (
     ChatEvent,
     ChatRequest,
     Finished,
+    ReasoningDelta,
     TextDelta,
     TokenChance,
     TokenLogprob,
@@ -156,10 +157,10 @@ class _Answer:
     async def events(self) -> AsyncGenerator[ChatEvent, None]:
         while True:
             match await self._next_frame():
-                case Delta(text=text, scores=scores):
+                case Delta() as delta:
                     if self.first_token is None:
                         self.first_token = self._since_lease()
-                    yield TextDelta(text, tuple(_logprob(score) for score in scores))
+                    yield _event(delta)
                 case Failed() as failed:
                     raise error_of(failed)
                 case Done() as done:
@@ -186,15 +187,23 @@ class _Answer:
         return later(self.timers.now(), limit), f"The answer paused for more than {limit:g} s."
 
     def _finished(self, done: Done) -> Finished:
+        thought = done.reasoning_tokens
         usage = Usage(
             prompt_tokens=Tokens(done.prompt_tokens),
             completion_tokens=Tokens(done.completion_tokens),
             cached_tokens=Tokens(done.cached_tokens),
+            reasoning_tokens=None if thought is None else Tokens(thought),
         )
         return Finished(done.reason, usage, self.first_token, self._since_lease())
 
     def _since_lease(self) -> Seconds:
         return Seconds(self.timers.now() - self.leased_at)
+
+
+def _event(delta: Delta) -> TextDelta | ReasoningDelta:
+    if delta.is_thought:
+        return ReasoningDelta(delta.text)
+    return TextDelta(delta.text, tuple(_logprob(score) for score in delta.scores))
 
 
 def _logprob(score: Score) -> TokenLogprob:

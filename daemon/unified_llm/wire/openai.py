@@ -69,6 +69,8 @@ class MessageShape(Shape):
     function_call: Unsupported = None
     audio: Unsupported = None
     annotations: Unsupported = None
+    # Came with an earlier answer; what was thought is no part of the conversation.
+    reasoning_content: Ignored = None
 
     def message(self) -> Message:
         """The domain's message; parts become paragraphs of one text, as in vLLM."""

@@ -11,6 +11,7 @@ from unified_llm.grammar.answers import answer_grammar
 from unified_llm.worker.answer_text import AnswerText
 from unified_llm.worker.protocol import Done, Generate
 from unified_llm.worker.sampling import ResolvedSampling, resolve_sampling
+from unified_llm.worker.thinking import Thinking, ThoughtSplitter
 
 _MAX_STOPS: Final = 4
 _MAX_STOP_CHARACTERS: Final = 64
@@ -22,6 +23,7 @@ class Encoder(Protocol):
 
     context_tokens: int
     vocabulary_size: int
+    thinking: Thinking | None
 
     def encode(self, messages: Sequence[Message]) -> list[int]: ...
     def ensure_grammar(self, grammar: str) -> None: ...
@@ -37,6 +39,8 @@ class Answer:
     limit: int
     text: AnswerText
     grammar: str | None
+    thoughts: ThoughtSplitter
+    thought_tokens: int | None = None
     cached_tokens: int = 0
     completion_tokens: int = 0
 
@@ -48,6 +52,7 @@ class Answer:
             prompt_tokens=len(self.prompt),
             completion_tokens=self.completion_tokens,
             cached_tokens=self.cached_tokens,
+            reasoning_tokens=self.thought_tokens,
         )
 
 
@@ -63,7 +68,9 @@ def admit(request: Generate, model: Encoder, draw_seed: Callable[[], int]) -> An
             f"{context * _MAX_BYTES_PER_TOKEN}.",
             hint="Shorten the conversation, or give the model a larger context.",
         )
-    grammar = answer_grammar(request.answer)
+    thinking = model.thinking
+    thoughts_end = thinking.tags.closing if thinking and thinking.is_open else None
+    grammar = answer_grammar(request.answer, thoughts_end)
     if grammar is not None:
         model.ensure_grammar(grammar)
     prompt = model.encode(request.messages)
@@ -75,7 +82,16 @@ def admit(request: Generate, model: Encoder, draw_seed: Callable[[], int]) -> An
         )
     left = context - len(prompt)
     limit = left if request.max_tokens is None else min(request.max_tokens, left)
-    return Answer(request, sampling, prompt, limit, AnswerText(request.stop), grammar)
+    return Answer(
+        request,
+        sampling,
+        prompt,
+        limit,
+        AnswerText(request.stop),
+        grammar,
+        ThoughtSplitter(thinking),
+        thought_tokens=None if thinking is None else 0,
+    )
 
 
 def _check(request: Generate) -> None:

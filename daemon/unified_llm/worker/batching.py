@@ -5,7 +5,7 @@ the step's budget allows. When a request ends, its slot's memory stays, and spar
 of the same principal the beginning that both share; for anybody else it is cleared (`slots`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -23,6 +23,7 @@ from unified_llm.worker.kept_states import KeptStates, StateMemory
 from unified_llm.worker.protocol import Delta, Failed, Generate, Load, Loaded, Score, Started
 from unified_llm.worker.sampling import ResolvedSampling
 from unified_llm.worker.slots import Feed, Seat, SlotTable
+from unified_llm.worker.thinking import Passage, Thinking
 
 
 class DecodeError(Exception):
@@ -41,6 +42,7 @@ class Model(StateMemory, Protocol):
     vocabulary_size: int
     memory_bytes: int | None
     description: str
+    thinking: Thinking | None
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
         """The tokens of a conversation. Raises InvalidRequest or DecodeError."""
@@ -304,8 +306,11 @@ class BatchingEngine:
         if self._model.is_end(token):
             return self._finish(answer, FinishReason.STOP)
         answer.completion_tokens += 1
+        was_thinking = answer.thoughts.is_thinking
         piece = answer.text.feed(self._model.piece(token), self._score(answer, feed.slot, token))
         reports = _told(answer, piece)
+        if answer.thought_tokens is not None:
+            answer.thought_tokens += was_thinking or answer.thoughts.is_thinking
         if answer.text.is_met:
             return reports + self._finish(answer, FinishReason.STOP)
         if answer.completion_tokens >= answer.limit:
@@ -319,6 +324,7 @@ class BatchingEngine:
 
     def _finish(self, answer: Answer, reason: FinishReason) -> list[Report]:
         reports = _told(answer, answer.text.finish())
+        reports += _passages(answer, answer.thoughts.finish())
         self._forget(answer.request.id)
         return [*reports, answer.done(reason)]
 
@@ -342,7 +348,15 @@ class BatchingEngine:
 
 
 def _told(answer: Answer, piece: Piece) -> list[Report]:
-    return [Delta(id=answer.request.id, text=piece.text, scores=piece.scores)] if piece else []
+    if answer.thoughts.is_saying:
+        return [Delta(id=answer.request.id, text=piece.text, scores=piece.scores)] if piece else []
+    return _passages(answer, answer.thoughts.feed(piece.text))
+
+
+def _passages(answer: Answer, passages: Iterable[Passage]) -> list[Report]:
+    """Without scores: those are of what is said, and here it is only about to begin."""
+    number = answer.request.id
+    return [Delta(id=number, text=each.text, is_thought=each.is_thought) for each in passages]
 
 
 def _failed(request_id: int, error: UnifiedLlmError) -> Failed:

@@ -40,6 +40,7 @@ from unified_llm.worker.sampling import ResolvedSampling
 from unified_llm.worker.scorer import Scorer
 from unified_llm.worker.slots import Feed, Seat
 from unified_llm.worker.template import CHATML, ChatTemplate
+from unified_llm.worker.thinking import Thinking
 
 BUILD: Final = f"llama-cpp-python {_bindings_version}"
 
@@ -171,6 +172,8 @@ class LlamaModel:
         self.vocabulary = LlamaVocabulary(self._model)
         _check_purpose(self._model)
         self._template = _open_template(self._model, self.vocabulary)
+        self.thinking = self._template.thinking
+        self._tags = _tag_bytes(self.thinking)
 
         trained = native.llama_model_n_ctx_train(self._model)
         self.context_tokens = min(load.context_tokens, trained if trained > 0 else 2**31)
@@ -256,7 +259,8 @@ class LlamaModel:
         return self.vocabulary.is_end(token)
 
     def piece(self, token: int) -> bytes:
-        return self.vocabulary.piece(token)
+        # Some vocabularies have these as control tokens, which stand for no text.
+        return self._tags.get(self.vocabulary.text_of(token)) or self.vocabulary.piece(token)
 
     def truncate(self, slot: int, position: int) -> bool:
         if position > 0 and self._cut(slot, position):
@@ -366,6 +370,11 @@ def _open_template(model: Any, vocabulary: LlamaVocabulary) -> ChatTemplate:
         now=lambda: datetime.now(UTC),
         elapsed=lambda: Instant(time.monotonic()),
     )
+
+
+def _tag_bytes(thinking: Thinking | None) -> dict[str, bytes]:
+    tags = (thinking.tags.opening, thinking.tags.closing) if thinking else ()
+    return {tag: tag.encode() for tag in tags}
 
 
 def _describe(model: Any) -> str:

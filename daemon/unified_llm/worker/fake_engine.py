@@ -28,6 +28,7 @@ from unified_llm.worker.kept_states import KeptStates
 from unified_llm.worker.protocol import Chance, Load, Score
 from unified_llm.worker.sampling import ResolvedSampling
 from unified_llm.worker.slots import Feed, Seat
+from unified_llm.worker.thinking import Thinking
 
 BUILD: Final = "fake 1"
 
@@ -91,6 +92,7 @@ class FakeModel:
         self.vocabulary_size = _VOCABULARY_SIZE
         self.memory_bytes: int | None = size_bytes
         self.description = "fake model"
+        self.thinking: Thinking | None = None
         self._sleep = sleep
         self._word_of: dict[int, str] = {}
         self._scripts: dict[int, _Script] = {}

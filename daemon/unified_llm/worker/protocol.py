@@ -20,7 +20,7 @@ import msgspec
 from unified_llm.domain.chat import FinishReason, JsonAnswer, Message, Sampling
 from unified_llm.domain.sampling import MAX_TOP_LOGPROBS
 
-PROTOCOL_VERSION: Final = 6
+PROTOCOL_VERSION: Final = 7
 LEAST_LOGPROB: Final = -9999.0
 MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 _LENGTH_BYTES: Final = 4
@@ -190,12 +190,14 @@ class Score(_Struct, frozen=True):
 class Delta(_Struct, frozen=True, tag="delta"):
     """The next piece of text, in whole characters; not empty unless it has scores.
 
-    scores: of the tokens that begin in it, if they were asked for.
+    scores: of the tokens that begin in it, if they were asked for. is_thought: the model thinks it
+    and does not say it.
     """
 
     id: int
     text: str
     scores: tuple[Score, ...] = ()
+    is_thought: bool = False
 
     def __post_init__(self) -> None:
         if not self.text and not self.scores:
@@ -203,13 +205,14 @@ class Delta(_Struct, frozen=True, tag="delta"):
 
 
 class Done(_Struct, frozen=True, tag="done"):
-    """The generation ended well."""
+    """The generation ended well. reasoning_tokens: None of a model that does not think."""
 
     id: int
     reason: FinishReason
     prompt_tokens: _Count
     completion_tokens: _Count
     cached_tokens: _Count
+    reasoning_tokens: _Count | None = None
 
 
 class Failed(_Struct, frozen=True, tag="failed"):

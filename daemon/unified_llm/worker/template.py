@@ -27,9 +27,10 @@ from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from unified_llm.domain.chat import Message
+from unified_llm.domain.chat import Message, Role
 from unified_llm.domain.errors import InvalidRequest, ModelFailedToLoad
 from unified_llm.domain.units import Instant, Seconds
+from unified_llm.worker.thinking import Thinking, tags_of
 
 MAX_TEMPLATE_BYTES: Final = 256 * 1024
 RENDER_DEADLINE: Final = Seconds(2.0)
@@ -105,6 +106,21 @@ class ChatTemplate:
             raise ModelFailedToLoad(
                 f"The model's chat template is broken: {_shorten(error)}."
             ) from error
+        tags = tags_of(source)
+        self._thinking = Thinking(tags, self._opens(tags.opening)) if tags else None
+
+    def _opens(self, tag: str) -> bool:
+        """Whether a prompt ends with `tag`, so that the answer begins with thoughts."""
+        try:
+            parts = self.render([Message(Role.USER, "?")])
+        except InvalidRequest:
+            return False
+        return bool(parts) and parts[-1].text.rstrip().endswith(tag)
+
+    @property
+    def thinking(self) -> Thinking | None:
+        """How the model thinks, as far as the template shows it."""
+        return self._thinking
 
     def render(self, messages: Sequence[Message]) -> tuple[Part, ...]:
         """The prompt up to where the assistant begins to speak. Raises InvalidRequest."""

@@ -2,12 +2,20 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
+import msgspec
 import pytest
 
 from tests.fakes.leases import FakeLeases
 from tests.fakes.timers import FakeTimers, settle
 from tests.unit.fleet.asking import CALLER, request
-from unified_llm.domain.chat import ChatRequest, Finished, FinishReason, TextDelta, Usage
+from unified_llm.domain.chat import (
+    ChatRequest,
+    Finished,
+    FinishReason,
+    ReasoningDelta,
+    TextDelta,
+    Usage,
+)
 from unified_llm.domain.errors import (
     Quarantined,
     QueueFull,
@@ -115,6 +123,18 @@ async def test_frames_become_events_with_their_times(scene: Scene) -> None:
     ]
     assert scene.worker.orders[0].principal == "uid:1000"
     assert scene.leases.out == 0
+
+
+async def test_thoughts_are_events_of_their_own_and_counted(scene: Scene) -> None:
+    scene.put(STARTED)
+    scene.put(Delta(id=1, text="Hm.", is_thought=True))
+    scene.put(delta("Yes"))
+    scene.put(msgspec.structs.replace(DONE, reasoning_tokens=1))
+    await scene.listen()
+    assert scene.heard[:2] == [ReasoningDelta("Hm."), TextDelta("Yes")]
+    finished = scene.heard[2]
+    assert isinstance(finished, Finished)
+    assert finished.usage.reasoning_tokens == 1
 
 
 async def test_what_the_worker_calls_a_failure_has_its_error(scene: Scene) -> None:

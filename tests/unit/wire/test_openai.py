@@ -236,3 +236,9 @@ def test_the_form_of_the_answer_is_taken_with_its_order(
 )
 def test_a_form_that_is_none_is_refused_by_its_path(given: object, parameter: str) -> None:
     assert refusal(response_format=given).parameter == parameter
+
+
+def test_thoughts_that_come_back_are_taken_without_effect() -> None:
+    said = {"role": "assistant", "content": "Yes."}
+    thought = {**said, "reasoning_content": "Hm."}
+    assert parse(messages=[USER, thought]) == parse(messages=[USER, said])

@@ -14,6 +14,7 @@ from unified_llm.worker.engine_port import Report
 from unified_llm.worker.protocol import Chance, Delta, Done, Failed, Generate, Load, Score, Started
 from unified_llm.worker.sampling import ResolvedSampling
 from unified_llm.worker.slots import Feed, Seat
+from unified_llm.worker.thinking import KNOWN_TAGS, Thinking
 
 _LOAD = Load(model="m", path="", context_tokens=64, slots=2, threads=1)
 _PIECE = b"\xc3\xa9"  # two bytes of one character, a token each
@@ -28,6 +29,7 @@ class FragileModel:
     vocabulary_size = 2
     memory_bytes: int | None = None
     description = "fragile"
+    thinking: Thinking | None = None
 
     def __init__(self, outcomes: Iterable[str] = (), *, can_truncate: bool = True) -> None:
         self.outcomes = list(outcomes)
@@ -324,3 +326,40 @@ def test_an_answer_that_no_token_continues_fails_alone() -> None:
     engine.submit(ask(2))
     *_, done = run(engine)
     assert isinstance(done, Done)
+
+
+class ThinkingModel(FragileModel):
+    """Writes what it was told to, a character to a token."""
+
+    thinking: Thinking | None = Thinking(KNOWN_TAGS[0], is_open=True)
+    script = "Hm.</think>Yes!"
+
+    def sample(self, slot: int) -> int:
+        return len(self.memory[slot]) - len("abcd")
+
+    def is_end(self, token: int) -> bool:
+        return token == len(self.script)
+
+    def piece(self, token: int) -> bytes:
+        return self.script[token].encode()
+
+
+def test_thoughts_are_told_apart_and_their_tokens_counted() -> None:
+    engine = open_engine(ThinkingModel())
+    engine.submit(ask(1, max_tokens=50))
+    reports = run(engine)
+    told = [report for report in reports if isinstance(report, Delta)]
+    assert "".join(each.text for each in told if each.is_thought) == "Hm."
+    assert "".join(each.text for each in told if not each.is_thought) == "Yes!"
+    done = reports[-1]
+    assert isinstance(done, Done)
+    assert (done.completion_tokens, done.reasoning_tokens) == (15, 11)
+
+
+def test_thoughts_that_are_cut_off_stay_thoughts() -> None:
+    engine = open_engine(ThinkingModel())
+    engine.submit(ask(1, max_tokens=5))
+    *_, held, done = run(engine)
+    assert held == Delta(id=1, text="</", is_thought=True)
+    assert isinstance(done, Done)
+    assert (done.completion_tokens, done.reasoning_tokens) == (5, 5)

@@ -11,6 +11,7 @@ from unified_llm.domain.chat import Message, Role
 from unified_llm.domain.errors import InvalidRequest, ModelFailedToLoad
 from unified_llm.domain.units import Instant
 from unified_llm.worker.template import CHATML, MAX_TEMPLATE_BYTES, ChatTemplate, Part
+from unified_llm.worker.thinking import KNOWN_TAGS, Thinking
 
 _LOOP = "{% for m in messages %}"
 _END = "{% endfor %}"
@@ -194,3 +195,16 @@ def test_no_single_expression_computes_for_ever_or_fills_the_memory(expression: 
 def test_a_template_may_multiply_within_reason() -> None:
     (part,) = template("{{ 6 * 7 }}{{ '-' * 3 }}{{ 2 * 0.5 }}").render([])
     assert part.text == "42---1.0"
+
+
+@pytest.mark.parametrize(
+    ("source", "thinking"),
+    [
+        (CHATML, None),
+        (CHATML + "{# <think> </think> #}", Thinking(KNOWN_TAGS[0], is_open=False)),
+        (CHATML + "{{ '<think>\n' }}{# </think> #}", Thinking(KNOWN_TAGS[0], is_open=True)),
+        ("{{ raise_exception('never') }}[/THINK]", Thinking(KNOWN_TAGS[1], is_open=False)),
+    ],
+)
+def test_a_template_tells_how_its_model_thinks(source: str, thinking: Thinking | None) -> None:
+    assert template(source).thinking == thinking
