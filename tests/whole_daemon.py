@@ -129,17 +129,19 @@ def open_daemon(
     environment: Mapping[str, str] | None = None,
     wrapper: tuple[str, ...] = (),
     pass_fds: tuple[int, ...] = (),
+    policies: tuple[Path, ...] = (),
 ) -> Iterator[WholeDaemon]:
     """Start a daemon with one model, `tiny`, on the fake engine, and wait for its READY.
 
-    changes: sections of the settings. wrapper: a command that runs the daemon's.
+    changes: sections of the settings. wrapper: a command that runs the daemon's. policies: of
+    other services on the bus.
     Whatever is left of it in the end is killed.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="whole-daemon-")))
         (folder / "models").mkdir()
         write_tiny_gguf(folder / "models" / "tiny.gguf")
-        bus = stack.enter_context(private_bus()) if with_bus else None
+        bus = stack.enter_context(private_bus(policies=policies)) if with_bus else None
         off = {} if with_bus else {"dbus": {"enabled": False}}
         settings = write_settings(folder, {**off, **(changes or {})})
         manager = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unified_llm.app import terms
+from unified_llm.app.asleep import ModelsAsleep
 from unified_llm.app.catalogue import CatalogueKeeper, Takers
 from unified_llm.app.learning import Learning
 from unified_llm.app.rescans import Rescans
@@ -36,6 +37,7 @@ from unified_llm.hardware.monitor import MemoryMonitor
 from unified_llm.host.activation import InheritedSockets
 from unified_llm.host.clock import MonotonicClock, unix_time
 from unified_llm.host.folder_watch import FolderWatch
+from unified_llm.host.logind import SleepWatch
 from unified_llm.operations.admission import Admission
 from unified_llm.operations.gate import Gate
 from unified_llm.operations.http_access import HttpAccess
@@ -83,6 +85,7 @@ class Rooms:
     models: Models
     library: Library
     catalogue: CatalogueKeeper
+    asleep: ModelsAsleep
     inference: Inference
     status: Status
 
@@ -153,6 +156,7 @@ async def _open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
         await stack.enter_async_context(fleet.open(scheduler))
         await stack.enter_async_context(_running(scheduler.run()))
 
+        asleep = await stack.enter_async_context(_open_asleep(settings, scheduler))
         jobs = await stack.enter_async_context(Jobs(clock, gate))
         limit = settings.scheduler.load_seconds
         models = Models(gate, scheduler, jobs, watch, load_limit=limit)
@@ -172,6 +176,7 @@ async def _open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
                 *plan.inherited.refused,
                 *store.complaints,
                 *catalogue.complaints,
+                *asleep.complaints,
             ),
             read_memory=monitor.read,
         )
@@ -179,7 +184,17 @@ async def _open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
         await stack.enter_async_context(_running(monitor.run()))
         inference = Inference(gate, models, backend)
         yield Rooms(
-            gate, watch, scheduler, states, jobs, models, library, catalogue, inference, status
+            gate,
+            watch,
+            scheduler,
+            states,
+            jobs,
+            models,
+            library,
+            catalogue,
+            asleep,
+            inference,
+            status,
         )
 
 
@@ -196,6 +211,17 @@ async def _open_catalogue(
         await catalogue.refresh(settings)
         async with _running(rescans.run()):
             yield catalogue
+
+
+@asynccontextmanager
+async def _open_asleep(settings: Settings, scheduler: SchedulerLoop) -> AsyncIterator[ModelsAsleep]:
+    asleep = ModelsAsleep(
+        scheduler,
+        is_reloading=settings.host.reload_after_sleep,
+        load_limit=settings.scheduler.load_seconds,
+    )
+    async with _running(asleep.run()):
+        yield asleep
 
 
 @asynccontextmanager
@@ -243,6 +269,8 @@ async def _open_dbus(plan: Plan, rooms: Rooms, http: HttpDoor) -> AsyncIterator[
             http_socket_path=plan.settings.socket.path,
         )
         await stack.enter_async_context(door)
+        if plan.settings.host.unload_before_sleep:
+            await stack.enter_async_context(_running(SleepWatch(bus, rooms.asleep).run()))
         await bus.request_name(BUS_NAME)
         yield BusDoor(bus, door)
 

@@ -155,7 +155,7 @@ class RequestTimedOut(UnavailableError):
 
 
 class Draining(UnavailableError):
-    """The model is about to be unloaded and takes no new work."""
+    """The model is being unloaded, and what it was asked is not finished."""
 
     code = "draining"
 

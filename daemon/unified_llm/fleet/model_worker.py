@@ -14,7 +14,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from unified_llm.domain.errors import ModelFailedToLoad, TooLarge, WorkerDied
+from unified_llm.domain.errors import (
+    Draining,
+    ModelFailedToLoad,
+    TooLarge,
+    UnifiedLlmError,
+    WorkerDied,
+)
 from unified_llm.domain.placement import Placement
 from unified_llm.domain.units import Seconds, later
 from unified_llm.fleet.generation_stream import (
@@ -90,7 +96,12 @@ class ModelWorker:
             self._condemn("The daemon is closing.")
             raise
         if self._stop_asked.is_set():
-            self._condemn("It was told to go.")
+            self._end_streams(
+                Draining(
+                    f"{self._link.model} left memory before this answer was complete.",
+                    hint="Ask again; the model will be loaded anew.",
+                )
+            )
             return Departure(None)
         self._link.states.distrust()
         return Departure(self._condemn(str(ending)), self._victims)
@@ -237,7 +248,10 @@ class ModelWorker:
                 hint="Ask again; the model will be loaded anew.",
             )
             self._victims = frozenset(stream.fingerprint for stream in self._streams.values())
-        for stream in list(self._streams.values()):
-            stream.lose_worker(self._verdict)
-            self._forget(stream)
+        self._end_streams(self._verdict)
         return self._verdict
+
+    def _end_streams(self, error: UnifiedLlmError) -> None:
+        for stream in list(self._streams.values()):
+            stream.lose_worker(error)
+            self._forget(stream)

@@ -31,6 +31,7 @@ from unified_llm.scheduler.queue import Waiter
 from unified_llm.scheduler.residency import Residency
 from unified_llm.scheduler.room import Room
 from unified_llm.scheduler.state import DrainReason, ModelRecord
+from unified_llm.scheduler.suspension import Suspension
 from unified_llm.scheduler.tickets import Tickets
 from unified_llm.scheduler.timers import Timers
 
@@ -48,7 +49,10 @@ class Scheduler:
         self._ledger = MemoryLedger(policy.ram_budget)
         self._tickets = Tickets(effects, policy, self._timers)
         self._residency = Residency(effects, policy, self._timers, self._ledger, self._tickets)
-        self._room = Room(policy, self._timers, self._ledger, self._tickets, self._residency)
+        self._suspension = Suspension(self._timers, self._residency)
+        self._room = Room(
+            policy, self._timers, self._ledger, self._tickets, self._residency, self._suspension
+        )
         self._records = self._residency.records
         self._is_closing = False
         self._loads_inhibited: Inhibited | None = None
@@ -59,6 +63,13 @@ class Scheduler:
     def is_closed(self) -> bool:
         """Whether the daemon is closing and no worker is left."""
         return self._is_closing and not any(
+            record.state.has_worker for record in self._records.values()
+        )
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no worker is left and the memory of all has been seen free."""
+        return self._ledger.committed == 0 and not any(
             record.state.has_worker for record in self._records.values()
         )
 
@@ -257,6 +268,17 @@ class Scheduler:
             self._tickets.refuse_waiting(record, _closing)
             self._residency.attend(record, now)
             self._residency.send_away(record, DrainReason.CLOSING, now, grace)
+        self._settle(now)
+
+    def suspended(self, limit: Seconds, now: Instant) -> frozenset[ModelId]:
+        """Empty the memory within `limit` and load nothing until `resumed`. Returns what served."""
+        served = self._suspension.begin(limit, now)
+        self._settle(now)
+        return served
+
+    def resumed(self, now: Instant) -> None:
+        """Models may be loaded again."""
+        self._suspension.end()
         self._settle(now)
 
     def _settle(self, now: Instant) -> None:

@@ -73,6 +73,8 @@ class SchedulerLoop:
         self._rang = asyncio.Event()
         self._pings: list[asyncio.Future[None]] = []
         self._closed = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
         self.last_turn = clock.now()
 
     async def run(self) -> None:
@@ -155,6 +157,28 @@ class SchedulerLoop:
         """
         self._apply(partial(self._core.closing, grace))
         await self._closed.wait()
+
+    def begin_suspension(self, limit: Seconds) -> frozenset[ModelId]:
+        """Empty the memory within `limit`, and load nothing until `resume`. Returns what served.
+
+        Running answers get half of the time; requests that come wait.
+        """
+        served: frozenset[ModelId] = frozenset()
+
+        def begin(now: Instant) -> None:
+            nonlocal served
+            served = self._core.suspended(limit, now)
+
+        self._apply(begin)
+        return served
+
+    async def emptied(self) -> None:
+        """Wait until no worker is left and the memory of all has been seen free."""
+        await self._empty.wait()
+
+    def resume(self) -> None:
+        """Load models again."""
+        self._apply(self._core.resumed)
 
     def statuses(self) -> tuple[ModelStatus, ...]:
         """Every model, by id."""
@@ -286,6 +310,10 @@ class SchedulerLoop:
             self._is_applying = False
         if self._core.is_closed:
             self._closed.set()
+        if self._core.is_empty:
+            self._empty.set()
+        else:
+            self._empty.clear()
 
     def _disarm(self) -> None:
         if self._alarm is not None:

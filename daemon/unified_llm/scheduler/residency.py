@@ -135,6 +135,13 @@ class Residency:
         self._watch_end(record, later(now, Seconds(given + self._policy.stop_deadline)))
         self._effects.begin_stop(record.id, record.generation, grace=given)
 
+    def kill(self, record: ModelRecord, now: Instant) -> None:
+        """End the model's worker at once, whatever it does."""
+        if record.state is ModelState.STOPPING:
+            self._effects.begin_stop(record.id, record.generation, grace=Seconds(0))
+        else:
+            self.stop(record, now, grace=Seconds(0))
+
     def send_away(
         self, record: ModelRecord, reason: DrainReason, now: Instant, grace: Seconds
     ) -> None:

@@ -19,6 +19,7 @@ from unified_llm.scheduler.ledger import MemoryLedger
 from unified_llm.scheduler.policy import SchedulingPolicy
 from unified_llm.scheduler.residency import Residency
 from unified_llm.scheduler.state import DrainReason, ModelRecord, Replan
+from unified_llm.scheduler.suspension import Suspension
 from unified_llm.scheduler.tickets import Tickets
 from unified_llm.scheduler.timers import Timers
 
@@ -36,12 +37,14 @@ class Room:
         ledger: MemoryLedger,
         tickets: Tickets,
         residency: Residency,
+        suspension: Suspension,
     ) -> None:
         self._policy = policy
         self._timers = timers
         self._ledger = ledger
         self._tickets = tickets
         self._residency = residency
+        self._suspension = suspension
         self.are_loads_inhibited = False
         self.are_evictions_inhibited = False
 
@@ -50,7 +53,7 @@ class Room:
         self._timers.clear((_TURN,))
         self._make_way_for_reservations(now)
         self._refuse_what_can_not_fit(now)
-        if self.are_loads_inhibited:
+        if self.are_loads_inhibited or self._suspension.holds:
             return
         promised = Bytes(self._ledger.available - self._held_by(_stays))
         is_waiting = False

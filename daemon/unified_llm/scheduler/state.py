@@ -25,6 +25,7 @@ class DrainReason(Enum):
     VANISHED = auto()  # the catalogue has lost it
     CLOSING = auto()  # the daemon stops
     RESERVED = auto()  # its memory was reserved by somebody who is no model
+    SUSPENDED = auto()  # the machine is going to sleep
 
 
 class Replan(Enum):

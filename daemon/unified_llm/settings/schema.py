@@ -8,6 +8,7 @@ from unified_llm.settings.sections.dbus import DbusSettings
 from unified_llm.settings.sections.downloads import DownloadsSettings
 from unified_llm.settings.sections.fields import Section
 from unified_llm.settings.sections.hardware import HardwareSettings
+from unified_llm.settings.sections.host import HostSettings
 from unified_llm.settings.sections.log import LogSettings
 from unified_llm.settings.sections.memory import MemorySettings
 from unified_llm.settings.sections.models import DefaultsSettings, ModelsSettings
@@ -32,4 +33,5 @@ class Settings(Section):
     requests: RequestsSettings = RequestsSettings()
     socket: SocketSettings = SocketSettings()
     dbus: DbusSettings = DbusSettings()
+    host: HostSettings = HostSettings()
     log: LogSettings = LogSettings()

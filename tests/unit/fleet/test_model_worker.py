@@ -9,6 +9,7 @@ from tests.fakes.worker_link import FakeWorkerLink, hello
 from tests.unit.fleet.asking import PLACEMENT, order
 from unified_llm.domain.chat import FinishReason
 from unified_llm.domain.errors import (
+    Draining,
     ModelFailedToLoad,
     RequestTimedOut,
     TooLarge,
@@ -341,7 +342,7 @@ async def test_streams_of_a_stopped_worker_fail_and_are_not_charged() -> None:
         async with scene.worker.open_stream(order()) as stream:
             scene.worker.ask_to_stop(GRACE)
             scene.fake.process.end(0)
-            with pytest.raises(WorkerDied, match="told to go"):
+            with pytest.raises(Draining, match="left memory"):
                 await stream.next_frame()
         await settle()
         assert scene.departure == Departure(None)

@@ -110,6 +110,28 @@ async def test_reports_that_come_while_an_event_is_applied_are_applied_after_it(
         assert house.loop.memory_committed == 0
 
 
+async def test_a_suspension_is_over_when_the_memory_is_empty() -> None:
+    specs = (make_spec(CAT), make_spec(DOG))
+    async with open_house(*specs, obedient=False) as house, asyncio.TaskGroup() as group:
+        loads = [
+            group.create_task(house.loop.ensure_loaded(model, ANNA, timeout=LONG))
+            for model in (CAT, DOG)
+        ]
+        await settle()
+        house.workers.finish_load(CAT)
+        await loads[0]
+        assert house.loop.begin_suspension(Seconds(4)) == {CAT}
+        emptied = group.create_task(house.loop.emptied())
+        house.workers.finish_stop(CAT)
+        await settle()
+        assert not emptied.done()
+        house.workers.finish_stop(DOG)
+        await emptied
+        assert not loads[1].done()
+        house.loop.resume()
+        house.workers.finish_load(DOG)
+
+
 async def test_a_cancelled_waiter_leaves_the_queue() -> None:
     async with open_house(make_spec(CAT), obedient=False) as house:
         async with asyncio.TaskGroup() as group:

@@ -46,6 +46,7 @@ class Fleet(FakeEffects):
         self.leased: dict[Ticket, ModelId] = {}
         self.lease_wanted: set[Ticket] = set()
         self.may_break_leases: set[ModelId] = set()
+        self.is_suspended = False
 
     @property
     def alive(self) -> list[Worker]:
@@ -53,6 +54,7 @@ class Fleet(FakeEffects):
 
     def begin_load(self, spec: ModelSpec, generation: Generation, placement: Placement) -> None:
         super().begin_load(spec, generation, placement)
+        assert not self.is_suspended, "a model is loaded although the machine goes to sleep"
         assert all(model != spec.id for model, _ in self.alive), "a second worker for a model"
         self.loading.add((spec.id, generation))
         self.unreturned[spec.id, generation] = spec.memory_bytes
@@ -219,6 +221,29 @@ class SchedulerMachine(RuleBasedStateMachine):
         else:
             self.effects.may_break_leases.add(model)
         self.core.catalogue(self.specs, self.now)
+
+    @precondition(lambda self: self.issued % 7 == 5)
+    @rule(seconds=st.sampled_from([0.5, 4.0, 35.0]))
+    def sleep(self, seconds: float) -> None:
+        """After the time that a suspension was given, workers that do as they are told are gone."""
+        self.effects.is_suspended = True
+        self.effects.may_break_leases |= {model for model, _ in self.effects.alive}
+        self.core.suspended(Seconds(seconds), self.now)
+        self.wait(seconds)
+        told = {(stop.model, stop.generation) for stop in self.effects.stops}
+        assert told >= set(self.effects.alive)
+        for worker in self.effects.alive:
+            self.stop_ends(worker)
+        for worker in self.gone_unreturned:
+            self.effects.unreturned.pop(worker)
+            self.core.memory_returned(*worker, self.now)
+        assert self.core.is_empty
+
+    @precondition(lambda self: self.effects.is_suspended)
+    @rule()
+    def wake_up(self) -> None:
+        self.effects.is_suspended = False
+        self.core.resumed(self.now)
 
     @precondition(lambda self: self.issued > 20 and not self.is_closing)
     @rule()
