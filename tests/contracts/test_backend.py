@@ -1,6 +1,7 @@
 """What every Backend promises, tried on each of them."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -8,16 +9,21 @@ from dataclasses import dataclass
 import pytest
 
 from tests.fakes.backend import FakeBackend
+from tests.fakes.exchange import FakeExchange
 from tests.fakes.leases import FakeLeases
 from tests.fakes.timers import FakeTimers, settle
 from tests.unit.fleet.asking import CALLER, request
 from unified_llm.domain.chat import ChatEvent, Finished, FinishReason, TextDelta, Usage
 from unified_llm.domain.errors import QueueFull, TooLarge, UnifiedLlmError
 from unified_llm.domain.ports import Backend, Lease
+from unified_llm.domain.providers import ProviderKind
 from unified_llm.domain.units import Tokens
 from unified_llm.fleet.backend import Deadlines, LocalBackend
 from unified_llm.fleet.generation_stream import GenerationFrame, GenerationStream, Order
 from unified_llm.fleet.poison import Quarantine
+from unified_llm.providers.backend import Deadlines as Patience
+from unified_llm.providers.backend import Provider
+from unified_llm.providers.kinds import APIS
 from unified_llm.worker.protocol import Delta, Done, Failed
 
 Script = Sequence[TextDelta | Finished | UnifiedLlmError]
@@ -60,7 +66,7 @@ def _frame(step: TextDelta | Finished | UnifiedLlmError) -> GenerationFrame:
     match step:
         case TextDelta(text):
             return Delta(id=1, text=text)
-        case Finished(reason, usage):
+        case Finished(reason, Usage() as usage):
             return Done(
                 id=1,
                 reason=reason,
@@ -68,8 +74,9 @@ def _frame(step: TextDelta | Finished | UnifiedLlmError) -> GenerationFrame:
                 completion_tokens=usage.completion_tokens,
                 cached_tokens=usage.cached_tokens,
             )
-        case _:
+        case UnifiedLlmError():
             return Failed(id=1, code=step.code, message=step.message)
+    raise AssertionError(f"{step} is not in a script")
 
 
 def local_stage(script: Script, refusal: UnifiedLlmError | None = None) -> Stage:
@@ -81,8 +88,37 @@ def local_stage(script: Script, refusal: UnifiedLlmError | None = None) -> Stage
     return Stage(backend, lambda: leases.out)
 
 
+def _chunk(step: TextDelta | Finished | UnifiedLlmError) -> bytes:
+    match step:
+        case TextDelta(text):
+            return _sse({"choices": [{"delta": {"content": text}}]})
+        case Finished(reason, Usage() as usage):
+            used = {
+                "prompt_tokens": usage.prompt_tokens,
+                "completion_tokens": usage.completion_tokens,
+            }
+            end = {"choices": [{"delta": {}, "finish_reason": reason.value}], "usage": used}
+            return _sse(end) + b"data: [DONE]\n\n"
+        case UnifiedLlmError():
+            return _sse({"error": {"code": step.code, "message": step.message}})
+    raise AssertionError(f"{step} is not in a script")
+
+
+def _sse(content: object) -> bytes:
+    return f"data: {json.dumps(content)}\n\n".encode()
+
+
+def provider_stage(script: Script, refusal: UnifiedLlmError | None = None) -> Stage:
+    exchange = FakeExchange([_chunk(step) for step in script], refusal=refusal)
+    if not any(isinstance(step, Finished | UnifiedLlmError) for step in script):
+        exchange.chunks.append(asyncio.Event())
+    kind = ProviderKind.OPENAI_COMPATIBLE
+    backend = Provider("far", kind, APIS[kind](), exchange, FakeTimers(), Patience(), None)
+    return Stage(backend, lambda: exchange.open)
+
+
 SetUp = Callable[..., Stage]
-every_backend = pytest.mark.parametrize("set_up", [fake_stage, local_stage])
+every_backend = pytest.mark.parametrize("set_up", [fake_stage, local_stage, provider_stage])
 
 
 async def answer_of(stage: Stage) -> list[ChatEvent]:

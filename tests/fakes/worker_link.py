@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 from unified_llm.domain.errors import ModelFailedToLoad, TooLarge, WorkerDied
 from unified_llm.domain.models import ModelId
+from unified_llm.domain.ports import Timers
 from unified_llm.domain.units import Tokens
 from unified_llm.fleet.patience import Patience
 from unified_llm.fleet.process import Ending
-from unified_llm.fleet.timers import Timers
 from unified_llm.fleet.worker_link import NoStates, WorkerLink
 from unified_llm.worker.protocol import (
     PROTOCOL_VERSION,

@@ -129,6 +129,7 @@ async def test_a_chat_is_answered_by_a_worker_of_its_own(tmp_path: Path) -> None
         *texts, finish = await it.ask("!tokens 3")
         assert "".join(event.text for event in texts if isinstance(event, TextDelta)) == "1 2 3 "
         assert isinstance(finish, Finished)
+        assert finish.usage is not None
         assert finish.usage.completion_tokens >= 3
         assert await it.stop() == STOPPED
         assert not is_alive(pid)
@@ -386,6 +387,7 @@ LONG = "one two three four five six seven eight nine ten eleven twelve"
 def cached(events: list[ChatEvent]) -> int:
     finish = events[-1]
     assert isinstance(finish, Finished)
+    assert finish.usage is not None
     return finish.usage.cached_tokens
 
 

@@ -100,6 +100,7 @@ _TRIALS = [
     Trial("llama-door", {"fleet/trial.py": "import llama_cpp"}),
     Trial("drivers-independent", {"hardware/nvml.py": "import unified_llm.hardware.amdgpu"}),
     Trial("nvml-door", {"hardware/ram.py": "import pynvml"}),
+    Trial("network-door", {"host/trial.py": "import aiohttp"}),
     Trial("dbus-door", {"host/trial.py": "import dbus_next"}),
 ]
 

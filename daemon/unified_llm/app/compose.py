@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unified_llm.app import terms
 from unified_llm.app.asleep import ModelsAsleep
@@ -51,6 +52,7 @@ from unified_llm.operations.status import Status
 from unified_llm.operations.watch import Watch
 from unified_llm.registry.digests import Digests
 from unified_llm.registry.store import Store, open_store
+from unified_llm.routing.directory import Directory
 from unified_llm.scheduler.loop import SchedulerLoop
 from unified_llm.settings.schema import Settings
 from unified_llm.surfaces.dbus.door import DbusDoor
@@ -58,12 +60,16 @@ from unified_llm.surfaces.http.app import create_app
 from unified_llm.surfaces.http.listener import open_listener
 from unified_llm.surfaces.http.server import HttpDoor
 
+if TYPE_CHECKING:
+    from unified_llm.app.providers import Providers
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What the house is built from.
 
     device: where the audit log goes. registry: the database; None keeps everything in memory.
+    credentials: `$CREDENTIALS_DIRECTORY`; None if it is not set.
     """
 
     settings: Settings
@@ -71,6 +77,7 @@ class Plan:
     inherited: InheritedSockets
     version: str
     registry: Path | None
+    credentials: Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +174,7 @@ async def _open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
         library = Library(gate, jobs, models, scheduler, shelf, unload_limit=limit)
         backend = LocalBackend(scheduler, fleet, quarantine, timers, terms.deadlines(settings))
         monitor = _monitor(settings, scheduler, lambda reading: status.memory_read(reading))
+        providers = await stack.enter_async_context(_open_providers(plan, timers, models))
         status = Status(
             gate,
             scheduler,
@@ -177,12 +185,13 @@ async def _open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
                 *store.complaints,
                 *catalogue.complaints,
                 *asleep.complaints,
+                *(providers.complaints() if providers else ()),
             ),
             read_memory=monitor.read,
         )
         stack.callback(watch.subscribe(lambda _: monitor.wake()))
         await stack.enter_async_context(_running(monitor.run()))
-        inference = Inference(gate, models, backend)
+        inference = Inference(gate, models, _directory(backend, providers))
         yield Rooms(
             gate,
             watch,
@@ -222,6 +231,26 @@ async def _open_asleep(settings: Settings, scheduler: SchedulerLoop) -> AsyncIte
     )
     async with _running(asleep.run()):
         yield asleep
+
+
+@asynccontextmanager
+async def _open_providers(
+    plan: Plan, timers: LoopTimers, models: Models
+) -> AsyncIterator["Providers | None"]:
+    """Those of the settings, at work; None if there are none."""
+    if not plan.settings.providers:
+        yield None
+        return
+    # Only here, for the 14 MiB that aiohttp takes once it is imported.
+    from unified_llm.app.providers import open_providers
+
+    opening = open_providers(plan.settings.providers, plan.credentials, timers)
+    async with opening as providers, _running(providers.run(models)):
+        yield providers
+
+
+def _directory(local: LocalBackend, providers: "Providers | None") -> Directory:
+    return Directory(local, providers.backends() if providers else {})
 
 
 @asynccontextmanager

@@ -24,6 +24,7 @@ from unified_llm.host.activation import adopt_sockets
 from unified_llm.host.clock import MonotonicClock
 from unified_llm.host.notify import Notifier
 from unified_llm.host.watchdog import Probe, Watchdog, watchdog_interval
+from unified_llm.settings.credentials import DIRECTORY_VARIABLE
 from unified_llm.settings.load import load_settings
 from unified_llm.settings.schema import Settings
 
@@ -31,8 +32,8 @@ _log = logging.getLogger(__name__)
 
 # The sections a reload can not change while connections and workers live.
 _FIXED_SECTIONS: Final = (
-    "memory", "hardware", "registry", "scheduler", "worker", "requests", "socket", "dbus",
-    "host",
+    "memory", "hardware", "registry", "scheduler", "worker", "requests", "providers",
+    "socket", "dbus", "host",
 )  # fmt: skip
 
 
@@ -94,7 +95,15 @@ async def run_daemon(start: Start) -> int:
     wishes = _Wishes()
     with Notifier(start.environment) as notifier, _signals(wishes):
         registry = terms.registry_path(start.settings.registry, start.environment)
-        plan = Plan(start.settings, start.device, adopt_sockets(), start.version, registry)
+        credentials = start.environment.get(DIRECTORY_VARIABLE)
+        plan = Plan(
+            start.settings,
+            start.device,
+            adopt_sockets(),
+            start.version,
+            registry,
+            Path(credentials) if credentials else None,
+        )
         async with AsyncExitStack() as stack:
             house = await _open_unless_stopped(stack, plan, wishes)
             if house is None:

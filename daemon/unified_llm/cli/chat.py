@@ -96,7 +96,8 @@ class _Conversation:
                     "model": self._model,
                     "content": answer,
                     "finish_reason": end.reason.value,
-                    "usage": {
+                    "usage": end.usage
+                    and {
                         "prompt_tokens": end.usage.prompt_tokens,
                         "completion_tokens": end.usage.completion_tokens,
                     },

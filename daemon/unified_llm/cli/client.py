@@ -146,7 +146,7 @@ def parse_events(lines: Iterator[str]) -> Iterator[ChatEvent]:
     Only `data: [DONE]` after a finish reason is a good end; whatever else ends it raises.
     """
     reason: FinishReason | None = None
-    usage = Usage(Tokens(0), Tokens(0))
+    usage: Usage | None = None
     for line in lines:
         if not line.startswith("data:"):
             continue

@@ -232,14 +232,19 @@ def _run(verb: Verb, done: str, model: str, as_json: bool, *, may_interact: bool
 
 def _row(model: dict[str, Any]) -> list[str]:
     own = model["x_unified_llm"]
-    memory = own["memory_bytes"]
+    context = own["context_tokens"]
     return [
         model["id"],
         own["state"],
-        render_bytes(own["size_bytes"]),
-        "-" if memory is None else render_bytes(memory),
-        str(own["context_tokens"]),
+        _size(own.get("size_bytes")),
+        _size(own.get("memory_bytes")),
+        "-" if context is None else str(context),
     ]
+
+
+def _size(size: int | None) -> str:
+    """A model of a provider takes nothing here."""
+    return "-" if size is None else render_bytes(size)
 
 
 def _text(value: object) -> str:

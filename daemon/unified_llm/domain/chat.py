@@ -234,11 +234,12 @@ class RefusalDelta:
 class Finished:
     """The end of the answer.
 
+    usage: None if whoever answered does not tell; it is unknown then, not nothing.
     first_token, total: seconds from the lease to the first token and to the end.
     """
 
     reason: FinishReason
-    usage: Usage
+    usage: Usage | None
     first_token: Seconds | None = None
     total: Seconds | None = None
 

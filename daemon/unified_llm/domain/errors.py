@@ -4,9 +4,11 @@ UnifiedLlmError
   RequestError                 the caller can fix it
     UnknownModel  UnknownObject  InvalidRequest  NotPermitted  AuthenticationRequired
     AuthenticationDismissed  RateLimited  TooLarge  Quarantined  Cancelled
+    ProviderRefused  ContentFiltered
   UnavailableError             time or the operator can fix it
     NoRoom  QueueFull  ModelFailedToLoad  WorkerDied  RequestTimedOut  Draining  Closing
     Inhibited  AuditUnavailable  StoreUnavailable  DiskFull
+    ProviderDown  ProviderFailed  ProviderOverloaded  ProviderDenied
   ConfigurationError           the operator's file is wrong; carries every problem at once
   InternalError                a bug; shows an id, the log holds the cause
 
@@ -97,7 +99,10 @@ class RateLimited(RequestError):
 
 
 class TooLarge(RequestError):
-    """The request is larger than a stated limit (bytes, or tokens against the context)."""
+    """The request is larger than a stated limit (bytes, or tokens against the context).
+
+    From a Backend it is always the context.
+    """
 
     code = "too-large"
 
@@ -118,6 +123,18 @@ class Cancelled(RequestError):
     """The caller, or somebody allowed to, has cancelled it."""
 
     code = "cancelled"
+
+
+class ProviderRefused(RequestError):
+    """A provider will not take this request as it is; another may."""
+
+    code = "provider-refused"
+
+
+class ContentFiltered(RequestError):
+    """A provider refuses what the request says, before it has answered anything."""
+
+    code = "content-filtered"
 
 
 class UnavailableError(UnifiedLlmError):
@@ -188,6 +205,30 @@ class DiskFull(UnavailableError):
     """The file system has no room for what was to be written."""
 
     code = "disk-full"
+
+
+class ProviderDown(UnavailableError):
+    """No connection to a provider came about, so it has not seen the request."""
+
+    code = "provider-down"
+
+
+class ProviderFailed(UnavailableError):
+    """A provider broke off, sent what is no answer, or reported a fault of its own."""
+
+    code = "provider-failed"
+
+
+class ProviderOverloaded(UnavailableError):
+    """A provider has more to do than it can, or we have used up what it grants us."""
+
+    code = "provider-overloaded"
+
+
+class ProviderDenied(UnavailableError):
+    """A provider does not accept our key or account, or there is no key."""
+
+    code = "provider-denied"
 
 
 @dataclass(frozen=True, slots=True)

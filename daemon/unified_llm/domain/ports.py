@@ -19,6 +19,13 @@ class Clock(Protocol):
         """The present moment."""
 
 
+class Timers(Clock, Protocol):
+    """A clock that can also end a wait."""
+
+    def timeout_at(self, moment: Instant | None) -> AbstractAsyncContextManager[object]:
+        """End the body with TimeoutError when `moment` comes; None never does."""
+
+
 class EventSink(Protocol):
     """Takes a fact and returns at once."""
 

@@ -22,7 +22,7 @@ from unified_llm.domain.chat import (
     Usage,
 )
 from unified_llm.domain.errors import RequestTimedOut
-from unified_llm.domain.ports import Lease, Leases
+from unified_llm.domain.ports import Lease, Leases, Timers
 from unified_llm.domain.units import Instant, Seconds, Tokens, later
 from unified_llm.fleet.faults import error_of
 from unified_llm.fleet.generation_stream import (
@@ -32,7 +32,6 @@ from unified_llm.fleet.generation_stream import (
     WorkerLeavingError,
 )
 from unified_llm.fleet.poison import Quarantine
-from unified_llm.fleet.timers import Timers
 from unified_llm.worker.protocol import Chance, Delta, Done, Failed, Score
 
 

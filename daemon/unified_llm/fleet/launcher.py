@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 
 from unified_llm.domain.errors import ModelFailedToLoad
 from unified_llm.domain.models import ModelSpec
+from unified_llm.domain.ports import Timers
 from unified_llm.fleet.channel import open_channel
 from unified_llm.fleet.kept_states import KeptStates
 from unified_llm.fleet.model_file import open_model_file
@@ -14,7 +15,6 @@ from unified_llm.fleet.oom import OomKills
 from unified_llm.fleet.patience import Patience
 from unified_llm.fleet.process import Launch, open_process
 from unified_llm.fleet.state_door import open_state_door
-from unified_llm.fleet.timers import Timers
 from unified_llm.fleet.worker_link import NoStates, StatesForWorker, WorkerLink
 from unified_llm.worker import state_channel
 

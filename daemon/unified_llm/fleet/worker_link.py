@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from unified_llm.domain.models import ModelId
+from unified_llm.domain.ports import Timers
 from unified_llm.domain.units import Seconds, Tokens, later
 from unified_llm.fleet.patience import Patience
 from unified_llm.fleet.process import Ending
-from unified_llm.fleet.timers import Timers
 from unified_llm.worker.protocol import FromWorker, ToWorker
 
 

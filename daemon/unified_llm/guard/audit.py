@@ -51,7 +51,7 @@ class AuditRecord:
     """One use. None is unknown or does not apply.
 
     request: a random id that also stands in the answer and in other log lines.
-    code: of the error, if it ended with one.
+    code: of the error, if it ended with one. backend: who was asked, `local` or a provider's name.
     """
 
     caller: Caller
@@ -61,6 +61,7 @@ class AuditRecord:
     outcome: Outcome
     duration: Seconds
     code: str | None = None
+    backend: str | None = None
     prompt_tokens: Tokens | None = None
     completion_tokens: Tokens | None = None
 
@@ -70,6 +71,7 @@ class AuditRecord:
         values: dict[str, object | None] = {
             "ACTION": self.action.label,
             "OBJECT": self.object[:_MAX_VALUE_CHARACTERS],
+            "BACKEND": self.backend,
             "RESULT": self.outcome.value,
             "CODE": self.code,
             "UID": caller.uid,

@@ -19,13 +19,15 @@ MAX_STOP_CHARACTERS = 64
 MAX_BYTES_PER_CONTEXT_TOKEN = 16
 
 
-def ensure_sane(request: ChatRequest, context_tokens: Tokens) -> None:
+def ensure_sane(request: ChatRequest, context_tokens: Tokens | None) -> None:
     """Raise InvalidRequest or TooLarge, with the number and the limit, unless `request` is sane.
 
-    context_tokens: the context of one conversation with the model that will answer.
+    context_tokens: the context of one conversation with the model that will answer; None if it is
+    not known.
     """
     _check_messages(request)
-    _check_size(request, context_tokens)
+    if context_tokens is not None:
+        _check_size(request, context_tokens)
     _check_stops(request.stop)
     ensure_sane_sampling(request.sampling)
     _check_end(request)

@@ -24,10 +24,11 @@ def new_request_id() -> str:
 class Entry:
     """One use of the daemon while it lasts.
 
-    usage: filled in by the operation once it is known; None is recorded as unknown.
+    backend, usage: filled in by the operation once they are known; None is recorded as unknown.
     """
 
     request: str
+    backend: str | None = None
     usage: Usage | None = None
 
 
@@ -105,6 +106,7 @@ class Gate:
                         outcome=outcome,
                         duration=Seconds(self.clock.now() - begun),
                         code=code,
+                        backend=entry.backend,
                         prompt_tokens=usage.prompt_tokens if usage else None,
                         completion_tokens=usage.completion_tokens if usage else None,
                     )

@@ -12,11 +12,11 @@ from typing import Self
 
 from unified_llm.domain.callers import Caller
 from unified_llm.domain.chat import ChatEvent, ChatRequest, Finished
-from unified_llm.domain.ports import Backend
 from unified_llm.guard.permissions import Action
 from unified_llm.guard.sanitize import ensure_sane
 from unified_llm.operations.gate import Entry, Gate
 from unified_llm.operations.models import Models
+from unified_llm.routing.directory import Directory, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Inference:
 
     gate: Gate
     models: Models
-    backend: Backend
+    directory: Directory
 
     @contextmanager
     def open_admission(self, caller: Caller, request: ChatRequest) -> Iterator[None]:
@@ -33,10 +33,11 @@ class Inference:
 
         For a door that answers before the generation begins, which it begins in the body: a refusal
         is recorded, also one that the body raises; a pass is not.
-        Raises NotPermitted, AuditUnavailable, UnknownModel, InvalidRequest, TooLarge.
+        Raises NotPermitted, AuditUnavailable, UnknownModel, InvalidRequest, TooLarge,
+        ProviderDenied.
         """
         with self.gate.open_entry(caller, Action.GENERATE, request.model, only_refusals=True):
-            ensure_sane(request, self.models.spec(request.model).context_tokens)
+            self._target_of(request)
             yield
 
     @asynccontextmanager
@@ -57,9 +58,16 @@ class Inference:
         with self.gate.open_entry(
             caller, Action.GENERATE, request.model, request=request_id
         ) as entry:
-            ensure_sane(request, self.models.spec(request.model).context_tokens)
-            async with scope or nullcontext(), self.backend.chat(request, caller) as events:
+            target = self._target_of(request)
+            entry.backend = target.name
+            async with scope or nullcontext(), target.backend.chat(request, caller) as events:
                 yield _Counted(events, entry)
+
+    def _target_of(self, request: ChatRequest) -> Target:
+        """Who answers `request`, which is sane for it."""
+        model = self.models.find(request.model)
+        ensure_sane(request, model.context_tokens)
+        return self.directory.target_of(model)
 
 
 class _Counted:

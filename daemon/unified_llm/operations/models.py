@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from unified_llm.domain.callers import Caller
-from unified_llm.domain.errors import UnknownModel
+from unified_llm.domain.errors import InvalidRequest, UnknownModel
 from unified_llm.domain.events import CatalogueChanged, Event, ModelChanged, ModelStatus
+from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.models import ModelId, ModelSpec, parse_model_id
+from unified_llm.domain.providers import RemoteModel
 from unified_llm.domain.units import Bytes, Seconds
 from unified_llm.guard.permissions import Action
 from unified_llm.operations.gate import Gate
@@ -22,7 +24,7 @@ from unified_llm.scheduler.loop import SchedulerLoop
 class ModelView:
     """A model as a caller may see it."""
 
-    spec: ModelSpec
+    spec: ModelSpec | RemoteModel
     status: ModelStatus
 
 
@@ -38,6 +40,7 @@ class Models:
         self._watch = watch
         self._load_limit = load_limit
         self._specs: Mapping[ModelId, ModelSpec] = {}
+        self._remote: Mapping[ModelId, RemoteModel] = {}
 
     def replace_catalogue(self, specs: Mapping[ModelId, ModelSpec]) -> None:
         """Take `specs` as all the models there are from now on. Called by the app only."""
@@ -47,16 +50,37 @@ class Models:
         if added or removed:
             self._watch(CatalogueChanged(frozenset(added), frozenset(removed)))
 
+    def replace_remote(self, models: Mapping[ModelId, RemoteModel]) -> None:
+        """Take `models` as all that providers have from now on. Called by the app only.
+
+        Their ids begin with the provider's name and a slash, which no id of this machine does.
+        """
+        before, self._remote = self._remote, dict(sorted(models.items()))
+        added, removed = self._remote.keys() - before.keys(), before.keys() - self._remote.keys()
+        if added or removed:
+            self._watch(CatalogueChanged(frozenset(added), frozenset(removed)))
+
     def spec(self, model: ModelId) -> ModelSpec:
+        """As `find`, for what can be done only on this machine. Raises InvalidRequest too."""
+        found = self.find(model)
+        if isinstance(found, RemoteModel):
+            raise InvalidRequest(
+                f"{model} is a model of provider {found.provider}; it is not run here.",
+                hint="It can be asked at any time; there is nothing to load.",
+                parameter="model",
+            )
+        return found
+
+    def find(self, model: ModelId) -> ModelSpec | RemoteModel:
         """What is known of `model`, a name no door has looked at.
 
         So that a refusal is recorded, whatever the name. Raises InvalidRequest if it can be no
         model's name, else UnknownModel, naming the nearest known id.
         """
-        found = self._specs.get(model)
+        found = self._specs.get(model) or self._remote.get(model)
         if found is None:
             parse_model_id(model)
-            near = difflib.get_close_matches(model, self._specs, n=1)
+            near = difflib.get_close_matches(model, (*self._specs, *self._remote), n=1)
             raise UnknownModel(
                 f"There is no model {model!r}.",
                 hint=f"Did you mean {near[0]!r}?" if near else "`models list` shows what there is.",
@@ -68,14 +92,15 @@ class Models:
         return model in self._specs
 
     def list(self, caller: Caller) -> tuple[ModelView, ...]:
-        """All models, by id."""
+        """All models, those of this machine first, each by id."""
         with self._gate.open_entry(caller, Action.READ, "models"):
-            return tuple(self._view(spec) for spec in self._specs.values())
+            here = [self._view(spec) for spec in self._specs.values()]
+            return (*here, *(self._view(model) for model in self._remote.values()))
 
     def get(self, caller: Caller, model: ModelId) -> ModelView:
         """One model. Raises UnknownModel."""
         with self._gate.open_entry(caller, Action.READ, model):
-            return self._view(self.spec(model))
+            return self._view(self.find(model))
 
     async def plan(self, caller: Caller, model: ModelId, question: PlanQuestion) -> PlanReport:
         """How `model` would be run and laid out, without loading it.
@@ -132,5 +157,8 @@ class Models:
             await self._scheduler.unload(job.target, job.owner.principal, timeout=self._load_limit)
             return {}
 
-    def _view(self, spec: ModelSpec) -> ModelView:
+    def _view(self, spec: ModelSpec | RemoteModel) -> ModelView:
+        if isinstance(spec, RemoteModel):
+            state = ModelState.AVAILABLE if spec.is_on else ModelState.ABSENT
+            return ModelView(spec, ModelStatus(spec.id, state))
         return ModelView(spec, self._scheduler.status(spec.id))

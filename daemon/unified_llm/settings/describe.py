@@ -54,7 +54,7 @@ def _settings_under(
     if schema.get("type") != "object":
         yield path, schema
         return
-    for name, inner in schema["properties"].items():
+    for name, inner in schema.get("properties", {}).items():
         yield from _settings_under((*path, name), _followed(inner))
     if isinstance(more := schema.get("additionalProperties"), Mapping):
         yield from _settings_under((*path, ANY_MODEL), _followed(more))

@@ -23,7 +23,17 @@ PATH_VARIABLE: Final = "UNIFIED_LLM_CONFIG"
 MAX_FILE_BYTES: Final = 1024 * 1024
 
 # Errors whose text is written in the schema; all others get their words here.
-_OWN_ERRORS: Final = frozenset({"relative_path", "long_socket_path"})
+_OWN_ERRORS: Final = frozenset(
+    {
+        "relative_path",
+        "long_socket_path",
+        "model_clash",
+        "provider_key",
+        "provider_name",
+        "provider_place",
+        "provider_url",
+    }
+)
 
 
 def find_settings(option: Path | None, environment: Mapping[str, str]) -> Path:

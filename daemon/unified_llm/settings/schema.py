@@ -4,6 +4,11 @@ This and the sections are the one declaration. The messages of `load`, the JSON 
 reference page are all made from it, so a setting is complete when it is written there.
 """
 
+from typing import Self
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
 from unified_llm.settings.sections.dbus import DbusSettings
 from unified_llm.settings.sections.downloads import DownloadsSettings
 from unified_llm.settings.sections.fields import Section
@@ -12,6 +17,7 @@ from unified_llm.settings.sections.host import HostSettings
 from unified_llm.settings.sections.log import LogSettings
 from unified_llm.settings.sections.memory import MemorySettings
 from unified_llm.settings.sections.models import DefaultsSettings, ModelsSettings
+from unified_llm.settings.sections.providers import ProvidersSettings
 from unified_llm.settings.sections.registry import RegistrySettings
 from unified_llm.settings.sections.requests import RequestsSettings
 from unified_llm.settings.sections.scheduler import SchedulerSettings
@@ -31,7 +37,22 @@ class Settings(Section):
     scheduler: SchedulerSettings = SchedulerSettings()
     worker: WorkerSettings = WorkerSettings()
     requests: RequestsSettings = RequestsSettings()
+    providers: ProvidersSettings = Field(
+        default={}, description="Model servers elsewhere, by the name that their models begin with."
+    )
     socket: SocketSettings = SocketSettings()
     dbus: DbusSettings = DbusSettings()
     host: HostSettings = HostSettings()
     log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _has_one_namespace(self) -> Self:
+        for model in self.models.configured:
+            provider, slash, _ = model.partition("/")
+            if slash and provider in self.providers:
+                raise PydanticCustomError(
+                    "model_clash",
+                    "{model} under `models` would be taken for a model of provider {provider}",
+                    {"model": model, "provider": provider},
+                )
+        return self

@@ -22,6 +22,7 @@ from unified_llm.domain.chat import (
 )
 from unified_llm.domain.events import ModelStatus
 from unified_llm.domain.models import ModelId, ModelSpec
+from unified_llm.domain.providers import RemoteModel
 from unified_llm.wire.logprobs import told_logprobs
 from unified_llm.wire.problem import HttpProblem
 
@@ -136,17 +137,37 @@ class CompletionWriter:
         }
 
 
-def encode_models(models: Iterable[tuple[ModelSpec, ModelStatus]]) -> bytes:
+def encode_models(models: Iterable[tuple[ModelSpec | RemoteModel, ModelStatus]]) -> bytes:
     """The body of `GET /v1/models`."""
     return _encode({"object": "list", "data": [_model(spec, status) for spec, status in models]})
 
 
-def encode_model(spec: ModelSpec, status: ModelStatus) -> bytes:
+def encode_model(spec: ModelSpec | RemoteModel, status: ModelStatus) -> bytes:
     """The body of `GET /v1/models/{id}`."""
     return _encode(_model(spec, status))
 
 
-def _model(spec: ModelSpec, status: ModelStatus) -> dict[str, object]:
+def _model(spec: ModelSpec | RemoteModel, status: ModelStatus) -> dict[str, object]:
+    return _remote(spec, status) if isinstance(spec, RemoteModel) else _local(spec, status)
+
+
+def _remote(model: RemoteModel, status: ModelStatus) -> dict[str, object]:
+    return {
+        "id": model.id,
+        "object": "model",
+        "created": 0,
+        "owned_by": model.provider,
+        "x_unified_llm": {
+            "state": status.state.value,
+            "source": "provider",
+            "provider": model.provider,
+            "kind": model.kind.value,
+            "context_tokens": model.context_tokens,
+        },
+    }
+
+
+def _local(spec: ModelSpec, status: ModelStatus) -> dict[str, object]:
     error = status.last_error
     return {
         "id": spec.id,
@@ -220,7 +241,9 @@ def _tool_call_delta(piece: ToolCallDelta) -> dict[str, object]:
     }
 
 
-def _usage(usage: Usage) -> dict[str, object]:
+def _usage(usage: Usage | None) -> dict[str, object] | None:
+    if usage is None:
+        return None
     told: dict[str, object] = {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,

@@ -27,6 +27,7 @@ def record(target: str = "tiny", **changes: object) -> AuditRecord:
         "request": "00ff",
         "outcome": Outcome.DONE,
         "duration": Seconds(1.5),
+        "backend": "local",
         "prompt_tokens": Tokens(3),
         "completion_tokens": Tokens(4),
     }
@@ -71,6 +72,7 @@ def test_a_record_says_who_what_how_and_how_much() -> None:
     assert {name: fields[name] for name in fields if name.startswith("UNIFIED_LLM_")} == {
         "UNIFIED_LLM_ACTION": "generate",
         "UNIFIED_LLM_OBJECT": "tiny",
+        "UNIFIED_LLM_BACKEND": "local",
         "UNIFIED_LLM_RESULT": "done",
         "UNIFIED_LLM_UID": "1000",
         "UNIFIED_LLM_PID": "77",

@@ -143,7 +143,11 @@ def _error_line(error: UnifiedLlmError) -> bytes:
 
 
 def _ending(finished: Finished) -> dict[str, object]:
-    return {"finish_reason": finished.reason.value, "usage": _known(finished.usage)}
+    usage = finished.usage
+    return {
+        "finish_reason": finished.reason.value,
+        "usage": None if usage is None else _known(usage),
+    }
 
 
 def _known(value: Usage | ToolCallDelta) -> dict[str, object]:
@@ -151,12 +155,13 @@ def _known(value: Usage | ToolCallDelta) -> dict[str, object]:
 
 
 def _figures(finished: Finished) -> dict[str, str | int | float]:
-    """What a generation took; seconds are left out if they are not known."""
+    """What a generation took; what is not known is left out."""
     usage = finished.usage
-    figures: dict[str, str | int | float] = {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "cached_tokens": usage.cached_tokens,
-        "finish_reason": finished.reason.value,
-    }
+    figures: dict[str, str | int | float] = {"finish_reason": finished.reason.value}
+    if usage is not None:
+        figures |= {
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "cached_tokens": usage.cached_tokens,
+        }
     return figures if finished.total is None else figures | {"seconds": finished.total}

@@ -8,6 +8,8 @@ from unified_llm.bus.values import Variant
 from unified_llm.domain.errors import UnifiedLlmError, concrete_errors
 from unified_llm.domain.events import ModelStatus
 from unified_llm.domain.lifecycle import ModelState
+from unified_llm.domain.models import ModelSpec
+from unified_llm.domain.providers import RemoteModel
 from unified_llm.operations.inhibitors import Inhibitor
 from unified_llm.operations.jobs import Details, Job
 from unified_llm.operations.memory_leases import MemoryLease
@@ -29,13 +31,18 @@ def error_of(error: UnifiedLlmError | None) -> tuple[str, str]:
 
 def model_properties(view: ModelView) -> dict[str, object]:
     """Every property of org.unifiedllm1.Model."""
+    spec = view.spec
     return {
-        "Id": view.spec.id,
-        "Backend": BACKEND,
-        "Format": FORMAT,
-        "SizeBytes": view.spec.size_bytes,
+        "Id": spec.id,
+        "Backend": _backend(view),
+        "Format": FORMAT if isinstance(spec, ModelSpec) else "",
+        "SizeBytes": spec.size_bytes if isinstance(spec, ModelSpec) else 0,
         **status_properties(view.status),
     }
+
+
+def _backend(view: ModelView) -> str:
+    return view.spec.provider if isinstance(view.spec, RemoteModel) else BACKEND
 
 
 def status_properties(status: ModelStatus) -> dict[str, object]:
@@ -56,7 +63,7 @@ def listed(view: ModelView) -> tuple[object, ...]:
     """One entry of ListModels."""
     status = view.status
     memory = status.memory_bytes or 0
-    return (status.id, status.state.value, BACKEND, memory, model_path(status.id))
+    return (status.id, status.state.value, _backend(view), memory, model_path(status.id))
 
 
 def listed_job(job: Job) -> tuple[object, ...]:

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from unified_llm.domain.devices import DeviceMemory
 from unified_llm.domain.events import ModelStatus
 from unified_llm.domain.models import ModelId, ModelSpec
+from unified_llm.domain.providers import RemoteModel
 from unified_llm.operations.gate import new_request_id
 from unified_llm.operations.inference import Inference
 from unified_llm.operations.library import Library, ScanReport
@@ -223,7 +224,7 @@ async def _no_such_route(request: Request, error: Exception) -> Response:
     return problem_response(HttpProblem(status, INVALID, code, message), new_request_id())
 
 
-def _parts(view: ModelView) -> tuple[ModelSpec, ModelStatus]:
+def _parts(view: ModelView) -> tuple[ModelSpec | RemoteModel, ModelStatus]:
     return view.spec, view.status
 
 

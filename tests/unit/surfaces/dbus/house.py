@@ -29,6 +29,7 @@ from unified_llm.operations.memory_leases import MemoryLeases
 from unified_llm.operations.models import Models
 from unified_llm.operations.status import Status
 from unified_llm.operations.watch import Watch
+from unified_llm.routing.directory import Directory
 from unified_llm.scheduler.loop import SchedulerLoop
 from unified_llm.scheduler.policy import SchedulingPolicy
 from unified_llm.surfaces.dbus.generation import Generations
@@ -178,7 +179,7 @@ async def open_house(
         async with Jobs(clock, gate) as jobs:
             models = Models(gate, scheduler, jobs, watch, load_limit=Seconds(60))
             shelf = FakeShelf()
-            inference = Inference(gate, models, backend)
+            inference = Inference(gate, models, Directory(backend, {}))
             status = Status(
                 gate,
                 scheduler,

@@ -1,0 +1,31 @@
+"""Model servers elsewhere, and the models they have."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from unified_llm.domain.models import ModelId
+from unified_llm.domain.units import Tokens
+
+
+class ProviderKind(StrEnum):
+    """Which API a provider speaks."""
+
+    OPENAI = "openai"
+    DEEPSEEK = "deepseek"
+    OPENAI_COMPATIBLE = "openai-compatible"
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteModel:
+    """A model that a provider answers with.
+
+    id: `<provider>/<name>`. name: what the provider calls it. context_tokens: None if not known.
+    is_on: whether its provider can be asked at all.
+    """
+
+    id: ModelId
+    provider: str
+    kind: ProviderKind
+    name: str
+    context_tokens: Tokens | None = None
+    is_on: bool = True

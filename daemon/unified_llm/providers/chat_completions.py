@@ -1,0 +1,314 @@
+"""OpenAI's chat completions as a client speaks them, with the differences between servers named.
+
+Shapes: package `openai`, `types.chat`; DeepSeek's "Create Chat Completion"; vLLM, SGLang, TGI and
+llama-server as their servers send. Only the streamed form is used: it can be watched for progress,
+and an answer that is cut is seen to be cut.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
+
+import msgspec
+
+from unified_llm.domain.chat import (
+    ChatEvent,
+    ChatRequest,
+    Finished,
+    FinishReason,
+    JsonAnswer,
+    Message,
+    ReasoningDelta,
+    RefusalDelta,
+    Sampling,
+    TextDelta,
+    ToolCallDelta,
+    ToolChoice,
+    ToolUse,
+    Usage,
+)
+from unified_llm.domain.errors import ProviderFailed, ProviderOverloaded
+from unified_llm.domain.secret import Secret
+from unified_llm.domain.units import Tokens
+from unified_llm.providers.api import MAX_MODELS, AnswerReader, OfferedModel, Outgoing
+from unified_llm.providers.calls import CallNumbers
+from unified_llm.providers.decoding import decode, embed
+from unified_llm.providers.faults import error_of_event, said_of
+from unified_llm.providers.framing import FramingError, SseEvent, SseFramer
+
+_encode: Final = msgspec.json.Encoder().encode
+_DONE: Final = b"[DONE]"
+
+_REASONS: Final = {
+    "stop": FinishReason.STOP,
+    "length": FinishReason.LENGTH,
+    "tool_calls": FinishReason.TOOL_CALLS,
+    "function_call": FinishReason.TOOL_CALLS,
+    "content_filter": FinishReason.CONTENT_FILTER,
+    "eos_token": FinishReason.STOP,  # TGI
+    "stop_sequence": FinishReason.STOP,  # TGI
+}
+_NO_CAPACITY: Final = "insufficient_system_resource"  # DeepSeek
+
+
+class ChatCompletions:
+    """The Api of OpenAI's chat completions.
+
+    limit_field: what the server calls `max_tokens`.
+    """
+
+    models_path = "models"
+
+    def __init__(self, *, limit_field: str = "max_tokens") -> None:
+        self._limit_field = limit_field
+
+    def headers(self, key: Secret | None) -> Mapping[str, str]:
+        """As in Api."""
+        return {} if key is None else {"authorization": f"Bearer {key.reveal()}"}
+
+    def render_chat(self, request: ChatRequest, name: str) -> Outgoing:
+        """As in Api."""
+        body: dict[str, object] = {
+            "model": name,
+            "messages": [_message(message) for message in request.messages],
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            **sampling_fields(request.sampling),
+        }
+        if request.max_tokens is not None:
+            body[self._limit_field] = request.max_tokens
+        if request.stop:
+            body["stop"] = request.stop
+        if request.tool_use is not None:
+            body |= _tools(request.tool_use)
+        if request.answer is not None:
+            body["response_format"] = _response_format(request.answer)
+        return Outgoing("chat/completions", _encode(body))
+
+    def open_reader(self) -> AnswerReader:
+        """As in Api."""
+        return ChatReader()
+
+    def parse_models(self, body: bytes) -> tuple[OfferedModel, ...]:
+        """As in Api. vLLM and SGLang tell the context as `max_model_len`."""
+        listed = decode(body, _ModelList).data[:MAX_MODELS]
+        return tuple(
+            OfferedModel(model.id, None if model.max_model_len is None else _tokens(model))
+            for model in listed
+        )
+
+
+def sampling_fields(sampling: Sampling) -> dict[str, object]:
+    """What is set, by the names that OpenAI and the domain share."""
+    return {
+        each.name: value
+        for each in fields(sampling)
+        if (value := getattr(sampling, each.name)) != each.default
+    }
+
+
+def _message(message: Message) -> dict[str, object]:
+    told: dict[str, object] = {"role": message.role.value, "content": message.content}
+    if message.tool_calls:
+        told["content"] = message.content or None
+        told["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+            }
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id is not None:
+        told["tool_call_id"] = message.tool_call_id
+    return told
+
+
+def _tools(use: ToolUse) -> dict[str, object]:
+    told: dict[str, object] = {
+        "tools": [
+            {
+                "type": "function",
+                "function": {
+                    "name": tool.name,
+                    "description": tool.description,
+                    "parameters": embed(tool.parameters, f"tools[{index}].parameters"),
+                },
+            }
+            for index, tool in enumerate(use.tools)
+        ],
+        "tool_choice": (
+            use.choice.value
+            if use.named is None
+            else {"type": "function", "function": {"name": use.named}}
+        ),
+    }
+    if not use.is_parallel:
+        told["parallel_tool_calls"] = False
+    if use.choice is ToolChoice.AUTO:
+        del told["tool_choice"]
+    return told
+
+
+def _response_format(answer: JsonAnswer) -> dict[str, object]:
+    if answer.schema is None:
+        return {"type": "json_object"}
+    schema = embed(answer.schema, "response_format")
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "strict": True, "schema": schema},
+    }
+
+
+class _Model(msgspec.Struct):
+    id: str
+    max_model_len: int | None = None
+
+
+class _ModelList(msgspec.Struct):
+    data: list[_Model]
+
+
+def _tokens(model: _Model) -> Tokens | None:
+    return Tokens(model.max_model_len) if model.max_model_len else None
+
+
+class _Function(msgspec.Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _Call(msgspec.Struct):
+    index: int = 0
+    id: str | None = None
+    function: _Function | None = None
+
+
+class _Delta(msgspec.Struct):
+    content: str | None = None
+    reasoning_content: str | None = None  # DeepSeek, llama-server, vLLM, unified-llm
+    reasoning: str | None = None  # newer vLLM, OpenRouter
+    refusal: str | None = None
+    tool_calls: list[_Call] | None = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+
+
+class _PromptDetails(msgspec.Struct):
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+
+
+class _CompletionDetails(msgspec.Struct):
+    reasoning_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int
+    completion_tokens: int
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+    prompt_cache_hit_tokens: int | None = None  # DeepSeek
+
+    def usage(self) -> Usage:
+        prompt = self.prompt_tokens_details or _PromptDetails()
+        completion = self.completion_tokens_details or _CompletionDetails()
+        cached = prompt.cached_tokens or self.prompt_cache_hit_tokens or 0
+        reasoning = completion.reasoning_tokens
+        return Usage(
+            prompt_tokens=Tokens(self.prompt_tokens),
+            completion_tokens=Tokens(self.completion_tokens),
+            cached_tokens=Tokens(cached),
+            cache_write_tokens=Tokens(prompt.cache_write_tokens or 0),
+            reasoning_tokens=None if reasoning is None else Tokens(reasoning),
+        )
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[_Choice] = []
+    usage: _Usage | None = None
+    error: Any = None
+
+
+@dataclass(slots=True)
+class ChatReader:
+    """Reads one streamed answer.
+
+    Rule 1: it is whole when a finish reason and then `[DONE]` have come, and not before.
+    Rule 2: nothing is said after the finish reason.
+    """
+
+    is_done: bool = False
+    _events: SseFramer = field(default_factory=SseFramer)
+    _reason: FinishReason | None = None
+    _usage: Usage | None = None
+    _calls: CallNumbers = field(default_factory=CallNumbers)
+
+    def feed(self, data: bytes) -> Iterator[ChatEvent]:
+        """As in AnswerReader."""
+        try:
+            for event in self._events.feed(data):
+                if self.is_done:
+                    return
+                yield from self._read(event)
+        except FramingError as error:
+            raise ProviderFailed(f"What the provider sent is no stream: {error}.") from error
+
+    def _read(self, event: SseEvent) -> Iterator[ChatEvent]:
+        if event.data == _DONE:
+            yield self._finish()
+            return
+        chunk = decode(event.data, _Chunk)
+        if chunk.error is not None:
+            raise error_of_event(said_of({"error": chunk.error}))
+        if chunk.usage is not None:
+            self._usage = chunk.usage.usage()
+        # More than one choice is never asked for.
+        for choice in chunk.choices[:1]:
+            yield from self._read_choice(choice)
+
+    def _read_choice(self, choice: _Choice) -> Iterator[ChatEvent]:
+        if choice.delta is not None:
+            for event in self._pieces(choice.delta):
+                if self._reason is not None:
+                    raise ProviderFailed("The provider went on after the end of its answer.")
+                yield event
+        if choice.finish_reason:
+            self._reason = self._reason or _reason(choice.finish_reason)
+
+    def _pieces(self, delta: _Delta) -> Iterator[ChatEvent]:
+        if thought := delta.reasoning_content or delta.reasoning:
+            yield ReasoningDelta(thought)
+        if delta.content:
+            yield TextDelta(delta.content)
+        if delta.refusal:
+            yield RefusalDelta(delta.refusal)
+        for call in delta.tool_calls or ():
+            yield from self._call(call)
+
+    def _call(self, call: _Call) -> Iterator[ChatEvent]:
+        function = call.function or _Function()
+        arguments = function.arguments or ""
+        begun = self._calls.begin(call.index, call.id, function.name)
+        if begun is not None:
+            yield ToolCallDelta(begun.index, begun.id, begun.name, arguments)
+        elif arguments:
+            yield ToolCallDelta(self._calls.number_of(call.index), arguments=arguments)
+
+    def _finish(self) -> Finished:
+        if self._reason is None:
+            raise ProviderFailed("The provider ended its answer without a finish reason.")
+        self.is_done = True
+        return Finished(self._reason, self._usage)
+
+
+def _reason(word: str) -> FinishReason:
+    if word == _NO_CAPACITY:
+        raise ProviderOverloaded("The provider stopped its answer for want of capacity.")
+    found = _REASONS.get(word)
+    if found is None:
+        raise ProviderFailed(f"The provider ended its answer with {word[:40]!r}, which is unknown.")
+    return found

@@ -1,0 +1,86 @@
+"""What each kind of provider can be asked for: the one table. What is not in it is refused by name.
+
+An option that is silently left out changes answers, so it is never left out.
+"""
+
+from collections.abc import Iterator
+from dataclasses import fields
+from enum import StrEnum
+from typing import Final
+
+from unified_llm.domain.chat import ChatRequest, ToolChoice
+from unified_llm.domain.errors import InvalidRequest
+from unified_llm.domain.providers import ProviderKind
+
+
+class Feature(StrEnum):
+    """Something a request may ask for, by the name that clients give it."""
+
+    MAX_TOKENS = "max_tokens"
+    STOP = "stop"
+    TEMPERATURE = "temperature"
+    TOP_P = "top_p"
+    TOP_K = "top_k"
+    MIN_P = "min_p"
+    REPEAT_PENALTY = "repeat_penalty"
+    FREQUENCY_PENALTY = "frequency_penalty"
+    PRESENCE_PENALTY = "presence_penalty"
+    SEED = "seed"
+    TOOLS = "tools"
+    FORCED_TOOL = "tool_choice"
+    ONE_TOOL = "parallel_tool_calls"
+    TOP_LOGPROBS = "top_logprobs"
+    JSON_OBJECT = "response_format.json_object"
+    JSON_SCHEMA = "response_format.json_schema"
+
+
+_F = Feature
+_EVERYWHERE: Final = frozenset({_F.MAX_TOKENS, _F.TEMPERATURE, _F.TOP_P, _F.TOOLS})
+_CHAT_COMPLETIONS: Final = _EVERYWHERE | {
+    _F.STOP, _F.FREQUENCY_PENALTY, _F.PRESENCE_PENALTY, _F.FORCED_TOOL, _F.JSON_OBJECT,
+}  # fmt: skip
+
+SUPPORTED: Final[dict[ProviderKind, frozenset[Feature]]] = {
+    ProviderKind.OPENAI: _CHAT_COMPLETIONS | {_F.SEED, _F.ONE_TOOL, _F.JSON_SCHEMA},
+    ProviderKind.DEEPSEEK: _CHAT_COMPLETIONS,
+    # Servers of this kind agree on top_k and min_p; a repeat penalty has another name with each.
+    ProviderKind.OPENAI_COMPATIBLE: _CHAT_COMPLETIONS
+    | {_F.SEED, _F.ONE_TOOL, _F.JSON_SCHEMA, _F.TOP_K, _F.MIN_P},
+}
+
+
+def asked_features(request: ChatRequest) -> Iterator[str]:
+    """Everything `request` asks for beyond an answer to its messages, by the names of Feature.
+
+    A way of sampling that has no Feature yet is no provider's, and is refused like the others.
+    """
+    if request.max_tokens is not None:
+        yield Feature.MAX_TOKENS
+    if request.stop:
+        yield Feature.STOP
+    for field in fields(request.sampling):
+        if getattr(request.sampling, field.name) != field.default:
+            yield field.name
+    if request.tool_use is not None:
+        yield Feature.TOOLS
+        if request.tool_use.choice is ToolChoice.REQUIRED:
+            yield Feature.FORCED_TOOL
+        if not request.tool_use.is_parallel:
+            yield Feature.ONE_TOOL
+    if request.top_logprobs is not None:
+        yield Feature.TOP_LOGPROBS
+    if request.answer is not None:
+        is_any = request.answer.schema is None
+        yield Feature.JSON_OBJECT if is_any else Feature.JSON_SCHEMA
+
+
+def ensure_supported(kind: ProviderKind, request: ChatRequest) -> None:
+    """Raise InvalidRequest, naming the option, if `kind` can not do what `request` asks for."""
+    for feature in asked_features(request):
+        if feature not in SUPPORTED[kind]:
+            raise InvalidRequest(
+                f"{feature} is not possible with {request.model}: providers of kind "
+                f"{kind.value} do not take it.",
+                hint="Leave it out, or ask another model.",
+                parameter=feature.partition(".")[0],
+            )

@@ -1,0 +1,38 @@
+"""Requests that ask for one thing each, for every thing there is."""
+
+from dataclasses import fields, replace
+from typing import Any, Final
+
+from tests.unit.fleet.asking import request
+from unified_llm.domain.chat import ChatRequest, JsonAnswer, Sampling, Tool, ToolChoice, ToolUse
+from unified_llm.domain.models import ModelId
+from unified_llm.domain.units import Tokens
+
+SCHEMA: Final = '{"type":"object","properties":{"city":{"type":"string"}}}'
+TOOL: Final = Tool("weather", "The weather of a city.", SCHEMA)
+PLAIN: Final = request("Sky?", model=ModelId("it/model"))
+_OTHERS: Final[dict[str, Any]] = {
+    "top_k": 5,
+    "seed": 7,
+    "logit_bias": ((1, 2.0),),
+    "ignore_eos": True,
+}
+_SAMPLING: Final[dict[str, Any]] = {
+    field.name: _OTHERS.get(field.name, 0.5) for field in fields(Sampling)
+}
+
+ASKING: Final[dict[str, ChatRequest]] = {
+    "max_tokens": replace(PLAIN, max_tokens=Tokens(9)),
+    "stop": replace(PLAIN, stop=("END",)),
+    "tools": replace(PLAIN, tool_use=ToolUse((TOOL,))),
+    "tool_choice": replace(PLAIN, tool_use=ToolUse((TOOL,), ToolChoice.REQUIRED)),
+    "parallel_tool_calls": replace(PLAIN, tool_use=ToolUse((TOOL,), is_parallel=False)),
+    "top_logprobs": replace(PLAIN, top_logprobs=2),
+    "response_format.json_object": replace(PLAIN, answer=JsonAnswer()),
+    "response_format.json_schema": replace(PLAIN, answer=JsonAnswer(SCHEMA)),
+    **{
+        name: replace(PLAIN, sampling=replace(Sampling(), **{name: value}))
+        for name, value in _SAMPLING.items()
+    },
+}
+"""By the name of what is asked for."""

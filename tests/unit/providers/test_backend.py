@@ -1,0 +1,205 @@
+"""Answers of a provider: their deadlines, their one end, and whose errors they are."""
+
+import asyncio
+import json
+from dataclasses import replace
+
+import pytest
+
+from tests.fakes.exchange import FakeExchange
+from tests.fakes.timers import FakeTimers
+from tests.fakes.upstream import Cut, Script, Stall, open_upstream, reply, stream
+from tests.unit.fleet.asking import CALLER, request
+from tests.unit.providers.answers import sse
+from unified_llm.domain.chat import ChatEvent, Finished, FinishReason, Sampling, TextDelta
+from unified_llm.domain.errors import (
+    InvalidRequest,
+    ProviderDenied,
+    ProviderFailed,
+    ProviderOverloaded,
+    RequestTimedOut,
+    UnifiedLlmError,
+)
+from unified_llm.domain.models import ModelId
+from unified_llm.domain.providers import ProviderKind
+from unified_llm.domain.secret import Secret
+from unified_llm.domain.units import Seconds
+from unified_llm.providers.api import Exchange, OfferedModel
+from unified_llm.providers.backend import Deadlines, Provider
+from unified_llm.providers.kinds import APIS
+from unified_llm.providers.transport import Address, open_transport
+
+ASKED = request("Sky?", model=ModelId("far/deep/model"))
+TEXT = sse('{"choices":[{"delta":{"content":"Blue"}}]}')
+ROLE = sse('{"choices":[{"delta":{"role":"assistant","content":""}}]}')
+END = sse('{"choices":[{"delta":{},"finish_reason":"stop"}]}')
+DONE = sse("[DONE]")
+
+
+def provider(exchange: Exchange, timers: FakeTimers | None = None) -> Provider:
+    kind = ProviderKind.OPENAI_COMPATIBLE
+    deadlines = Deadlines(Seconds(30), Seconds(60), Seconds(600))
+    key = Secret("k3y-canary")
+    return Provider("far", kind, APIS[kind](), exchange, timers or FakeTimers(), deadlines, key)
+
+
+async def heard(from_: Provider, events: list[ChatEvent]) -> None:
+    async with from_.chat(ASKED, CALLER) as stream_:
+        async for event in stream_:
+            events.append(event)  # noqa: PERF401 - what came before an error counts
+
+
+async def test_the_provider_is_asked_by_its_own_name_for_the_model() -> None:
+    exchange = FakeExchange([TEXT, END, DONE])
+    await heard(provider(exchange), [])
+    ((path, headers, body),) = exchange.asked
+    assert path == "chat/completions"
+    assert headers["authorization"] == "Bearer k3y-canary"
+    assert json.loads(body)["model"] == "deep/model"
+
+
+async def test_what_it_can_not_do_is_refused_before_anything_is_sent() -> None:
+    exchange = FakeExchange()
+    asked = replace(ASKED, sampling=Sampling(repeat_penalty=1.1))
+    with pytest.raises(InvalidRequest, match="repeat_penalty"):
+        async with provider(exchange).chat(asked, CALLER):
+            pytest.fail("entered")
+    assert exchange.asked == []
+
+
+@pytest.mark.parametrize("body", [b"", ROLE, TEXT, TEXT + END])
+async def test_a_body_that_ends_too_soon_is_no_answer(body: bytes) -> None:
+    events: list[ChatEvent] = []
+    with pytest.raises(ProviderFailed, match=r"Provider far: .*broke off"):
+        await heard(provider(FakeExchange([body])), events)
+    assert events == ([TextDelta("Blue")] if b"Blue" in body else [])
+
+
+async def test_errors_say_whose_they_are_and_nothing_of_the_key() -> None:
+    for error in (ProviderDenied("No k3y-canary."), ProviderOverloaded("Busy.")):
+        with pytest.raises(type(error)) as caught:
+            await heard(provider(FakeExchange(refusal=error)), [])
+        assert caught.value.message.startswith("Provider far: ")
+    said = sse('{"error":{"message":"k3y-canary is broke","type":"server_error"}}')
+    with pytest.raises(ProviderFailed) as caught_later:
+        await heard(provider(FakeExchange([TEXT, said])), [])
+    assert "canary" not in repr(caught_later.value)
+    assert "canary" not in repr(provider(FakeExchange()))
+
+
+async def outcome(
+    script: Script, stall: Stall, *waits: float
+) -> tuple[list[ChatEvent], UnifiedLlmError | None]:
+    """What is heard when the clock moves on by each of `waits` once the provider has stalled."""
+    timers, events = FakeTimers(), list[ChatEvent]()
+    failed: UnifiedLlmError | None = None
+
+    async def read(from_: Provider) -> None:
+        nonlocal failed
+        try:
+            await heard(from_, events)
+        except UnifiedLlmError as error:
+            failed = error
+
+    async with (
+        open_upstream(script) as upstream,
+        open_transport(Address(upstream.url), None) as transport,
+        asyncio.TaskGroup() as group,
+    ):
+        reading = group.create_task(read(provider(transport, timers)))
+        await stall.reached.wait()
+        for _ in range(200):
+            await asyncio.sleep(0)
+        for wait in waits:
+            await timers.advance(wait)
+        reading.cancel()
+    return events, failed
+
+
+@pytest.mark.parametrize(
+    "before", [[], [b": keep-alive\n\n"], [ROLE]], ids=["silence", "comments", "role"]
+)
+async def test_an_answer_that_does_not_begin_is_given_up(before: list[bytes]) -> None:
+    stall = Stall()
+    script: Script = stream(*before, stall) if before else [stall]
+    assert await outcome(script, stall, 29) == ([], None)
+    stall.reached.clear()
+    events, error = await outcome(script, stall, 29, 2)
+    assert events == []
+    assert isinstance(error, RequestTimedOut)
+    assert "30 s" in error.message
+
+
+async def test_an_answer_that_pauses_is_given_up() -> None:
+    stall = Stall()
+    events, error = await outcome(stream(TEXT, stall), stall, 59, 2)
+    assert events == [TextDelta("Blue")]
+    assert isinstance(error, RequestTimedOut)
+    assert "60 s" in error.message
+
+
+async def test_an_answer_ends_with_its_last_event_though_the_body_goes_on() -> None:
+    stall = Stall()
+    events, error = await outcome(stream(TEXT, END, DONE, stall), stall, 1)
+    assert error is None
+    assert isinstance(events[-1], Finished)
+    assert events[-1].reason is FinishReason.STOP
+
+
+async def test_all_of_an_answer_has_a_limit() -> None:
+    timers = FakeTimers()
+    from_ = provider(FakeExchange([TEXT] * 20), timers)
+
+    async def read_slowly() -> None:
+        async with from_.chat(ASKED, CALLER) as events:
+            async for _ in events:
+                await timers.freeze(50)
+
+    with pytest.raises(RequestTimedOut, match="600 s"):
+        await read_slowly()
+
+
+async def test_a_slow_reader_is_not_held_against_the_provider() -> None:
+    timers = FakeTimers()
+    from_ = provider(FakeExchange([TEXT, TEXT, END, DONE]), timers)
+    async with from_.chat(ASKED, CALLER) as events:
+        got = []
+        async for event in events:
+            got.append(event)
+            await timers.freeze(100)
+    assert isinstance(got[-1], Finished)
+
+
+async def test_a_broken_connection_after_the_first_text_is_one_error() -> None:
+    events: list[ChatEvent] = []
+    async with (
+        open_upstream(stream(TEXT, Cut())) as upstream,
+        open_transport(Address(upstream.url), None) as transport,
+    ):
+        with pytest.raises(ProviderFailed, match="Provider far"):
+            await heard(provider(transport), events)
+    assert len(events) <= 1
+
+
+async def test_models_are_asked_for() -> None:
+    found = await provider(FakeExchange([b'{"data":[{"id":"a"}]}'])).offered_models()
+    assert found == (OfferedModel("a"),)
+    with pytest.raises(ProviderFailed, match="Provider far"):
+        await provider(FakeExchange([b"{}"])).offered_models()
+
+
+async def test_a_list_of_models_that_does_not_come_is_given_up() -> None:
+    timers, stall = FakeTimers(), Stall()
+
+    async def ask(from_: Provider) -> None:
+        with pytest.raises(RequestTimedOut, match="Provider far"):
+            await from_.offered_models()
+
+    async with (
+        open_upstream([stall], reply(b"")) as upstream,
+        open_transport(Address(upstream.url), None) as transport,
+        asyncio.TaskGroup() as group,
+    ):
+        group.create_task(ask(provider(transport, timers)))
+        await stall.reached.wait()
+        await timers.advance(31)

@@ -1,0 +1,29 @@
+"""One namespace: every model has one backend."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.backend import FakeBackend
+from tests.unit.fleet.specs import spec_of
+from unified_llm.domain.errors import ProviderDenied
+from unified_llm.domain.models import ModelId
+from unified_llm.domain.providers import ProviderKind, RemoteModel
+from unified_llm.routing.directory import LOCAL, Directory
+
+REMOTE = RemoteModel(ModelId("far/model"), "far", ProviderKind.OPENAI, "model")
+
+
+def test_each_model_has_the_backend_of_its_place(tmp_path: Path) -> None:
+    file = tmp_path / "tiny.gguf"
+    file.touch()
+    here, far = FakeBackend(), FakeBackend()
+    directory = Directory(here, {"far": far})
+    local, remote = directory.target_of(spec_of(file)), directory.target_of(REMOTE)
+    assert (local.name, local.backend) == (LOCAL, here)
+    assert (remote.name, remote.backend) == ("far", far)
+
+
+def test_a_provider_that_is_off_says_so() -> None:
+    with pytest.raises(ProviderDenied, match="far is off"):
+        Directory(FakeBackend(), {}).target_of(REMOTE)
