@@ -12,6 +12,8 @@ class ProviderKind(StrEnum):
 
     OPENAI = "openai"
     DEEPSEEK = "deepseek"
+    ANTHROPIC = "anthropic"
+    OLLAMA = "ollama"
     OPENAI_COMPATIBLE = "openai-compatible"
 
 

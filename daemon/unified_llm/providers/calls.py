@@ -43,6 +43,6 @@ class CallNumbers:
         return self._latest[index].index
 
     @property
-    def has_any(self) -> bool:
-        """Whether any call has begun."""
-        return self._count > 0
+    def count(self) -> int:
+        """How many calls have begun."""
+        return self._count

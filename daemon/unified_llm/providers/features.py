@@ -35,14 +35,20 @@ class Feature(StrEnum):
 
 
 _F = Feature
-_EVERYWHERE: Final = frozenset({_F.MAX_TOKENS, _F.TEMPERATURE, _F.TOP_P, _F.TOOLS})
+_EVERYWHERE: Final = frozenset({_F.MAX_TOKENS, _F.STOP, _F.TOOLS})
 _CHAT_COMPLETIONS: Final = _EVERYWHERE | {
-    _F.STOP, _F.FREQUENCY_PENALTY, _F.PRESENCE_PENALTY, _F.FORCED_TOOL, _F.JSON_OBJECT,
+    _F.TEMPERATURE, _F.TOP_P, _F.FREQUENCY_PENALTY, _F.PRESENCE_PENALTY, _F.FORCED_TOOL,
+    _F.JSON_OBJECT,
 }  # fmt: skip
 
 SUPPORTED: Final[dict[ProviderKind, frozenset[Feature]]] = {
     ProviderKind.OPENAI: _CHAT_COMPLETIONS | {_F.SEED, _F.ONE_TOOL, _F.JSON_SCHEMA},
     ProviderKind.DEEPSEEK: _CHAT_COMPLETIONS,
+    # Its official client (2.12) has no field for any way of sampling.
+    ProviderKind.ANTHROPIC: _EVERYWHERE | {_F.FORCED_TOOL, _F.ONE_TOOL, _F.JSON_SCHEMA},
+    ProviderKind.OLLAMA: _EVERYWHERE
+    | {_F.TEMPERATURE, _F.TOP_P, _F.TOP_K, _F.REPEAT_PENALTY, _F.SEED}
+    | {_F.FREQUENCY_PENALTY, _F.PRESENCE_PENALTY, _F.JSON_OBJECT, _F.JSON_SCHEMA},
     # Servers of this kind agree on top_k and min_p; a repeat penalty has another name with each.
     ProviderKind.OPENAI_COMPATIBLE: _CHAT_COMPLETIONS
     | {_F.SEED, _F.ONE_TOOL, _F.JSON_SCHEMA, _F.TOP_K, _F.MIN_P},
