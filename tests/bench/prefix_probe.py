@@ -116,6 +116,7 @@ class Prober:
             async for event in events:
                 first = first or time.perf_counter() - began
                 if isinstance(event, Finished):
+                    assert event.usage is not None
                     cached = event.usage.cached_tokens
         return first, cached
 
