@@ -29,10 +29,10 @@ class Case:
     context: int
     slots: int
     cache_type: str = "f16"
-    whole_windows: bool = True
+    whole_windows: bool = False
 
     def __str__(self) -> str:
-        windows = "" if self.whole_windows else " windows"
+        windows = " whole windows" if self.whole_windows else ""
         return f"{self.context} x {self.slots} {self.cache_type}{windows}"
 
 

@@ -39,7 +39,7 @@ _CASES = (
 )
 _LARGE_CASES = (Case(8192, 8), Case(32_768, 2), Case(16_384, 8, "q8_0"))
 _LONG_CASE = (Case(131_072, 1),)  # brings most of the small models above 1 GiB
-_WINDOW_CASES = (Case(8192, 2, whole_windows=False), Case(512, 1, whole_windows=False))
+_WINDOW_CASES = (Case(8192, 2, whole_windows=True), Case(512, 1, whole_windows=True))
 
 
 @dataclass(frozen=True, slots=True)

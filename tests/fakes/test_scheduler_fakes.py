@@ -5,6 +5,7 @@ from tests.fakes.effects import FakeEffects
 from tests.fakes.reports import FakeReports
 from tests.fakes.workers import FakeWorkers
 from tests.unit.scheduler.scenario import CAT, CRASH, make_spec
+from unified_llm.domain.devices import RAM
 from unified_llm.domain.errors import ModelFailedToLoad
 from unified_llm.domain.placement import Placement
 from unified_llm.domain.ports import Clock
@@ -12,7 +13,7 @@ from unified_llm.domain.units import Bytes, Seconds, Tokens
 from unified_llm.scheduler.effects import Effects, Generation, Ticket, Workers
 
 ONE, TICKET = Generation(1), Ticket(1)
-PLACEMENT = Placement(Tokens(4096), slots=1, threads=None, ram_bytes=Bytes(1))
+PLACEMENT = Placement(Tokens(4096), slots=1, threads=None, memory={RAM: Bytes(1)})
 
 
 def workers_and_reports(*, obedient: bool = False) -> tuple[FakeWorkers, FakeReports]:

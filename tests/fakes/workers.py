@@ -41,7 +41,7 @@ class FakeWorkers:
     def finish_load(self, model: ModelId) -> None:
         """The worker serves, as it was asked to."""
         (placement,) = [each[2] for each in self.begun if each[1] == self.running[model]]
-        loaded = LoadedModel(Tokens(placement.context_tokens), placement.slots, None)
+        loaded = LoadedModel(Tokens(placement.context_tokens), placement.slots)
         self.reports.load_finished(model, self.running[model], loaded)
 
     def fail_load(self, model: ModelId, error: UnifiedLlmError) -> None:

@@ -35,3 +35,48 @@ def test_the_status_shows_every_device_and_complains_of_one_that_is_lost(tmp_pat
         assert "Fake GPU (fake:0): 6.0 GiB of 24.0 GiB used" in shown
         file.unlink()
         assert "! devices.json does not describe" in daemon.run("unified-llm", "status").stdout
+
+
+def test_a_model_is_placed_on_the_gpu_and_every_door_shows_where(tmp_path: Path) -> None:
+    file = tmp_path / "devices.json"
+    write_devices(file)
+    with open_daemon(settings(file)) as daemon:
+        done = daemon.run("unified-llm", "models", "load", "tiny")
+        assert done.returncode == 0, done.stderr
+        shown = json.loads(daemon.run("unified-llm", "models", "show", "tiny", "--json").stdout)
+        placement = shown["x_unified_llm"]["placement"]
+        assert placement["gpu_layers"] == placement["layers"] > 0
+        assert set(placement["devices"]) == {"ram", "fake:0"}
+        assert placement["sacrifices"] == []
+        status = json.loads(daemon.run("unified-llm", "status", "--json").stdout)
+        assert status["memory"]["devices"][1]["used_bytes"] == placement["devices"]["fake:0"]
+        assert daemon.run("unified-llm", "models", "unload", "tiny").returncode == 0
+        with daemon.open_http() as http:
+            for _ in range(200):
+                devices = http.get("/v1/status").json()["memory"]["devices"]
+                if devices[1]["used_bytes"] == 0:
+                    break
+            assert devices[1]["used_bytes"] == 0
+
+
+def test_a_full_gpu_degrades_one_model_visibly_and_refuses_the_other(tmp_path: Path) -> None:
+    file = tmp_path / "devices.json"
+    write_devices(file, foreign=23 * GIB)
+    defaults = {"context_tokens": 256, "gpu": "required"}
+    body = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
+    with (
+        open_daemon(settings(file, defaults=defaults), with_bus=False) as daemon,
+        daemon.open_http() as http,
+    ):
+        refused = http.post("/v1/chat/completions", json=body)
+        assert refused.status_code == 503
+        assert refused.json()["error"]["code"] == "no-room"
+        assert "23.0 GiB of fake:0" in refused.json()["error"]["message"]
+        write_devices(file)
+        assert http.post("/v1/chat/completions", json=body).status_code == 200
+    write_devices(file, foreign=23 * GIB)
+    with open_daemon(settings(file), with_bus=False) as daemon, daemon.open_http() as http:
+        assert http.post("/v1/chat/completions", json=body).status_code == 200
+        model = http.get("/v1/models/tiny").json()["x_unified_llm"]
+        assert model["placement"]["gpu_layers"] == 0
+        assert model["placement"]["sacrifices"]

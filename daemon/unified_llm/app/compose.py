@@ -159,6 +159,15 @@ async def _open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
             workers=fleet,
             on_status=lambda status: watch(ModelChanged(status)),
             jitter=random.random,
+            read_memory=lambda: monitor.read(),
+        )
+        hardware = settings.hardware
+        monitor = MemoryMonitor(
+            choose_drivers(hardware.driver, hardware.fake_file, scheduler.memory_held),
+            lambda reading: scheduler.memory_read(reading, fleet.pids),
+            is_wanted=lambda: scheduler.is_occupied,
+            interval=hardware.interval_seconds,
+            clock=clock,
         )
         await stack.enter_async_context(fleet.open(scheduler))
         await stack.enter_async_context(_running(scheduler.run()))
@@ -173,7 +182,6 @@ async def _open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
         await shelf.sweep()
         library = Library(gate, jobs, models, scheduler, shelf, unload_limit=limit)
         backend = LocalBackend(scheduler, fleet, quarantine, timers, terms.deadlines(settings))
-        monitor = _monitor(settings, scheduler, lambda reading: status.memory_read(reading))
         providers = await stack.enter_async_context(_open_providers(plan, timers, models))
         status = Status(
             gate,
@@ -183,6 +191,7 @@ async def _open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
             complaints=lambda: (
                 *plan.inherited.refused,
                 *store.complaints,
+                *monitor.faults,
                 *catalogue.complaints,
                 *asleep.complaints,
                 *(providers.complaints() if providers else ()),

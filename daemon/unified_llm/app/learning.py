@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from unified_llm.domain.errors import UnavailableError
 from unified_llm.domain.measurements import MeasuredRun, Measurement
 from unified_llm.domain.models import FileIdentity, ModelSpec
-from unified_llm.domain.units import Bytes, Seconds, Tokens
+from unified_llm.domain.units import Seconds, Tokens
 from unified_llm.fleet.loading import Serving
 from unified_llm.planner.run_shape import RunShape
 from unified_llm.registry.measurements import record_measurement
@@ -62,8 +62,8 @@ class Learning:
                 self._is_busy = False
 
     async def _learn(self, spec: ModelSpec, serving: Serving, now: Seconds) -> None:
-        memory, loaded = serving.loaded.memory_bytes, serving.loaded
-        if memory is None or spec.identity is None:
+        placement, loaded = serving.placement, serving.loaded
+        if not serving.memory or spec.identity is None:
             return
         try:
             digest = await self._digests.digest_of(spec.path, spec.identity)
@@ -74,12 +74,14 @@ class Learning:
                 digest=digest,
                 context_tokens=shape.context_tokens,
                 slots=shape.slots,
-                cache_type=shape.cache_type.name,
+                cache_type=placement.cache_type,
                 step_tokens=shape.step_tokens,
-                gpu_layers=(),
+                gpu_layers=placement.gpu_layers,
                 build=serving.build,
             )
-            measured = Measurement({"ram": Bytes(memory)}, now)
+            measured = Measurement(
+                {str(device): size for device, size in serving.memory.items()}, now
+            )
             await self._store.write(lambda database: record_measurement(database, run, measured))
         except (OSError, UnavailableError) as error:
             _log.warning("what %s took is not kept: %s", spec.id, error)

@@ -13,6 +13,7 @@ from unified_llm.fleet.patience import Patience
 from unified_llm.guard.peers import find_group
 from unified_llm.guard.permissions import ADMIN_GROUP, USER_GROUP, Permissions
 from unified_llm.hardware.ram import usable_ram
+from unified_llm.planner.fit import Sacrifice
 from unified_llm.scheduler.policy import SchedulingPolicy
 from unified_llm.settings.schema import Settings
 from unified_llm.settings.sections.registry import RegistrySettings
@@ -43,6 +44,8 @@ def scheduling_policy(settings: Settings) -> SchedulingPolicy:
     scheduler = settings.scheduler
     return SchedulingPolicy(
         ram_budget=Bytes(ram_budget(settings) - kept_states_quota(settings)),
+        fill_share=settings.memory.start_percent / 100,
+        sacrifices=tuple(map(Sacrifice, settings.memory.sacrifices)),
         queue_limit=scheduler.queue_limit,
         load_deadline=scheduler.load_seconds,
         drain_grace=scheduler.drain_seconds,

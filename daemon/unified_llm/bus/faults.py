@@ -43,6 +43,7 @@ NAMES: Final[dict[type[errors.UnifiedLlmError], str]] = {
     errors.Cancelled: f"{ERROR_PREFIX}Cancelled",
     errors.ModelInUse: f"{ERROR_PREFIX}ModelBusy",
     errors.NoRoom: f"{ERROR_PREFIX}InsufficientMemory",
+    errors.GpuUnusable: f"{ERROR_PREFIX}GpuUnusable",
     errors.QueueFull: f"{ERROR_PREFIX}QueueFull",
     errors.ModelFailedToLoad: f"{ERROR_PREFIX}LoadFailed",
     errors.WorkerDied: f"{ERROR_PREFIX}BackendFailed",

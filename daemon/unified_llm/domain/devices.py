@@ -6,7 +6,7 @@ Unknown is None: nothing here is guessed, and a device of which too little is kn
 from dataclasses import dataclass
 from typing import Final, NewType
 
-from unified_llm.domain.units import Bytes
+from unified_llm.domain.units import Bytes, Instant
 
 DeviceId = NewType("DeviceId", str)
 """The same across readings and restarts: `ram`, or the driver and the bus address."""
@@ -52,11 +52,13 @@ class DeviceMemory:
 class MemoryReading:
     """All devices that answered.
 
+    taken: when it was begun.
     devices: main memory first, then the GPUs in the order in which an engine numbers them.
     stalled: share of time in which some task waited for main memory, 0 to 1, over ten seconds;
         None if the kernel does not say. faults: a sentence for each driver that did not answer.
     """
 
+    taken: Instant
     devices: tuple[DeviceMemory, ...]
     stalled: float | None = None
     faults: tuple[str, ...] = ()

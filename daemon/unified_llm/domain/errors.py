@@ -6,8 +6,8 @@ UnifiedLlmError
     AuthenticationDismissed  RateLimited  TooLarge  Quarantined  Cancelled
     ProviderRefused  ContentFiltered
   UnavailableError             time or the operator can fix it
-    NoRoom  QueueFull  ModelFailedToLoad  WorkerDied  RequestTimedOut  Draining  Closing
-    Inhibited  AuditUnavailable  StoreUnavailable  DiskFull
+    NoRoom  GpuUnusable  QueueFull  ModelFailedToLoad  WorkerDied  RequestTimedOut  Draining
+    Closing  Inhibited  AuditUnavailable  StoreUnavailable  DiskFull
     ProviderDown  ProviderFailed  ProviderOverloaded  ProviderDenied
   ConfigurationError           the operator's file is wrong; carries every problem at once
   InternalError                a bug; shows an id, the log holds the cause
@@ -145,6 +145,12 @@ class NoRoom(UnavailableError):
     """The model does not fit in memory, even after everything that may leave has left."""
 
     code = "no-room"
+
+
+class GpuUnusable(UnavailableError):
+    """The engine can not compute on the GPUs that the machine has."""
+
+    code = "gpu-unusable"
 
 
 class QueueFull(UnavailableError):

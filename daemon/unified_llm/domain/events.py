@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.models import ModelId
+from unified_llm.domain.placement import Placement
 from unified_llm.domain.units import Bytes, Tokens
 
 
@@ -15,6 +16,7 @@ class ModelStatus:
     memory_bytes: what it holds; None while it holds nothing or it is not known.
     context_tokens: context of one conversation as loaded; None while not loaded.
     sandbox: layers its worker is confined by; None while not loaded.
+    placement: what its worker was given, and what had to be given up for it; None without a worker.
     leases: requests being served now. waiting: requests queued for it.
     last_error: code and message of the last failure to load or serve; None if there is none.
     """
@@ -25,6 +27,7 @@ class ModelStatus:
     memory_bytes: Bytes | None = None
     context_tokens: Tokens | None = None
     sandbox: tuple[str, ...] | None = None
+    placement: Placement | None = None
     leases: int = 0
     waiting: int = 0
     last_error: tuple[str, str] | None = None

@@ -2,8 +2,9 @@
 
 import re
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import PurePath
-from typing import NewType
+from typing import Final, NewType
 
 from unified_llm.domain.errors import InvalidRequest
 from unified_llm.domain.profile import ModelProfile
@@ -11,6 +12,8 @@ from unified_llm.domain.units import Bytes, Seconds, Tokens
 
 ModelId = NewType("ModelId", str)
 """A public model name; never a path. Models, aliases and routes share one namespace."""
+
+DEFAULT_PRIORITY: Final = 50
 
 MODEL_ID_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}"
 IMPORTED_FOLDER = "imported"
@@ -50,6 +53,14 @@ def imported_model_id(stem: str) -> str:
     return stem.replace("%2F", "/")
 
 
+class GpuUse(StrEnum):
+    """Whether a model is computed on GPUs."""
+
+    AUTO = "auto"  # as far as it fits there; what does not is told
+    OFF = "off"
+    REQUIRED = "required"  # rather not at all than in main memory
+
+
 @dataclass(frozen=True, slots=True)
 class FileIdentity:
     """Tells whether a file is still the one that was checked.
@@ -76,9 +87,12 @@ class ModelSpec:
     threads: CPU threads of the worker; None lets the worker take one per physical core it may use.
     keep_alive: idle time after which the model is unloaded; None keeps it until asked.
     pinned: never evicted to make room for another.
-    memory_bytes: what the planner expects the loaded model to take.
     source: `settings` or `scan`.
     profile: what decides its memory; None if the model can not be loaded.
+    cache_type: how keys and values are kept, by its name in planner.cache_types.
+    minimum_context: down to which the context may be cut where memory is short; None if it may not.
+    gpu: whether it may, must or must not be computed on GPUs.
+    priority: 0 to 100; where memory is short, the lowest leaves first.
     """
 
     id: ModelId
@@ -92,6 +106,9 @@ class ModelSpec:
     threads: int | None
     keep_alive: Seconds | None
     pinned: bool
-    memory_bytes: Bytes
     source: str
     profile: ModelProfile | None = None
+    cache_type: str = "f16"
+    minimum_context: Tokens | None = None
+    gpu: GpuUse = GpuUse.AUTO
+    priority: int = DEFAULT_PRIORITY

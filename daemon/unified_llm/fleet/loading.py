@@ -1,11 +1,13 @@
 """The first part of a worker's life: from its first word to a model that serves."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
-from unified_llm.domain.errors import ModelFailedToLoad, NoRoom, WorkerDied
+from unified_llm.domain.devices import RAM, DeviceId
+from unified_llm.domain.errors import GpuUnusable, ModelFailedToLoad, NoRoom, WorkerDied
 from unified_llm.domain.placement import Placement
-from unified_llm.domain.units import Seconds, Tokens, later
+from unified_llm.domain.units import Bytes, Seconds, Tokens, later
 from unified_llm.fleet.faults import shown
 from unified_llm.fleet.worker_link import WorkerLink
 from unified_llm.worker.protocol import (
@@ -20,12 +22,20 @@ from unified_llm.worker.protocol import (
     Progress,
 )
 
+_FAILURES: Final = {error.code: error for error in (ModelFailedToLoad, NoRoom, GpuUnusable)}
+
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """A worker whose model serves. sandbox: layers it is confined by. build: its engine."""
+    """A worker whose model serves.
+
+    placement: what it was given. memory: what it says it took of each device. sandbox: layers it is
+    confined by. build: its engine.
+    """
 
     loaded: Loaded
+    placement: Placement
+    memory: Mapping[DeviceId, Bytes]
     sandbox: tuple[str, ...]
     build: str
 
@@ -35,7 +45,7 @@ async def load_model(
 ) -> Serving:
     """Have the worker load its model. on_progress takes fractions.
 
-    Raises ModelFailedToLoad, and NoRoom if the kernel ended it because memory ran out.
+    Raises ModelFailedToLoad, NoRoom if memory ran out, and GpuUnusable.
     """
     try:
         hello = await _expect_hello(link)
@@ -46,6 +56,9 @@ async def load_model(
                 context_tokens=placement.context_tokens,
                 slots=placement.slots,
                 threads=placement.threads,
+                cache_type=placement.cache_type,
+                gpu_layers=placement.gpu_layers,
+                cpu_experts=placement.cpu_experts,
             )
         )
         loaded = await _expect_loaded(link, placement, on_progress)
@@ -61,7 +74,8 @@ async def load_model(
     )
     # Somebody may have written to the file while it was read.
     link.file.ensure_unchanged()
-    return Serving(loaded, hello.sandbox, f"{hello.engine} {hello.build}")
+    build = f"{hello.engine} {hello.build}"
+    return Serving(loaded, placement, _memory(placement, loaded), hello.sandbox, build)
 
 
 async def _expect_hello(link: WorkerLink) -> Hello:
@@ -90,8 +104,9 @@ async def _expect_loaded(
         match await _receive_within(link, link.patience.load_silence):
             case Loaded() as loaded if _is_within(placement, loaded):
                 return loaded
-            case LoadFailed(message=message):
-                raise ModelFailedToLoad(f"{link.model} cannot be loaded: {shown(message)}")
+            case LoadFailed(message=message, code=code):
+                kind = _FAILURES.get(code, ModelFailedToLoad)
+                raise kind(f"{link.model} cannot be loaded: {shown(message)}")
             case Progress(fraction=fraction) if 0 <= fraction <= 1:
                 on_progress(fraction)
             case Heartbeat():
@@ -105,6 +120,12 @@ def _is_within(placement: Placement, loaded: Loaded) -> bool:
         0 < loaded.context_tokens <= placement.context_tokens
         and 0 < loaded.slots <= placement.slots
     )
+
+
+def _memory(placement: Placement, loaded: Loaded) -> dict[DeviceId, Bytes]:
+    """Of the devices it was placed on; what it says of others is no use to anybody."""
+    sizes = {RAM: loaded.memory_bytes, **dict(zip(placement.gpus, loaded.gpu_bytes, strict=False))}
+    return {device: Bytes(size) for device, size in sizes.items() if size}
 
 
 async def _receive_within(link: WorkerLink, limit: Seconds) -> FromWorker:

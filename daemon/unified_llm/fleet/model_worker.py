@@ -70,6 +70,11 @@ class ModelWorker:
         self._verdict: WorkerDied | None = None
         self._victims: frozenset[bytes] = frozenset()
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._link.process.pid
+
     async def load(self, placement: Placement, on_progress: Callable[[float], None]) -> Serving:
         """As load_model."""
         try:

@@ -29,7 +29,8 @@ _OOM_SCORE_ADJUSTMENT = "500"
 _UNKILLABLE_AFTER_SECONDS = 10.0
 # All a worker is given: it holds no secret, and it starts itself anew to be rid of anything more.
 # A failed assertion in ggml would start a debugger first, and take a second to die.
-_ENVIRONMENT = {"GGML_NO_BACKTRACE": "1"}
+# CUDA's own order is by speed; the planner deals layers out in the order of the bus.
+_ENVIRONMENT = {"GGML_NO_BACKTRACE": "1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,17 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
-from unified_llm.domain.errors import Closing, ModelFailedToLoad, NoRoom, UnifiedLlmError
+from unified_llm.domain.errors import (
+    Closing,
+    GpuUnusable,
+    ModelFailedToLoad,
+    NoRoom,
+    UnifiedLlmError,
+)
 from unified_llm.domain.models import ModelId, ModelSpec
 from unified_llm.domain.placement import Placement
 from unified_llm.domain.ports import Clock, Lease
-from unified_llm.domain.units import Bytes, Seconds, Tokens
+from unified_llm.domain.units import Seconds, Tokens
 from unified_llm.fleet.generation_stream import GenerationStream, Order, WorkerLeavingError
 from unified_llm.fleet.loading import Serving
 from unified_llm.fleet.model_worker import Departure, ModelWorker
@@ -22,7 +28,7 @@ from unified_llm.scheduler.effects import Generation, LoadedModel, Reports
 
 OpenWorker = Callable[[ModelSpec], AbstractAsyncContextManager[ModelWorker]]
 OnLoaded = Callable[[ModelSpec, Serving], None]
-_Key = tuple[ModelId, int]
+_Key = tuple[ModelId, Generation]
 
 
 @dataclass(slots=True)
@@ -108,14 +114,21 @@ class Fleet:
         self, lease: Lease, order: Order
     ) -> AbstractAsyncContextManager[GenerationStream]:
         """As ModelWorker.open_stream, by the worker that the lease is for."""
-        berth = self._berths.get((lease.model, lease.generation))
+        berth = self._berths.get(_key(lease))
         if berth is None or berth.worker is None:
             raise WorkerLeavingError
         return berth.worker.open_stream(order)
 
+    @property
+    def pids(self) -> dict[_Key, int]:
+        """The process of each worker that has been started and has not been reaped."""
+        return {
+            key: berth.worker.pid for key, berth in self._berths.items() if berth.worker is not None
+        }
+
     async def left(self, lease: Lease) -> None:
         """Wait until the end of the lease's worker has been reported."""
-        berth = self._berths.get((lease.model, lease.generation))
+        berth = self._berths.get(_key(lease))
         if berth is not None:
             await berth.left.wait()
 
@@ -141,7 +154,7 @@ class Fleet:
 
     async def _live(
         self, berth: _Berth, spec: ModelSpec, generation: Generation, placement: Placement
-    ) -> Departure | ModelFailedToLoad | NoRoom:
+    ) -> Departure | ModelFailedToLoad | NoRoom | GpuUnusable:
         """The whole life of a worker; its process has been reaped on return."""
         reports = self._reporting()
 
@@ -155,7 +168,7 @@ class Fleet:
                 reports.load_finished(spec.id, generation, _told(serving))
                 self._on_loaded(spec, serving)
                 return await worker.serve()
-        except (ModelFailedToLoad, NoRoom) as error:
+        except (ModelFailedToLoad, NoRoom, GpuUnusable) as error:
             return error
 
     def _report_end(
@@ -179,7 +192,10 @@ class Fleet:
             self._quarantine.charge(fingerprint, now)
 
 
+def _key(lease: Lease) -> _Key:
+    return lease.model, Generation(lease.generation)
+
+
 def _told(serving: Serving) -> LoadedModel:
     loaded = serving.loaded
-    memory = None if loaded.memory_bytes is None else Bytes(loaded.memory_bytes)
-    return LoadedModel(Tokens(loaded.context_tokens), loaded.slots, memory, serving.sandbox)
+    return LoadedModel(Tokens(loaded.context_tokens), loaded.slots, serving.memory, serving.sandbox)

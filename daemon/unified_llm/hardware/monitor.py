@@ -28,7 +28,7 @@ class MemoryMonitor:
     """Takes readings and hands each to `sink`.
 
     is_wanted: whether anything depends on readings now; `wake` says that the answer may have
-    changed. interval: between readings while it does.
+    changed. interval: between readings while it does. faults: of the last reading.
     """
 
     def __init__(
@@ -45,13 +45,14 @@ class MemoryMonitor:
     ) -> None:
         self._sources = [_Source(driver, clock) for driver in drivers]
         self._sink = sink
+        self._clock = clock
         self._is_wanted = is_wanted
         self._interval = interval
         self._patience = patience
         self._sleep = sleep
         self._stalled = stalled
         self._woken = asyncio.Event()
-        self._faults: tuple[str, ...] = ()
+        self.faults: tuple[str, ...] = ()
 
     async def run(self) -> None:
         """Read while it is wanted, until cancelled."""
@@ -72,6 +73,7 @@ class MemoryMonitor:
 
     async def read(self) -> MemoryReading:
         """Take a reading now; the sink has it when this returns."""
+        taken = self._clock.now()
         async with asyncio.TaskGroup() as group:
             asked = [
                 group.create_task(source.read(self._patience))
@@ -82,16 +84,16 @@ class MemoryMonitor:
         devices = [device for answer in answers if not isinstance(answer, str) for device in answer]
         faults = tuple(answer for answer in answers if isinstance(answer, str))
         self._tell(faults)
-        reading = MemoryReading(tuple(devices), self._stalled(), faults)
+        reading = MemoryReading(taken, tuple(devices), self._stalled(), faults)
         self._sink(reading)
         return reading
 
     def _tell(self, faults: tuple[str, ...]) -> None:
         """Once when it begins, not with every reading."""
         for fault in faults:
-            if fault not in self._faults:
+            if fault not in self.faults:
                 _log.error("%s", fault)
-        self._faults = faults
+        self.faults = faults
 
 
 class _Source:

@@ -76,7 +76,6 @@ class Status:
         self._version = version
         self._complaints = complaints
         self._read_memory = read_memory
-        self._faults: tuple[str, ...] = ()
         self._phase = ServiceState.STARTING
         self._opened = clock.now()
 
@@ -88,13 +87,9 @@ class Status:
         """Nothing new is taken from now on."""
         self._phase = ServiceState.DRAINING
 
-    def memory_read(self, reading: MemoryReading) -> None:
-        """The machine's memory is now this."""
-        self._faults = reading.faults
-
     def health(self) -> Health:
         """Needs no right: whoever reaches a door may know."""
-        degraded = (*self._complaints(), *self._faults, *self._failed_models())
+        degraded = (*self._complaints(), *self._failed_models())
         state = self._phase
         if degraded and state is ServiceState.RUNNING:
             state = ServiceState.DEGRADED

@@ -80,7 +80,7 @@ class Wishes:
     cache_type: CacheType = F16
     order: tuple[Sacrifice, ...] = DEFAULT_ORDER
     needs_gpu: bool = False
-    keeps_whole_windows: bool = True
+    keeps_whole_windows: bool = False
 
 
 @dataclass(frozen=True, slots=True)

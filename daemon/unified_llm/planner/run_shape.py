@@ -16,14 +16,14 @@ _CELLS_AT_ONCE: Final = 256
 class RunShape:
     """Context of one slot, slots, cache type.
 
-    keeps_whole_windows: layers with a sliding window keep a cell for every token all the same.
-        llama.cpp's default (`swa_full`), and needed to cut a conversation back.
+    keeps_whole_windows: layers with a sliding window keep a cell for every token all the same
+        (`swa_full` of llama.cpp), so that a conversation can be cut back to any token.
     """
 
     context_tokens: Tokens
     slots: int
     cache_type: CacheType = F16
-    keeps_whole_windows: bool = True
+    keeps_whole_windows: bool = False
 
     @property
     def step_tokens(self) -> int:

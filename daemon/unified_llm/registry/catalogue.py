@@ -8,6 +8,7 @@ from typing import Final
 from unified_llm.domain.models import (
     IMPORTED_FOLDER,
     FileIdentity,
+    GpuUse,
     ModelId,
     ModelSpec,
     imported_model_id,
@@ -15,8 +16,6 @@ from unified_llm.domain.models import (
 )
 from unified_llm.domain.units import Bytes, Tokens
 from unified_llm.gguf.header import ModelHeader
-from unified_llm.planner.estimate import estimate_memory
-from unified_llm.planner.run_shape import RunShape
 from unified_llm.registry.files import InspectedFile, ModelFiles
 from unified_llm.registry.scan import CatalogueProblem, find_model_files
 from unified_llm.settings.schema import Settings
@@ -128,9 +127,12 @@ class _Builder:
             threads=run.threads,
             keep_alive=run.keep_alive_seconds,
             pinned=pinned,
-            memory_bytes=_expected(header, context, run.slots),
             source=source,
             profile=header.profile if header is not None else None,
+            cache_type=run.cache_type,
+            minimum_context=run.minimum_context_tokens,
+            gpu=GpuUse(run.gpu),
+            priority=run.priority,
         )
 
     def _capped_context(
@@ -172,10 +174,3 @@ def scanned_id(header: ModelHeader, stem: str) -> ModelId | None:
         text = f"{header.basename}-{header.quantisation}"
     clean = _OUTSIDE_IDS.sub("-", text).strip("-._")[:MAX_ID_CHARACTERS]
     return ModelId(clean) if is_model_id(clean) and clean not in _RESERVED else None
-
-
-def _expected(header: ModelHeader | None, context: Tokens, slots: int) -> Bytes:
-    """Memory of the loaded model; 0 for one that can not be loaded."""
-    if header is None:
-        return Bytes(0)
-    return estimate_memory(header.profile, RunShape(context, slots)).total

@@ -11,8 +11,10 @@ import difflib
 import logging
 from collections.abc import Mapping
 
+from unified_llm.domain.devices import RAM, DeviceId, MemoryReading
 from unified_llm.domain.errors import (
     Closing,
+    GpuUnusable,
     Inhibited,
     NoRoom,
     QueueFull,
@@ -21,14 +23,14 @@ from unified_llm.domain.errors import (
 )
 from unified_llm.domain.events import ModelStatus
 from unified_llm.domain.lifecycle import ModelState
-from unified_llm.domain.models import ModelId, ModelSpec
-from unified_llm.domain.units import Bytes, Instant, Seconds, render_bytes
+from unified_llm.domain.models import GpuUse, ModelId, ModelSpec
+from unified_llm.domain.units import Bytes, Instant, Seconds
 from unified_llm.scheduler.backoff import Backoff, Jitter
 from unified_llm.scheduler.effects import Effects, Generation, LoadedModel, LoadOutcome, Ticket
-from unified_llm.scheduler.ledger import MemoryLedger
+from unified_llm.scheduler.ledger import MemoryLedger, WorkerKey
 from unified_llm.scheduler.policy import SchedulingPolicy
 from unified_llm.scheduler.queue import Waiter
-from unified_llm.scheduler.residency import Residency
+from unified_llm.scheduler.residency import Residency, render_amounts
 from unified_llm.scheduler.room import Room
 from unified_llm.scheduler.state import DrainReason, ModelRecord
 from unified_llm.scheduler.suspension import Suspension
@@ -46,7 +48,7 @@ class Scheduler:
         self._effects = effects
         self._jitter = jitter
         self._timers = Timers()
-        self._ledger = MemoryLedger(policy.ram_budget)
+        self._ledger = MemoryLedger(policy)
         self._tickets = Tickets(effects, policy, self._timers)
         self._residency = Residency(effects, policy, self._timers, self._ledger, self._tickets)
         self._suspension = Suspension(self._timers, self._residency)
@@ -69,27 +71,33 @@ class Scheduler:
     @property
     def is_empty(self) -> bool:
         """Whether no worker is left and the memory of all has been seen free."""
-        return self._ledger.committed == 0 and not any(
+        return self._ledger.is_empty and not any(
             record.state.has_worker for record in self._records.values()
         )
 
     @property
     def is_occupied(self) -> bool:
         """Whether a worker lives or somebody waits for one."""
-        return bool(self._residency.queued) or any(
-            record.state.has_worker for record in self._records.values()
+        return (
+            bool(self._residency.queued)
+            or self._ledger.awaits_return
+            or any(record.state.has_worker for record in self._records.values())
         )
 
     @property
     def memory_budget(self) -> Bytes:
-        """What all models may take together."""
-        return self._ledger.budget
+        """Main memory that all models may take together."""
+        return self._ledger.limit(RAM)
 
     @property
     def memory_committed(self) -> Bytes:
-        """What is set aside for workers, those included whose memory is not seen free yet, and
+        """Main memory set aside for workers, those included whose memory is not seen free yet, and
         what is reserved for others."""
-        return Bytes(self._ledger.committed + self._ledger.reserved)
+        return Bytes(self._ledger.committed() + self._ledger.reserved(RAM))
+
+    def memory_held(self) -> dict[DeviceId, Bytes]:
+        """What is set aside on each device; may be asked from any thread."""
+        return self._ledger.held_by_device()
 
     def statuses(self) -> tuple[ModelStatus, ...]:
         """Every model, by id."""
@@ -224,8 +232,15 @@ class Scheduler:
         self._settle(now)
 
     def memory_returned(self, model: ModelId, generation: Generation, now: Instant) -> None:
-        """A reading shows that nothing is held for a worker that is gone."""
+        """No main memory is held any more for a worker that is gone."""
         self._residency.memory_returned(model, generation)
+        self._settle(now)
+
+    def memory_read(
+        self, reading: MemoryReading, workers: Mapping[WorkerKey, int], now: Instant
+    ) -> None:
+        """The machine's memory is this. workers: the process of each that lives."""
+        self._residency.memory_read(reading, workers)
         self._settle(now)
 
     def objection_to_reserving(self, size: Bytes) -> UnifiedLlmError | None:
@@ -307,6 +322,7 @@ class Scheduler:
 
     def _vanish(self, record: ModelRecord, now: Instant) -> None:
         record.has_vanished = True
+        self._room.forget(record.id)
         if record.state.has_worker:
             self._tickets.refuse_waiting(record, lambda: self._unknown(record.id))
             self._residency.send_away(record, DrainReason.VANISHED, now, self._policy.drain_grace)
@@ -332,7 +348,12 @@ class Scheduler:
             self._residency.rest(record, now)
 
     def _load_failed(self, record: ModelRecord, error: UnifiedLlmError, now: Instant) -> None:
-        if not isinstance(error, NoRoom):
+        if isinstance(error, GpuUnusable) and record.spec.gpu is not GpuUse.REQUIRED:
+            self._ledger.disable_gpus(error.message)
+            record.note(error)
+            _log.warning("no GPU is used from now on: %s", error)
+            self._residency.await_end(record, now)
+        elif not isinstance(error, NoRoom):
             self._residency.load_failed(record, error, now)
         elif self._room.replan(record, now):
             record.note(error)
@@ -345,8 +366,8 @@ class Scheduler:
     def _out_of_memory(self, record: ModelRecord, error: NoRoom) -> NoRoom:
         return NoRoom(
             f"{record.id} ran out of memory while loading, although "
-            f"{render_bytes(record.spec.memory_bytes)} of {render_bytes(self.memory_budget)} were "
-            f"set aside for it: {error.message}",
+            f"{render_amounts(self._ledger.held(record.id, record.generation))} were set aside "
+            f"for it: {error.message}",
             hint=error.hint or "Ask for less context or fewer slots.",
         )
 

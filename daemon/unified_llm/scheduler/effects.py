@@ -1,8 +1,10 @@
 """The scheduler's seams: what it can make happen, and what is reported back to it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NewType, Protocol
 
+from unified_llm.domain.devices import DeviceId
 from unified_llm.domain.errors import UnifiedLlmError
 from unified_llm.domain.events import ModelStatus
 from unified_llm.domain.models import ModelId, ModelSpec
@@ -45,12 +47,13 @@ class Effects(Protocol):
 class LoadedModel:
     """What a worker reports when its model serves.
 
-    memory_bytes: None if it does not say. sandbox: layers the worker is confined by.
+    memory: what it took of each device; empty if it does not say. sandbox: layers the worker is
+    confined by.
     """
 
     context_tokens: Tokens
     slots: int
-    memory_bytes: Bytes | None
+    memory: Mapping[DeviceId, Bytes] = field(default_factory=dict)
     sandbox: tuple[str, ...] = ()
 
 
@@ -89,4 +92,4 @@ class Reports(Protocol):
     def stop_finished(self, model: ModelId, generation: Generation) -> None: ...
 
     def memory_returned(self, model: ModelId, generation: Generation) -> None:
-        """A reading shows that nothing is held for this worker any more."""
+        """No main memory is held for this worker any more; that of GPUs, a reading shows."""

@@ -1,54 +1,94 @@
-"""Who holds how much of the memory budget."""
+"""Who holds how much of which device, and how much others hold."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from unified_llm.domain.devices import RAM, DeviceId, DeviceMemory, MemoryReading
 from unified_llm.domain.models import ModelId
-from unified_llm.domain.units import Bytes
+from unified_llm.domain.units import Bytes, Instant
+from unified_llm.planner.evict import Amounts
 from unified_llm.scheduler.effects import Generation, Ticket
+from unified_llm.scheduler.policy import SchedulingPolicy
+
+WorkerKey = tuple[ModelId, Generation]
 
 
 @dataclass(slots=True)
 class _Hold:
-    size: Bytes
-    is_worker_gone: bool = False
+    """gone: when the process had ended; None while it lives."""
+
+    sizes: dict[DeviceId, Bytes]
+    gone: Instant | None = None
 
 
 class MemoryLedger:
     """Memory set aside for each worker, from before its load until a reading shows it free.
 
     The end of a process is not the end of its memory: peers that took it for that began the next
-    load too early (ollama issue 10597).
+    load too early (ollama issue 10597). A reading that was begun after the end is believed: what it
+    still finds used then counts as somebody else's.
     """
 
-    def __init__(self, budget: Bytes) -> None:
-        self.budget = budget
-        self._holds: dict[tuple[ModelId, Generation], _Hold] = {}
-        self._reserved: dict[Ticket, Bytes] = {}
+    def __init__(self, policy: SchedulingPolicy) -> None:
+        self._policy = policy
+        self._holds: dict[WorkerKey, _Hold] = {}
+        self._devices: dict[DeviceId, DeviceMemory] = {}
+        self._foreign: dict[DeviceId, Bytes] = {}
+        self._reserved: dict[Ticket, tuple[DeviceId, Bytes]] = {}
+        self._faults: tuple[str, ...] = ()
+        self._unusable: str | None = None
 
     @property
-    def committed(self) -> Bytes:
-        """All that is held by workers."""
-        return Bytes(sum(hold.size for hold in self._holds.values()))
+    def gpus(self) -> tuple[DeviceId, ...]:
+        """Those that may be planned with, in the engine's order."""
+        if self._unusable is not None:
+            return ()
+        return tuple(
+            device.id
+            for device in self._devices.values()
+            if device.id != RAM and device.free is not None
+        )
 
     @property
-    def reserved(self) -> Bytes:
-        """All that others than workers have reserved, whether it is free yet or not."""
-        return Bytes(sum(self._reserved.values()))
+    def why_no_gpu(self) -> str | None:
+        """Why there is none although there might be one; None if nothing speaks for one."""
+        if self._unusable is not None:
+            return self._unusable
+        return " ".join(self._faults) or None if not self.gpus else None
+
+    def foreign(self, device: DeviceId) -> Bytes | None:
+        """What others hold there; None if no reading has told."""
+        return self._foreign.get(device)
+
+    def limit(self, device: DeviceId) -> Bytes:
+        """What all workers may hold there together, as long as others hold what they do."""
+        memory = self._devices.get(device)
+        most = self._policy.ram_budget if device == RAM else Bytes(0)
+        if memory is None or memory.total is None or device not in self._foreign:
+            return most
+        share = Bytes(int(memory.total * self._policy.fill_share) - self._foreign[device])
+        return Bytes(max(min(share, most) if device == RAM else share, 0))
+
+    def available(self, device: DeviceId) -> Bytes:
+        """What workers may hold there together; below zero if more is reserved than there is."""
+        return Bytes(self.limit(device) - self.reserved(device))
+
+    def limits(self) -> dict[DeviceId, Bytes]:
+        """What workers may hold of every device that may be planned with."""
+        return {device: self.available(device) for device in (RAM, *self.gpus)}
+
+    def reserved(self, device: DeviceId) -> Bytes:
+        """What others than workers have reserved there, whether it is free yet or not."""
+        return Bytes(sum(size for at, size in self._reserved.values() if at == device))
 
     @property
-    def available(self) -> Bytes:
-        """What workers may take together."""
-        return Bytes(self.budget - self.reserved)
-
-    @property
-    def free(self) -> Bytes:
-        """What is left of the budget; below zero if workers took more than was expected, or still
-        hold what is reserved."""
-        return Bytes(self.available - self.committed)
+    def reservable(self) -> DeviceId:
+        """Where programs reserve: the roomiest GPU, or main memory where there is none."""
+        return max(self.gpus, key=self.limit, default=RAM)
 
     def reserve(self, ticket: Ticket, size: Bytes) -> None:
         """Keep `size` from workers until `unreserve`."""
-        self._reserved[ticket] = size
+        self._reserved[ticket] = (self.reservable, size)
 
     def unreserve(self, ticket: Ticket) -> None:
         """Let workers have it again; harmless if it was not reserved."""
@@ -56,45 +96,123 @@ class MemoryLedger:
 
     def met(self) -> tuple[Ticket, ...]:
         """The reservations whose memory no worker holds, the earlier before the later."""
-        left = Bytes(self.budget - self.committed)
+        left: dict[DeviceId, int] = {}
         found: list[Ticket] = []
-        for ticket, size in self._reserved.items():
-            left = Bytes(left - size)
-            if left < 0:
-                break
-            found.append(ticket)
+        for ticket, (device, size) in self._reserved.items():
+            before = left.get(device, self.limit(device) - self.committed(device))
+            left[device] = before - size
+            if left[device] >= 0:
+                found.append(ticket)
         return tuple(found)
 
-    def held(self, model: ModelId, generation: Generation) -> Bytes:
-        """What is held for one worker; 0 if nothing is."""
+    def committed(self, device: DeviceId = RAM) -> Bytes:
+        """All that is held there."""
+        return Bytes(sum(hold.sizes.get(device, 0) for hold in self._holds.values()))
+
+    def held_by_device(self) -> dict[DeviceId, Bytes]:
+        """All that is held; copied at once, so that another thread may ask."""
+        found: dict[DeviceId, Bytes] = {}
+        for hold in list(self._holds.values()):
+            for device, size in list(hold.sizes.items()):
+                found[device] = Bytes(found.get(device, 0) + size)
+        return found
+
+    def has_room(self, needs: Amounts) -> bool:
+        """Whether so much is free, besides what is held."""
+        return all(
+            size <= self.available(device) - self.committed(device)
+            for device, size in needs.items()
+        )
+
+    def held(self, model: ModelId, generation: Generation) -> Amounts:
+        """What is held for one worker."""
         hold = self._holds.get((model, generation))
-        return hold.size if hold else Bytes(0)
+        return hold.sizes if hold else {}
 
-    def hold(self, model: ModelId, generation: Generation, size: Bytes) -> None:
-        """Set `size` aside for a worker about to be started."""
-        self._holds[model, generation] = _Hold(size)
+    def hold(self, model: ModelId, generation: Generation, needs: Amounts) -> None:
+        """Set memory aside for a worker about to be started."""
+        self._holds[model, generation] = _Hold(dict(needs))
 
-    def enlarge(self, model: ModelId, generation: Generation, size: Bytes) -> None:
-        """The worker says it took `size`; less than was set aside may still grow, so that stays.
+    def enlarge(self, model: ModelId, generation: Generation, sizes: Amounts) -> None:
+        """The worker says what it took; less than was set aside may still grow, so that stays.
 
         Its word is bounded: a worker that has read a hostile file may say anything.
         """
-        hold = self._holds[model, generation]
-        hold.size = max(hold.size, min(size, self.budget))
+        held = self._holds[model, generation].sizes
+        for device, size in sizes.items():
+            held[device] = max(held.get(device, Bytes(0)), min(size, self.limit(device)))
 
-    def worker_gone(self, model: ModelId, generation: Generation) -> None:
+    def worker_gone(self, model: ModelId, generation: Generation, now: Instant) -> None:
         """From now on the memory may be shown free."""
-        self._holds[model, generation].is_worker_gone = True
+        self._holds[model, generation].gone = now
+
+    def ram_returned(self, model: ModelId, generation: Generation) -> bool:
+        """Its main memory is free. True if nothing else is held; False if the worker lives."""
+        hold = self._holds.get((model, generation))
+        if hold is None or hold.gone is None:
+            return False
+        hold.sizes.pop(RAM, None)
+        return not hold.sizes and self.release(model, generation)
 
     def release(self, model: ModelId, generation: Generation) -> bool:
-        """The memory is free. False if it was so already, or the worker still lives."""
+        """All its memory is free. False if it was so already, or the worker still lives."""
         hold = self._holds.get((model, generation))
-        if hold is None or not hold.is_worker_gone:
+        if hold is None or hold.gone is None:
             return False
         del self._holds[model, generation]
         return True
 
+    def observe(
+        self, reading: MemoryReading, workers: Mapping[WorkerKey, int]
+    ) -> tuple[WorkerKey, ...]:
+        """Take a reading. workers: the process of each worker that lives.
+
+        The gone workers whose memory is free by this reading.
+        """
+        self._faults = reading.faults
+        self._devices = {device.id: device for device in reading.devices}
+        returned = tuple(
+            key
+            for key, hold in self._holds.items()
+            if hold.gone is not None and hold.gone <= reading.taken
+        )
+        for key in returned:
+            del self._holds[key]
+        before, self._foreign = self._foreign, {}
+        for device in reading.devices:
+            foreign = self._foreign_of(device, workers, before.get(device.id))
+            if foreign is not None:
+                self._foreign[device.id] = foreign
+        return returned
+
+    def disable_gpus(self, reason: str) -> None:
+        """The engine can not use them, and will not learn to before the daemon's next start."""
+        self._unusable = reason
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is held for any worker, past ones included."""
+        return not self._holds
+
     @property
     def awaits_return(self) -> bool:
         """Whether memory of a worker that is gone is still held."""
-        return any(hold.is_worker_gone for hold in self._holds.values())
+        return any(hold.gone is not None for hold in self._holds.values())
+
+    def _foreign_of(
+        self, device: DeviceMemory, workers: Mapping[WorkerKey, int], before: Bytes | None
+    ) -> Bytes | None:
+        if device.used is None:
+            return None
+        seen = unseen = 0
+        for key, hold in self._holds.items():
+            shown = device.used_by(workers[key]) if key in workers else None
+            if shown is None:
+                unseen += hold.sizes.get(device.id, 0)
+            else:
+                seen += shown
+        # One that still loads has not taken all that is held for it. Where the kernel does not show
+        # what it has taken, the truth is between these two, and the last known value a good guess.
+        most = max(device.used - seen, 0)
+        least = max(most - unseen, 0)
+        return Bytes(min(max(before or 0, least), most) if before is not None else least)

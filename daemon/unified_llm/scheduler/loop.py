@@ -7,12 +7,13 @@ Rule 2: nothing polls. With nothing to do there is no timer and no wake-up.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from itertools import count
 from typing import Protocol
 
+from unified_llm.domain.devices import DeviceId, MemoryReading
 from unified_llm.domain.errors import Inhibited, UnifiedLlmError
 from unified_llm.domain.events import ModelStatus
 from unified_llm.domain.models import ModelId, ModelSpec
@@ -22,6 +23,7 @@ from unified_llm.domain.units import Bytes, Instant, Seconds, later
 from unified_llm.scheduler.backoff import Jitter
 from unified_llm.scheduler.core import Scheduler
 from unified_llm.scheduler.effects import Generation, LoadOutcome, Ticket, Workers
+from unified_llm.scheduler.ledger import WorkerKey
 from unified_llm.scheduler.policy import SchedulingPolicy
 
 Event = Callable[[Instant], None]
@@ -41,12 +43,17 @@ def _call_later(delay: float, callback: Callable[[], None]) -> Alarm:
     return asyncio.get_running_loop().call_later(delay, callback)
 
 
+async def _read_nothing() -> None:
+    """Where no device is read, as in most tests."""
+
+
 class SchedulerLoop:
     """Grants leases, takes the fleet's reports, and carries out what the core decides.
 
     It is domain.ports.Leases, effects.Reports and effects.Effects. workers: what starts and stops
     them; it is called only while an event is applied. on_status: takes a status and returns at
-    once. last_turn: when an event was applied last.
+    once. read_memory: takes a reading of the machine's memory and hands it to `memory_read`; asked
+    before the first load, while nobody else reads. last_turn: when an event was applied last.
     """
 
     def __init__(
@@ -58,12 +65,14 @@ class SchedulerLoop:
         on_status: Callable[[ModelStatus], None],
         jitter: Jitter,
         call_later: CallLater = _call_later,
+        read_memory: Callable[[], Awaitable[object]] = _read_nothing,
     ) -> None:
         self._core = Scheduler(policy, self, jitter)
         self._clock = clock
         self._workers = workers
         self._on_status = on_status
         self._call_later = call_later
+        self._read_memory = read_memory
         self._tickets = count(1)
         self._waits: dict[Ticket, asyncio.Future[Generation]] = {}
         self._on_met: dict[Ticket, Callable[[], None]] = {}
@@ -203,6 +212,10 @@ class SchedulerLoop:
         """Whether a worker lives or somebody waits for one."""
         return self._core.is_occupied
 
+    def memory_held(self) -> dict[DeviceId, Bytes]:
+        """What is set aside on each device; may be asked from any thread."""
+        return self._core.memory_held()
+
     # What the fleet reports.
 
     def load_progressed(self, model: ModelId, generation: Generation, fraction: float) -> None:
@@ -224,6 +237,10 @@ class SchedulerLoop:
     def memory_returned(self, model: ModelId, generation: Generation) -> None:
         """As in Reports."""
         self._apply(partial(self._core.memory_returned, model, generation))
+
+    def memory_read(self, reading: MemoryReading, workers: Mapping[WorkerKey, int]) -> None:
+        """As in Scheduler."""
+        self._apply(partial(self._core.memory_read, reading, workers))
 
     # What the core makes happen.
 
@@ -283,6 +300,8 @@ class SchedulerLoop:
 
     async def _outcome(self, ticket: Ticket, question: Event) -> Generation:
         """Put the question and wait for its answer. Raises what the core refuses with."""
+        if not self._core.is_occupied:
+            await self._read_memory()
         wait: asyncio.Future[Generation] = asyncio.get_running_loop().create_future()
         self._waits[ticket] = wait
         try:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from unified_llm.domain.units import Bytes, Seconds
+from unified_llm.planner.fit import DEFAULT_ORDER, Sacrifice
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,6 +11,8 @@ class SchedulingPolicy:
     """Limits and deadlines; the application fills them from the settings.
 
     ram_budget: main memory all models may take together.
+    fill_share: of a device's memory, other programs' part included, that may be in use.
+    sacrifices: what a model gives up where memory is short, the first thing first.
     queue_limit: requests that may wait for one model.
     full_queue_retry: what a caller is told to wait who found the queue full or waited in vain.
     load_deadline: longest time in LOADING.
@@ -24,6 +27,8 @@ class SchedulingPolicy:
     """
 
     ram_budget: Bytes
+    fill_share: float = 0.85
+    sacrifices: tuple[Sacrifice, ...] = DEFAULT_ORDER
     queue_limit: int = 64
     full_queue_retry: Seconds = Seconds(5)
     load_deadline: Seconds = Seconds(600)

@@ -8,8 +8,10 @@ Rule 3: only a model without leases is stopped to make room.
 """
 
 import logging
+from collections.abc import Mapping
 from itertools import count
 
+from unified_llm.domain.devices import MemoryReading
 from unified_llm.domain.errors import (
     InternalError,
     ModelFailedToLoad,
@@ -21,8 +23,9 @@ from unified_llm.domain.lifecycle import ModelState, may_become
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.placement import Placement
 from unified_llm.domain.units import Instant, Seconds, later, render_bytes
+from unified_llm.planner.evict import Amounts
 from unified_llm.scheduler.effects import Effects, Generation, LoadedModel
-from unified_llm.scheduler.ledger import MemoryLedger
+from unified_llm.scheduler.ledger import MemoryLedger, WorkerKey
 from unified_llm.scheduler.policy import SchedulingPolicy
 from unified_llm.scheduler.state import DrainReason, ModelRecord, Replan
 from unified_llm.scheduler.tickets import Tickets
@@ -82,31 +85,30 @@ class Residency:
             case ModelState.DRAINING if not record.leases:
                 self.stop(record, now)
 
-    def begin_load(self, record: ModelRecord, now: Instant) -> None:
+    def begin_load(self, record: ModelRecord, placement: Placement, now: Instant) -> None:
         """Start a worker; the memory for it has been found free."""
-        spec = record.spec
         record.generation = Generation(next(self._generations))
-        slots = 1 if record.replan is Replan.SMALLER else spec.slots
-        placement = Placement(spec.context_tokens, slots, spec.threads, spec.memory_bytes)
-        self._ledger.hold(record.id, record.generation, spec.memory_bytes)
+        record.placement = placement
+        self._ledger.hold(record.id, record.generation, placement.memory)
         self.change(record, ModelState.LOADING, now)
         deadline = later(now, self._policy.load_deadline)
         self._timers.set(record.id, deadline, lambda late: self._load_overdue(record, late))
         _log.info(
-            "loading %s (generation %d) with %s; %s of the budget are left",
+            "loading %s (generation %d) with %s",
             record.id,
             record.generation,
-            render_bytes(spec.memory_bytes),
-            render_bytes(self._ledger.free),
+            render_amounts(placement.memory),
         )
-        self._effects.begin_load(spec, record.generation, placement)
+        for sentence in placement.sacrifices:
+            _log.warning("%s is not loaded as wished: %s", record.id, sentence)
+        self._effects.begin_load(record.spec, record.generation, placement)
 
     def load_succeeded(self, record: ModelRecord, loaded: LoadedModel, now: Instant) -> None:
         """It serves."""
         record.loaded, record.last_error, record.replan = loaded, None, Replan.NONE
+        record.cap = {}
         record.last_used = now
-        if loaded.memory_bytes is not None:
-            self._ledger.enlarge(record.id, record.generation, loaded.memory_bytes)
+        self._ledger.enlarge(record.id, record.generation, loaded.memory)
         self.change(record, ModelState.READY, now)
         self.attend(record, now)
 
@@ -114,7 +116,7 @@ class Residency:
         """It does not serve: those who wait are told why, at once."""
         _log.warning("%s did not load: %s", record.id, error)
         record.note(error)
-        record.replan = Replan.NONE
+        record.replan, record.cap = Replan.NONE, {}
         record.backoff.failed(now)
         self._tickets.refuse_waiting(record, lambda: self.failure(record, now))
         self.await_end(record, now)
@@ -160,20 +162,25 @@ class Residency:
 
     def worker_gone(self, record: ModelRecord, now: Instant) -> None:
         """Its process has been reaped; its memory may take a moment longer."""
-        self._ledger.worker_gone(record.id, record.generation)
+        self._ledger.worker_gone(record.id, record.generation, now)
         key = (record.id, record.generation)
         limit = later(now, self._policy.memory_return_limit)
         self._timers.set(key, limit, lambda _: self._memory_overdue(*key))
-        record.loaded = None
+        record.loaded = record.placement = None
         record.is_stuck = False
         self._tickets.end_leases(record)
         self.rest(record, now)
         self._tickets.grant_unloads(record)
 
     def memory_returned(self, model: ModelId, generation: Generation) -> None:
-        """A reading shows the memory of a gone worker free."""
-        if self._ledger.release(model, generation):
+        """The main memory of a gone worker is free."""
+        if self._ledger.ram_returned(model, generation):
             self._timers.clear((model, generation))
+
+    def memory_read(self, reading: MemoryReading, workers: Mapping[WorkerKey, int]) -> None:
+        """Believe a reading of all devices."""
+        for key in self._ledger.observe(reading, workers):
+            self._timers.clear(key)
 
     def rest(self, record: ModelRecord, now: Instant) -> None:
         """Bring a model without a worker to the state it should wait in."""
@@ -278,7 +285,7 @@ class Residency:
         record.note(
             WorkerDied(
                 f"The worker of {record.id} was told to go {now - record.since:.0f} s ago and is "
-                f"not gone; {render_bytes(self._ledger.held(record.id, record.generation))} "
+                f"not gone; {render_amounts(self._ledger.held(record.id, record.generation))} "
                 "are lost until it is."
             )
         )
@@ -288,12 +295,17 @@ class Residency:
         self._effects.begin_stop(record.id, record.generation, grace=Seconds(0))
 
     def _memory_overdue(self, model: ModelId, generation: Generation) -> None:
-        size = self._ledger.held(model, generation)
+        sizes = self._ledger.held(model, generation)
         _log.warning(
             "%s of %s (generation %d) were not seen to return within %.0f s",
-            render_bytes(size),
+            render_amounts(sizes),
             model,
             generation,
             self._policy.memory_return_limit,
         )
         self._ledger.release(model, generation)
+
+
+def render_amounts(amounts: Amounts) -> str:
+    """For people: `98.0 MiB of ram, 4.2 GiB of nvml:0000:01:00.0`; `nothing` if there is none."""
+    return ", ".join(f"{render_bytes(size)} of {at}" for at, size in amounts.items()) or "nothing"

@@ -7,11 +7,13 @@ Rule 2: `state` is written by `Residency.change` alone.
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from unified_llm.domain.devices import DeviceId
 from unified_llm.domain.errors import UnifiedLlmError
 from unified_llm.domain.events import ModelStatus
 from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.models import ModelId, ModelSpec
-from unified_llm.domain.units import Instant
+from unified_llm.domain.placement import Placement
+from unified_llm.domain.units import Bytes, Instant
 from unified_llm.scheduler.backoff import Backoff
 from unified_llm.scheduler.effects import Generation, LoadedModel, Ticket
 from unified_llm.scheduler.queue import FairQueue
@@ -33,7 +35,7 @@ class Replan(Enum):
 
     NONE = auto()
     ALONE = auto()  # after the idle models have left
-    SMALLER = auto()  # with one slot
+    SMALLER = auto()  # with less of each device
 
 
 @dataclass(slots=True)
@@ -44,6 +46,8 @@ class ModelRecord:
     since: when `state` was entered. last_used: when the last lease ended.
     leases: tickets being served. unloads: tickets that wait for the worker to be gone.
     drain_reason, drain_until: why it is DRAINING and how long at most; None in other states.
+    placement: what its worker was given; None without a worker.
+    cap: how much of some devices its next load may take at most.
     is_stuck: its worker was killed and is not gone; its memory is as good as lost.
     """
 
@@ -62,6 +66,8 @@ class ModelRecord:
     drain_reason: DrainReason | None = None
     drain_until: Instant | None = None
     replan: Replan = Replan.NONE
+    placement: Placement | None = None
+    cap: dict[DeviceId, Bytes] = field(default_factory=dict)
     has_vanished: bool = False
     is_stuck: bool = False
 
@@ -99,10 +105,15 @@ class ModelRecord:
             id=self.id,
             state=self.state,
             progress=self.progress,
-            memory_bytes=self.loaded.memory_bytes if self.loaded else None,
+            memory_bytes=_total(self.loaded),
+            placement=self.placement,
             context_tokens=self.loaded.context_tokens if self.loaded else None,
             sandbox=self.loaded.sandbox if self.loaded else None,
             leases=len(self.leases),
             waiting=len(self.queue),
             last_error=self.last_error,
         )
+
+
+def _total(loaded: LoadedModel | None) -> Bytes | None:
+    return Bytes(sum(loaded.memory.values())) if loaded and loaded.memory else None

@@ -22,6 +22,7 @@ from unified_llm.domain.chat import (
 )
 from unified_llm.domain.events import ModelStatus
 from unified_llm.domain.models import ModelId, ModelSpec
+from unified_llm.domain.placement import Placement
 from unified_llm.domain.providers import RemoteModel
 from unified_llm.wire.logprobs import told_logprobs
 from unified_llm.wire.problem import HttpProblem
@@ -181,7 +182,7 @@ def _local(spec: ModelSpec, status: ModelStatus) -> dict[str, object]:
             "architecture": spec.architecture,
             "size_bytes": spec.size_bytes,
             "memory_bytes": status.memory_bytes,
-            "expected_memory_bytes": spec.memory_bytes,
+            "placement": _placement(status.placement),
             "context_tokens": spec.context_tokens,
             "slots": spec.slots,
             "pinned": spec.pinned,
@@ -195,6 +196,21 @@ def _local(spec: ModelSpec, status: ModelStatus) -> dict[str, object]:
 
 def _logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, object] | None:
     return {"content": told_logprobs(tokens), "refusal": None} if tokens else None
+
+
+def _placement(placement: Placement | None) -> dict[str, object] | None:
+    """Where a loaded or loading model is, and what had to be given up for that."""
+    if placement is None:
+        return None
+    return {
+        "context_tokens": placement.context_tokens,
+        "slots": placement.slots,
+        "cache_type": placement.cache_type,
+        "layers": placement.layers,
+        "gpu_layers": placement.offloaded,
+        "devices": dict(placement.memory),
+        "sacrifices": placement.sacrifices,
+    }
 
 
 def _message(answer: Answer) -> dict[str, object]:

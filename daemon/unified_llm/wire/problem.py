@@ -30,6 +30,7 @@ TABLE: dict[type[UnifiedLlmError], tuple[int, str]] = {
     errors.ContentFiltered: (400, INVALID),
     errors.DiskFull: (507, SERVER),
     errors.Draining: (503, SERVER),
+    errors.GpuUnusable: (503, SERVER),
     errors.Inhibited: (503, SERVER),
     errors.InternalError: (500, SERVER),
     errors.InvalidRequest: (400, INVALID),

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from unified_llm.domain.chat import FinishReason, Message
+from unified_llm.domain.chat import FinishReason, Message, Role, Sampling
 from unified_llm.domain.errors import (
     Cancelled,
     InternalError,
     InvalidRequest,
+    ModelFailedToLoad,
     UnifiedLlmError,
 )
 from unified_llm.worker.admission import Answer, admit
@@ -21,9 +22,11 @@ from unified_llm.worker.answer_text import Piece
 from unified_llm.worker.engine_port import OnProgress, Pulse, Report
 from unified_llm.worker.kept_states import KeptStates, StateMemory
 from unified_llm.worker.protocol import Delta, Failed, Generate, Load, Loaded, Score, Started
-from unified_llm.worker.sampling import ResolvedSampling
+from unified_llm.worker.sampling import ResolvedSampling, resolve_sampling
 from unified_llm.worker.slots import Feed, Seat, SlotTable
 from unified_llm.worker.thinking import Passage, Thinking
+
+_TRIAL = 0  # no request of the daemon has this number
 
 
 class DecodeError(Exception):
@@ -41,6 +44,7 @@ class Model(StateMemory, Protocol):
     batch_tokens: int
     vocabulary_size: int
     memory_bytes: int | None
+    gpu_bytes: tuple[int, ...]
     description: str
     thinking: Thinking | None
 
@@ -152,12 +156,14 @@ class BatchingEngine:
 
     def load(self, load: Load, on_progress: OnProgress) -> Loaded:
         model = self._loaded = self._open_model(load, on_progress)
+        _try_out(model)
         index = self._states.index if self._states is not None else None
         self._slots = SlotTable(model.slots, model.batch_tokens, model.context_tokens, index)
         return Loaded(
             context_tokens=model.context_tokens,
             slots=model.slots,
             memory_bytes=model.memory_bytes,
+            gpu_bytes=model.gpu_bytes,
             description=model.description,
         )
 
@@ -362,3 +368,27 @@ def _passages(answer: Answer, passages: Iterable[Passage]) -> list[Report]:
 def _failed(request_id: int, error: UnifiedLlmError) -> Failed:
     parameter = error.parameter if isinstance(error, InvalidRequest) else None
     return Failed(id=request_id, code=error.code, message=str(error), parameter=parameter)
+
+
+def _try_out(model: Model) -> None:
+    """Compute one token and throw it away: a model that can not do that must not be called ready.
+
+    Raises ModelFailedToLoad.
+    """
+    most = min(model.context_tokens - 1, model.batch_tokens)
+    seat = Seat(_TRIAL, slot=0, cached=0, source=None)
+    try:
+        prompt = model.encode([Message(Role.USER, "Hello")])[:most]
+        model.begin(
+            seat,
+            resolve_sampling(Sampling(temperature=0), lambda: 0, model.vocabulary_size),
+            prompt,
+            None,
+        )
+        model.decode([Feed(0, _TRIAL, 0, tuple(prompt), is_last=True)], lambda: False)
+        model.piece(model.sample(0))
+    except (DecodeError, InvalidRequest) as error:
+        raise ModelFailedToLoad(f"The model does not answer a trial request: {error}") from error
+    finally:
+        model.end(0)
+        model.truncate(0, 0)

@@ -91,6 +91,7 @@ class FakeModel:
         self.batch_tokens = max(_BATCH_TOKENS, load.slots)
         self.vocabulary_size = _VOCABULARY_SIZE
         self.memory_bytes: int | None = size_bytes
+        self.gpu_bytes: tuple[int, ...] = tuple(size_bytes * bool(each) for each in load.gpu_layers)
         self.description = "fake model"
         self.thinking: Thinking | None = None
         self._sleep = sleep

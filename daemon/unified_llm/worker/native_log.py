@@ -10,7 +10,11 @@ from collections.abc import Callable
 from typing import Final
 
 _INFO, _WARN, _ERROR, _CONTINUED = 2, 3, 4, 5
-_BUFFER: Final = re.compile(r"buffer size\s*=\s*(\d+(?:\.\d+)?) MiB")
+_BUFFER: Final = re.compile(r"(\S+)\s+\w+ buffer size\s*=\s*(\d+(?:\.\d+)?) MiB")
+# Buffers of a GPU carry its number: CUDA0, Vulkan1; those in main memory do not: CPU, CUDA_Host.
+_GPU: Final = re.compile(r"[A-Za-z]+(\d+)")
+_OUT_OF_MEMORY: Final = ("out of memory", "failed to allocate", "unable to allocate")
+_MOST_GPUS: Final = 63
 _MIB: Final = 1024 * 1024
 _MAX_CHARACTERS: Final = 500
 
@@ -24,20 +28,29 @@ class NativeLog:
     """Takes the log text of native code, which comes in pieces.
 
     write: takes one line of a warning or an error; none of them holds a prompt, since all text
-    passes through the tokeniser only.
+    passes through the tokeniser only. is_out_of_memory: whether an allocation has failed.
     """
 
     def __init__(self, write: Callable[[str], None] = _to_stderr) -> None:
         self._write = write
         self._level = _INFO
         self._rest = ""
-        self._bytes = 0
+        self._ram_bytes = 0
+        self._gpu_bytes: dict[int, int] = {}
         self._error = ""
+        self.is_out_of_memory = False
 
     @property
     def bytes_allocated(self) -> int | None:
-        """Sum of the buffers announced so far; None if there was none."""
-        return self._bytes or None
+        """Sum of the buffers in main memory announced so far; None if there was none."""
+        return self._ram_bytes or None
+
+    @property
+    def gpu_bytes_allocated(self) -> tuple[int, ...]:
+        """Likewise of each GPU, up to the last one that holds any."""
+        return tuple(
+            self._gpu_bytes.get(gpu, 0) for gpu in range(max(self._gpu_bytes, default=-1) + 1)
+        )
 
     def reason(self) -> str:
         """The first error as the tail of a sentence, or nothing; later ones say less."""
@@ -53,11 +66,22 @@ class NativeLog:
 
     def _take_line(self, line: str) -> None:
         if self._level < _WARN:
-            self._bytes += sum(round(float(size) * _MIB) for size in _BUFFER.findall(line))
+            for device, size in _BUFFER.findall(line):
+                self._count(device, round(float(size) * _MIB))
             return
+        if any(words in line for words in _OUT_OF_MEMORY):
+            self.is_out_of_memory = True
         if self._level == _ERROR and not self._error:
             self._error = line.rstrip(".")
         self._write(line)
+
+    def _count(self, device: str, size: int) -> None:
+        gpu = _GPU.fullmatch(device)
+        if gpu is None:
+            self._ram_bytes += size
+        else:
+            number = min(int(gpu[1]), _MOST_GPUS)
+            self._gpu_bytes[number] = self._gpu_bytes.get(number, 0) + size
 
 
 def _clean(line: str) -> str:

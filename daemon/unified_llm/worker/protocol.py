@@ -18,9 +18,10 @@ from typing import Annotated, Final
 import msgspec
 
 from unified_llm.domain.chat import FinishReason, JsonAnswer, Message, Sampling
+from unified_llm.domain.errors import ModelFailedToLoad
 from unified_llm.domain.sampling import MAX_TOP_LOGPROBS
 
-PROTOCOL_VERSION: Final = 7
+PROTOCOL_VERSION: Final = 8
 LEAST_LOGPROB: Final = -9999.0
 MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 _LENGTH_BYTES: Final = 4
@@ -47,6 +48,9 @@ class Load(_Struct, frozen=True, tag="load"):
 
     path: the model file, as the worker sees it (an inherited descriptor under /proc/self/fd).
     context_tokens: context of each slot. threads: None for one per physical core it may use.
+    cache_type: of keys and values, by llama.cpp's name. gpu_layers: how many of the last layers
+    each GPU takes, in turn; empty for none. cpu_experts: of how many layers, from the first, the
+    routed experts stay in main memory.
     """
 
     model: str
@@ -54,6 +58,9 @@ class Load(_Struct, frozen=True, tag="load"):
     context_tokens: int
     slots: int
     threads: int | None
+    cache_type: str = "f16"
+    gpu_layers: tuple[int, ...] = ()
+    cpu_experts: int = 0
 
 
 class Generate(_Struct, frozen=True, tag="generate"):
@@ -148,20 +155,26 @@ class Progress(_Struct, frozen=True, tag="progress"):
 class Loaded(_Struct, frozen=True, tag="loaded"):
     """The model serves.
 
-    context_tokens: per slot, as it really is. memory_bytes: what the engine says it took; None if
-    it does not say. description: architecture, size and quantisation in the engine's words.
+    context_tokens: per slot, as it really is. memory_bytes: main memory the engine says it took;
+    None if it does not say. gpu_bytes: likewise of each GPU. description: architecture, size and
+    quantisation in the engine's words.
     """
 
     context_tokens: _Count
     slots: _Count
     memory_bytes: _Size | None
     description: str
+    gpu_bytes: Annotated[tuple[_Size, ...], msgspec.Meta(max_length=64)] = ()
 
 
 class LoadFailed(_Struct, frozen=True, tag="load-failed"):
-    """The model does not serve, and this worker is about to end. message: fit for the caller."""
+    """The model does not serve, and this worker is about to end.
+
+    message: fit for the caller. code: of ModelFailedToLoad, NoRoom or GpuUnusable.
+    """
 
     message: str
+    code: str = ModelFailedToLoad.code
 
 
 class Started(_Struct, frozen=True, tag="started"):

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Final, NoReturn, assert_never
 
-from unified_llm.domain.errors import ModelFailedToLoad
+from unified_llm.domain.errors import GpuUnusable, ModelFailedToLoad, NoRoom
 from unified_llm.domain.units import Instant, Seconds
 from unified_llm.worker.engine_port import Engine
 from unified_llm.worker.protocol import (
@@ -116,8 +116,8 @@ class Session:
             self._reject(f"{type(message).__name__} came before Load")
         try:
             loaded = self._engine.load(message, self._on_progress)
-        except ModelFailedToLoad as error:
-            self._send(LoadFailed(message=str(error)))
+        except (ModelFailedToLoad, NoRoom, GpuUnusable) as error:
+            self._send(LoadFailed(message=str(error), code=error.code))
             self._leave(ExitStatus.LOAD_FAILED)
         self._is_loaded = True
         self._send(loaded)

@@ -10,8 +10,10 @@ import pytest
 
 from tests.tiny_gguf import write_tiny_gguf
 from unified_llm.app.learning import Learning
+from unified_llm.domain.devices import RAM
 from unified_llm.domain.measurements import MeasuredRun, Measurement
 from unified_llm.domain.models import FileIdentity, ModelId, ModelSpec
+from unified_llm.domain.placement import Placement
 from unified_llm.domain.units import Bytes, Seconds, Tokens
 from unified_llm.fleet.loading import Serving
 from unified_llm.registry.catalogue import build_catalogue
@@ -26,7 +28,9 @@ DIGEST = "ab" * 32
 
 def serving(memory: int | None) -> Serving:
     loaded = Loaded(context_tokens=512, slots=2, memory_bytes=memory, description="tiny")
-    return Serving(loaded, (), "fake 1")
+    placement = Placement(Tokens(512), 2, None, {RAM: Bytes(10**9)})
+    held = {} if memory is None else {RAM: Bytes(memory)}
+    return Serving(loaded, placement, held, (), "fake 1")
 
 
 class KnownDigests:

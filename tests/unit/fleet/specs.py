@@ -23,6 +23,5 @@ def spec_of(path: Path, *, model: ModelId = TINY) -> ModelSpec:
         threads=1,
         keep_alive=None,
         pinned=False,
-        memory_bytes=Bytes(10**9),
         source="settings",
     )

@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -6,7 +7,15 @@ import pytest
 from tests.fakes.timers import FakeTimers, settle
 from tests.fakes.worker_link import SANDBOX, FakeWorkerLink, hello, loaded
 from tests.unit.fleet.asking import PLACEMENT
-from unified_llm.domain.errors import ModelFailedToLoad, NoRoom, WorkerDied
+from unified_llm.domain.devices import RAM, DeviceId
+from unified_llm.domain.errors import (
+    GpuUnusable,
+    ModelFailedToLoad,
+    NoRoom,
+    UnifiedLlmError,
+    WorkerDied,
+)
+from unified_llm.domain.units import Bytes
 from unified_llm.fleet.loading import Serving, load_model
 from unified_llm.worker.protocol import (
     FromWorker,
@@ -41,12 +50,40 @@ async def test_a_model_is_loaded_from_the_inherited_descriptor() -> None:
     progress: list[float] = []
     worker.channel.say(hello(), Progress(fraction=0.0), BEAT, Progress(fraction=1.0), loaded())
     assert await load_model(worker.link, PLACEMENT, progress.append) == Serving(
-        loaded(), SANDBOX, "fake 0"
+        loaded(), PLACEMENT, {RAM: Bytes(1000)}, SANDBOX, "fake 0"
     )
     assert progress == [0.0, 1.0]
     assert worker.channel.sent == [
         Load(model="tiny", path="/proc/self/fd/7", context_tokens=512, slots=2, threads=1)
     ]
+
+
+async def test_a_placement_is_told_and_what_each_device_gave_comes_back() -> None:
+    worker = FakeWorkerLink(FakeTimers())
+    placement = replace(
+        PLACEMENT,
+        cache_type="q8_0",
+        gpus=(DeviceId("fake:0"), DeviceId("fake:1")),
+        gpu_layers=(0, 3),
+        cpu_experts=1,
+    )
+    said = Loaded(context_tokens=512, slots=2, memory_bytes=5, gpu_bytes=(0, 7, 9), description="")
+    worker.channel.say(hello(), said)
+    serving = await load_model(worker.link, placement, lambda _: None)
+    assert serving.memory == {RAM: 5, DeviceId("fake:1"): 7}, (
+        "of a device it has no part of, nothing"
+    )
+    (load,) = worker.channel.sent
+    assert isinstance(load, Load)
+    assert (load.cache_type, load.gpu_layers, load.cpu_experts) == ("q8_0", (0, 3), 1)
+
+
+@pytest.mark.parametrize("kind", [NoRoom, GpuUnusable, ModelFailedToLoad])
+async def test_the_kind_of_a_failure_survives_the_way(kind: type[UnifiedLlmError]) -> None:
+    worker = FakeWorkerLink(FakeTimers())
+    worker.channel.say(hello(), LoadFailed(message="no", code=kind.code))
+    with pytest.raises(kind, match="no"):
+        await load_model(worker.link, PLACEMENT, lambda _: None)
 
 
 async def test_what_the_worker_says_of_the_failure_is_passed_on_cleaned() -> None:

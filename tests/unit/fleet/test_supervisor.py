@@ -11,6 +11,7 @@ from tests.fakes.reports import FakeReports
 from tests.fakes.timers import FakeTimers, settle
 from tests.fakes.worker_link import SANDBOX, FakeWorkerLink, hello
 from tests.unit.fleet.asking import PLACEMENT, TINY, order
+from unified_llm.domain.devices import RAM
 from unified_llm.domain.errors import (
     Closing,
     ModelFailedToLoad,
@@ -37,7 +38,7 @@ def spec(model: ModelId = TINY) -> ModelSpec:
     return ModelSpec(
         id=model, path=PurePath("tiny.gguf"), identity=None, defect=None, size_bytes=Bytes(1),
         architecture=None, context_tokens=Tokens(512), slots=2, threads=1, keep_alive=None,
-        pinned=False, memory_bytes=Bytes(1), source="settings",
+        pinned=False, source="settings",
     )  # fmt: skip
 
 
@@ -111,7 +112,7 @@ async def test_a_worker_that_serves_and_is_stopped() -> None:
     async with fleet_at_work() as scene:
         worker = await scene.load()
         assert scene.reports.value("load_finished", 1) == LoadedModel(
-            Tokens(512), 2, Bytes(1000), SANDBOX
+            Tokens(512), 2, {RAM: Bytes(1000)}, SANDBOX
         )
         await scene.stop()
         assert scene.reports.of(1) == ["load_finished"]

@@ -62,7 +62,8 @@ def test_each_kind_of_cache_has_a_mask_of_its_own() -> None:
     windowed = replace(CACHED, window=Tokens(512))
     one = layer_buffer(shaped(GraphWidths(1024)), RunShape(Tokens(16_384), 1))
     both = layer_buffer(
-        shaped(GraphWidths(1024), 512, CACHED, windowed), RunShape(Tokens(16_384), 1)
+        shaped(GraphWidths(1024), 512, CACHED, windowed),
+        RunShape(Tokens(16_384), 1, keeps_whole_windows=True),
     )
     assert both - one == 16 * MIB
 

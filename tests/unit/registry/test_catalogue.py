@@ -75,7 +75,6 @@ def test_a_configured_model_is_described(tmp_path: Path) -> None:
         threads=3,
         keep_alive=Seconds(300),
         pinned=True,
-        memory_bytes=estimated(spec, 512, 2),
         source="settings",
         profile=spec.profile,
     )
@@ -109,7 +108,7 @@ def test_the_real_model_is_named_and_estimated() -> None:
     assert spec.id == "smollm2-Q4_1"
     # What llama.cpp prints for its buffers, and a worker that has loaded nothing.
     allocated = 92.10 + 360.00 + 98.25 + 0.75 + 64
-    assert spec.memory_bytes / 2**20 == pytest.approx(allocated, abs=2)
+    assert estimated(spec, 4096, 4) / 2**20 == pytest.approx(allocated, abs=2)
 
 
 def test_a_configured_file_that_is_no_model_stays_with_its_defect(tmp_path: Path) -> None:
@@ -117,7 +116,7 @@ def test_a_configured_file_that_is_no_model_stays_with_its_defect(tmp_path: Path
     path.write_bytes(b"GGML" + bytes(100))
     catalogue = catalogue_of(None, a={"path": str(path)})
     spec = only(catalogue)
-    assert (spec.identity, spec.architecture, spec.memory_bytes) == (None, None, 0)
+    assert (spec.identity, spec.architecture, spec.profile) == (None, None, None)
     assert spec.size_bytes == 104
     assert spec.defect == "The file begins with b'GGML'; a GGUF file begins with b'GGUF'."
     assert messages(catalogue) == [("a.gguf", f"a cannot be used. {spec.defect}")]
@@ -241,7 +240,6 @@ def test_more_context_than_the_model_knows_is_capped_and_reported(tmp_path: Path
     catalogue = catalogue_of(None, a={"path": str(path), "context_tokens": 4096})
     spec = only(catalogue)
     assert spec.context_tokens == 1024
-    assert spec.memory_bytes == estimated(spec, 1024, 4)
     assert "trained with 1024 tokens" in messages(catalogue)[0][1]
 
 

@@ -3,10 +3,12 @@
 from pathlib import PurePath
 
 from tests.fakes.effects import FakeEffects
+from tests.fakes.profiles import sized_profile
 from unified_llm.domain.errors import UnifiedLlmError, WorkerDied
 from unified_llm.domain.lifecycle import ModelState
-from unified_llm.domain.models import FileIdentity, ModelId, ModelSpec
+from unified_llm.domain.models import DEFAULT_PRIORITY, FileIdentity, GpuUse, ModelId, ModelSpec
 from unified_llm.domain.units import Bytes, Instant, Seconds, Tokens
+from unified_llm.planner.run_shape import RunShape
 from unified_llm.scheduler.core import Scheduler
 from unified_llm.scheduler.effects import Generation, LoadedModel, LoadOutcome, Ticket
 from unified_llm.scheduler.policy import SchedulingPolicy
@@ -27,6 +29,9 @@ def make_spec(
     pinned: bool = False,
     identity: FileIdentity | None = IDENTITY,
     defect: str | None = None,
+    cached_gib: int = 0,
+    gpu: GpuUse = GpuUse.AUTO,
+    priority: int = DEFAULT_PRIORITY,
 ) -> ModelSpec:
     """A model as the catalogue has it."""
     return ModelSpec(
@@ -41,8 +46,10 @@ def make_spec(
         threads=None,
         keep_alive=None if keep_alive is None else Seconds(keep_alive),
         pinned=pinned,
-        memory_bytes=Bytes(gib * GIB),
         source="settings",
+        profile=sized_profile(gib * GIB, RunShape(Tokens(4096), slots), cached=cached_gib * GIB),
+        gpu=gpu,
+        priority=priority,
     )
 
 
@@ -88,7 +95,7 @@ class Scenario:
     def finish_load(self, model: ModelId, outcome: LoadOutcome | None = None) -> None:
         """The model's newest worker serves, or says why not."""
         load = next(load for load in reversed(self.effects.loads) if load.model == model)
-        loaded = LoadedModel(load.placement.context_tokens, load.placement.slots, None)
+        loaded = LoadedModel(load.placement.context_tokens, load.placement.slots)
         self.core.load_finished(model, load.generation, outcome or loaded, self.now)
 
     def finish_stop(self, model: ModelId, *, returned: bool = True) -> None:

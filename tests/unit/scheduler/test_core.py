@@ -160,7 +160,7 @@ def test_a_pinned_model_never_leaves_and_counts_against_others_at_once() -> None
     scene.keep_idle(CAT)
     error = scene.effects.refused[scene.ask(DOG)]
     assert isinstance(error, NoRoom)
-    assert "5.0 GiB of it" in error.message
+    assert "Models that must stay hold 5.0 GiB of ram" in error.message
     assert scene.stopping == []
 
 

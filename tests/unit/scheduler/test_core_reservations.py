@@ -52,7 +52,7 @@ def test_nothing_is_loaded_into_what_is_reserved() -> None:
     ticket = scenario.ask(DOG)
     refusal = scenario.effects.refused[ticket]
     assert isinstance(refusal, NoRoom)
-    assert "4.0 GiB reserved by programs" in refusal.message
+    assert "Programs have reserved 4.0 GiB of ram" in refusal.message
 
 
 def test_what_is_given_back_is_for_models_again() -> None:
@@ -70,7 +70,10 @@ def test_more_than_there_can_be_is_refused_with_the_numbers() -> None:
     assert scenario.core.objection_to_reserving(Bytes(4 * GIB)) is None
     objection = scenario.core.objection_to_reserving(Bytes(5 * GIB))
     assert isinstance(objection, NoRoom)
-    assert "5.0 GiB can not be reserved; the budget is 8.0 GiB, 4.0 GiB of it" in objection.message
+    assert (
+        "5.0 GiB can not be reserved; the budget is 8.0 GiB of ram, 4.0 GiB of it"
+        in objection.message
+    )
     reserve(scenario, GAME, 4)
     assert isinstance(scenario.core.objection_to_reserving(Bytes(1)), NoRoom)
 

@@ -57,7 +57,7 @@ class Fleet(FakeEffects):
         assert not self.is_suspended, "a model is loaded although the machine goes to sleep"
         assert all(model != spec.id for model, _ in self.alive), "a second worker for a model"
         self.loading.add((spec.id, generation))
-        self.unreturned[spec.id, generation] = spec.memory_bytes
+        self.unreturned[spec.id, generation] = placement.ram_bytes
         assert sum(self.unreturned.values()) <= POLICY.ram_budget, "memory is over-committed"
 
     def begin_stop(self, model: ModelId, generation: Generation, *, grace: Seconds) -> None:
@@ -153,7 +153,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.effects.running.add(worker)
             slots = next(e.placement.slots for e in self.effects.loads if e.generation == worker[1])
             self.core.load_progressed(*worker, 0.5, self.now)
-            self.core.load_finished(*worker, LoadedModel(Tokens(4096), slots, None), self.now)
+            self.core.load_finished(*worker, LoadedModel(Tokens(4096), slots), self.now)
 
     @rule(model=st.sampled_from([CAT, DOG, OWL]))
     def ask_and_serve(self, model: ModelId) -> None:

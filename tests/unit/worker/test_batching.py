@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unified_llm.domain.chat import JsonAnswer, Message, Role, Sampling
-from unified_llm.domain.errors import InvalidRequest
+from unified_llm.domain.errors import InvalidRequest, ModelFailedToLoad
 from unified_llm.worker.batching import BatchingEngine, DecodeError
 from unified_llm.worker.engine_port import Report
 from unified_llm.worker.protocol import Chance, Delta, Done, Failed, Generate, Load, Score, Started
@@ -28,6 +28,7 @@ class FragileModel:
     batch_tokens = 6
     vocabulary_size = 2
     memory_bytes: int | None = None
+    gpu_bytes: tuple[int, ...] = ()
     description = "fragile"
     thinking: Thinking | None = None
 
@@ -120,9 +121,25 @@ class FragileModel:
 
 
 def open_engine(model: FragileModel) -> BatchingEngine:
-    engine = BatchingEngine(lambda *_: model, draw_seed=lambda: 1)
+    """Loaded with a trial that went well; from then on the model fails as it was told to."""
+    trial = FragileModel()
+    trial.memory = model.memory
+    models = iter([trial])
+    engine = BatchingEngine(lambda *_: next(models), draw_seed=lambda: 1)
     engine.load(_LOAD, lambda _: None)
+    assert not any(trial.memory.values()), "the trial has left something behind"
+    engine._loaded = model
     return engine
+
+
+@pytest.mark.parametrize("fault", ["error", "broken_encode", "broken_begin"])
+def test_a_model_that_can_not_compute_a_token_is_not_loaded(fault: str) -> None:
+    model = FragileModel(["error"] if fault == "error" else [])
+    model.broken_encode = fault == "broken_encode"
+    model.broken_begin = fault == "broken_begin"
+    engine = BatchingEngine(lambda *_: model, draw_seed=lambda: 1)
+    with pytest.raises(ModelFailedToLoad, match="trial request"):
+        engine.load(_LOAD, lambda _: None)
 
 
 def ask(number: int, text: str = "abcd", max_tokens: int = 6, principal: str = "uid:1") -> Generate:

@@ -47,3 +47,22 @@ def test_announced_buffers_are_summed() -> None:
     native.take(_INFO, b"llama_kv_cache:        CPU KV buffer size =    90.00 MiB\n")
     native.take(_INFO, b"something else = 5.00 MiB\n")
     assert native.bytes_allocated == round(92.1 * 2**20) + 90 * 2**20
+
+
+def test_buffers_on_gpus_are_summed_apart_by_number_and_those_for_them_are_main_memory() -> None:
+    native, _ = log()
+    assert native.gpu_bytes_allocated == ()
+    native.take(_INFO, b"load_tensors:        CUDA1 model buffer size =    10.00 MiB\n")
+    native.take(_INFO, b"llama_kv_cache:      CUDA1 KV buffer size =     5.00 MiB\n")
+    native.take(_INFO, b"sched_reserve:  CUDA_Host compute buffer size =     2.00 MiB\n")
+    native.take(_INFO, b"load_tensors:   CPU_REPACK model buffer size =     1.00 MiB\n")
+    assert native.gpu_bytes_allocated == (0, 15 * 2**20)
+    assert native.bytes_allocated == 3 * 2**20
+
+
+def test_a_failed_allocation_is_told_from_other_errors() -> None:
+    native, _ = log()
+    native.take(_ERROR, b"llama_model_load: error loading model: tensor 'x' not found\n")
+    assert not native.is_out_of_memory
+    native.take(_ERROR, b"llama_init_from_model: failed to allocate buffer for kv cache\n")
+    assert native.is_out_of_memory

@@ -1,11 +1,20 @@
 """The section `memory`."""
 
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, Strict
+from pydantic_core import PydanticCustomError
 
 from unified_llm.domain.units import Bytes
 from unified_llm.settings.sections.fields import MIB, Section, about
+
+Sacrifice = Literal["cache-type", "slots", "context", "layers"]
+
+
+def _each_once(order: tuple[Sacrifice, ...]) -> tuple[Sacrifice, ...]:
+    if sorted(order) != sorted(get_args(Sacrifice)):
+        raise PydanticCustomError("not_each_once", "does not name each of the four once")
+    return order
 
 
 class MemorySettings(Section):
@@ -23,4 +32,24 @@ class MemorySettings(Section):
             "so that they go on without being read anew; 0 for none, null for a sixteenth."
         ),
         json_schema_extra=about("bytes", "some long conversations, at little cost to the models"),
+    )
+    start_percent: Annotated[int, Field(ge=10, le=100)] = Field(
+        default=85,
+        description=(
+            "How much of a device may be in use, other programs' part included. Models are placed "
+            "within it, and when others push the use above it, models shrink or leave."
+        ),
+        json_schema_extra=about("percent", "drivers and desktops allocate without asking"),
+    )
+    sacrifices: Annotated[tuple[Sacrifice, ...], Strict(False), AfterValidator(_each_once)] = Field(
+        default=get_args(Sacrifice),
+        description=(
+            "What a model gives up where memory is short, the first thing first: the type of its "
+            "cache (to q8_0), slots, context (to its minimum), layers on GPUs."
+        ),
+        json_schema_extra=about(
+            reason="what its users notice least comes first",
+            form="a list of cache-type, slots, context and layers, each once",
+            default="[cache-type, slots, context, layers]",
+        ),
     )

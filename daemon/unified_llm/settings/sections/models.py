@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -15,6 +15,7 @@ from unified_llm.settings.sections.fields import DAY, AbsolutePath, Section, abo
 Slots = Annotated[int, Field(ge=1, le=64)]
 Threads = Annotated[int, Field(ge=1, le=1024)]
 ContextTokens = Annotated[Tokens, Field(ge=256, le=1_048_576)]
+CacheTypeName = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 KeepAlive = Annotated[Seconds, Field(ge=1, le=365 * DAY)]
 
 
@@ -40,6 +41,29 @@ class DefaultsSettings(Section):
         default=Seconds(300),
         description="Idle time after which the model leaves memory; null to keep it.",
         json_schema_extra=about("seconds", "outlasts a pause in a conversation"),
+    )
+    cache_type: CacheTypeName = Field(
+        default="f16",
+        description="How keys and values are kept; smaller ones save memory and lose precision.",
+        json_schema_extra=about(reason="loses nothing"),
+    )
+    minimum_context_tokens: ContextTokens | None = Field(
+        default=None,
+        description="Down to which the context is cut where memory is short; null for never.",
+        json_schema_extra=about("tokens", "a conversation that no longer fits is lost"),
+    )
+    gpu: Literal["auto", "off", "required"] = Field(
+        default="auto",
+        description=(
+            "Whether the model is computed on GPUs: as far as it fits there, not at all, or rather "
+            "not loaded than computed in main memory."
+        ),
+        json_schema_extra=about(reason="slow is better than not at all, and it is told"),
+    )
+    priority: Annotated[int, Field(ge=0, le=100)] = Field(
+        default=50,
+        description="Where memory is short, the model with the lowest priority leaves first.",
+        json_schema_extra=about(reason="room on both sides"),
     )
 
 
@@ -72,6 +96,26 @@ class ModelSettings(Section):
             "an explicit null keeps the model."
         ),
         json_schema_extra=about("seconds", default="as in `defaults`"),
+    )
+    cache_type: CacheTypeName | None = Field(
+        default=None,
+        description="How keys and values are kept; null for the default.",
+        json_schema_extra=about(default="as in `defaults`"),
+    )
+    minimum_context_tokens: ContextTokens | None = Field(
+        default=None,
+        description="Down to which the context is cut where memory is short; null for the default.",
+        json_schema_extra=about("tokens", default="as in `defaults`"),
+    )
+    gpu: Literal["auto", "off", "required"] | None = Field(
+        default=None,
+        description="Whether the model is computed on GPUs; null for the default.",
+        json_schema_extra=about(default="as in `defaults`"),
+    )
+    priority: Annotated[int, Field(ge=0, le=100)] | None = Field(
+        default=None,
+        description="The lowest leaves first where memory is short; null for the default.",
+        json_schema_extra=about(default="as in `defaults`"),
     )
     pinned: bool = Field(
         default=False,

@@ -8,6 +8,7 @@ from pathlib import PurePath
 
 from tests.fakes.backend import FakeBackend
 from tests.fakes.clock import FakeClock
+from tests.fakes.profiles import sized_profile
 from tests.fakes.shelf import FakeShelf
 from tests.fakes.workers import FakeWorkers
 from unified_llm.domain.callers import Caller, Door
@@ -15,7 +16,7 @@ from unified_llm.domain.chat import Finished, FinishReason, TextDelta, Usage
 from unified_llm.domain.devices import RAM, DeviceId, DeviceMemory, MemoryReading
 from unified_llm.domain.events import ModelChanged
 from unified_llm.domain.models import FileIdentity, ModelId, ModelSpec
-from unified_llm.domain.units import Bytes, Seconds, Tokens
+from unified_llm.domain.units import Bytes, Instant, Seconds, Tokens
 from unified_llm.guard.audit import Audit
 from unified_llm.guard.permissions import Authority, Permissions
 from unified_llm.operations.admission import Admission
@@ -29,6 +30,7 @@ from unified_llm.operations.memory_leases import MemoryLeases
 from unified_llm.operations.models import Models
 from unified_llm.operations.status import Status
 from unified_llm.operations.watch import Watch
+from unified_llm.planner.run_shape import RunShape
 from unified_llm.routing.directory import Directory
 from unified_llm.scheduler.loop import SchedulerLoop
 from unified_llm.scheduler.policy import SchedulingPolicy
@@ -69,8 +71,8 @@ def make_spec(model: ModelId, *, size_bytes: int = GIB, source: str = "settings"
         threads=None,
         keep_alive=None,
         pinned=False,
-        memory_bytes=Bytes(GIB),
         source=source,
+        profile=sized_profile(GIB, RunShape(Tokens(4096), 2)),
     )
 
 
@@ -136,10 +138,11 @@ class House:
 async def read_memory() -> MemoryReading:
     """Main memory, and a GPU that keeps its numbers to itself."""
     return MemoryReading(
+        Instant(0),
         (
             DeviceMemory(RAM, "RAM", Bytes(16 * GIB), Bytes(4 * GIB)),
             DeviceMemory(DeviceId("xe:0000:03:00.0"), "Intel GPU (xe)", None, None),
-        )
+        ),
     )
 
 
