@@ -13,7 +13,7 @@ from llama_cpp import llama_cpp as native
 from tests.real_models import smollm2
 from tests.tiny_gguf import write_tiny_gguf
 from unified_llm.domain.chat import FinishReason, Message, Role, Sampling
-from unified_llm.domain.errors import ModelFailedToLoad
+from unified_llm.domain.errors import GpuUnusable, ModelFailedToLoad
 from unified_llm.worker.batching import BatchingEngine
 from unified_llm.worker.engine import LlamaModel, open_llama_engine
 from unified_llm.worker.native_log import NativeLog
@@ -141,6 +141,30 @@ def test_a_broken_template_is_said_when_loading(tmp_path: Path) -> None:
     path = write_tiny_gguf(tmp_path / "tiny.gguf", chat_template="{% for")
     with pytest.raises(ModelFailedToLoad, match="template"):
         open_model(path)
+
+
+def test_a_build_without_the_gpus_of_the_plan_says_so_instead_of_computing_elsewhere(
+    tmp_path: Path,
+) -> None:
+    load = load_of(write_tiny_gguf(tmp_path / "tiny.gguf"))
+    with pytest.raises(GpuUnusable, match="has 64 GPUs"):
+        LlamaModel(msgspec.structs.replace(load, gpu_layers=(1,) * 64), lambda _: None, NativeLog())
+
+
+@pytest.mark.slow
+def test_a_smaller_cache_type_takes_less_memory_and_still_answers() -> None:
+    taken = []
+    for cache_type in ("f16", "q8_0"):
+        load = msgspec.structs.replace(
+            load_of(smollm2(), slots=1, context_tokens=4096), cache_type=cache_type
+        )
+        engine = open_llama_engine()
+        taken.append(engine.load(load, lambda _: None).memory_bytes or 0)
+        question = Message(Role.USER, "What is the capital of France? One short sentence.")
+        text, _ = answer(engine, ask(question))
+        assert "Paris" in text
+        engine.close()
+    assert taken[0] - taken[1] == pytest.approx(90 * 2**20 * 15 / 32, rel=0.05), "34 of 64 bytes"
 
 
 @pytest.mark.slow

@@ -22,10 +22,9 @@ from typing import Any, Final
 
 from llama_cpp import __version__ as _bindings_version
 from llama_cpp import llama_cpp as native
-from llama_cpp._ggml import libggml
 
 from unified_llm.domain.chat import Message
-from unified_llm.domain.errors import GpuUnusable, InvalidRequest, ModelFailedToLoad, NoRoom
+from unified_llm.domain.errors import InvalidRequest, ModelFailedToLoad, NoRoom
 from unified_llm.domain.units import Instant, Seconds
 from unified_llm.worker.batching import BatchingEngine, DecodeError
 from unified_llm.worker.brake import Brake
@@ -34,6 +33,7 @@ from unified_llm.worker.cores import allowed_physical_cores
 from unified_llm.worker.engine_port import OnProgress
 from unified_llm.worker.kept_states import KeptStates
 from unified_llm.worker.native_log import NativeLog
+from unified_llm.worker.offload import cache_type_number, place_layers
 from unified_llm.worker.prompt import encode_prompt
 from unified_llm.worker.protocol import Chance, Load, Score
 from unified_llm.worker.samplers import Samplers
@@ -48,7 +48,6 @@ BUILD: Final = f"llama-cpp-python {_bindings_version}"
 _BATCH_TOKENS: Final = 512  # also one micro-batch, so that cancelling never waits for several
 _PIECE_BYTES: Final = 256
 _ABORTED: Final = 2
-_DEVICE_TYPE_GPU: Final = 1  # enum ggml_backend_dev_type
 _LONG_STEP: Final = Seconds(0.5)  # half of the interval between heartbeats
 _SPECIAL: Final = native.LLAMA_TOKEN_ATTR_CONTROL | native.LLAMA_TOKEN_ATTR_USER_DEFINED
 
@@ -65,22 +64,6 @@ def open_llama_engine(states: KeptStates | None = None) -> BatchingEngine:
         states=states,
     )
 
-
-class _BufferOverride(ctypes.Structure):
-    """llama_model_tensor_buft_override of llama.h; the list ends with one without a pattern."""
-
-    _fields_ = (  # type: ignore[mutable-override]
-        ("pattern", ctypes.c_char_p),
-        ("buffer_type", ctypes.c_void_p),
-    )
-
-
-libggml.ggml_backend_dev_count.restype = ctypes.c_size_t
-libggml.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
-libggml.ggml_backend_dev_get.restype = ctypes.c_void_p
-libggml.ggml_backend_dev_type.argtypes = [ctypes.c_void_p]
-libggml.ggml_backend_dev_type.restype = ctypes.c_int
-libggml.ggml_backend_cpu_buffer_type.restype = ctypes.c_void_p
 
 _kept_callbacks: list[Any] = []  # native code calls them for as long as the process lives
 
@@ -324,7 +307,7 @@ class LlamaModel:
         params.offload_kqv = bool(load.gpu_layers)
         # Weights in main memory are computed with there: the plan has no room for copies on a GPU.
         params.op_offload = False
-        params.type_k = params.type_v = _cache_type(load.cache_type)
+        params.type_k = params.type_v = cache_type_number(load.cache_type)
         # Layers with a sliding window keep their window only (docs/decisions/0012).
         params.swa_full = False
         params.no_perf = True
@@ -368,7 +351,7 @@ def _open_model(load: Load, on_progress: OnProgress, log: NativeLog) -> Any:
 
     params = native.llama_model_default_params()
     params.n_gpu_layers = 0
-    kept = _place(params, load)
+    kept = place_layers(params, load)
     params.progress_callback = native.llama_progress_callback(progressed)
     model = native.llama_model_load_from_file(load.path.encode(), params)
     del kept
@@ -381,50 +364,6 @@ def _open_model(load: Load, on_progress: OnProgress, log: NativeLog) -> Any:
 
 def _load_error(log: NativeLog) -> type[ModelFailedToLoad] | type[NoRoom]:
     return NoRoom if log.is_out_of_memory else ModelFailedToLoad
-
-
-def _cache_type(name: str) -> int:
-    number = getattr(native, f"GGML_TYPE_{name.upper()}", None)
-    if number is None:
-        raise ModelFailedToLoad(f"llama.cpp knows no cache type {name[:40]!r}.")
-    return int(number)
-
-
-def _count_gpus() -> int:
-    """GPUs that this build of llama.cpp sees, integrated ones left out as it does itself."""
-    devices = (libggml.ggml_backend_dev_get(i) for i in range(libggml.ggml_backend_dev_count()))
-    return sum(libggml.ggml_backend_dev_type(device) == _DEVICE_TYPE_GPU for device in devices)
-
-
-def _place(params: Any, load: Load) -> tuple[Any, ...]:
-    """Put the layers where the load says; what is returned must live until the model is read.
-
-    llama.cpp counts the output as one more layer, which is the last, and gives layer i of those on
-    GPUs to the first one whose share of `tensor_split`, summed up, is above i (`load_tensors`).
-    Raises GpuUnusable.
-    """
-    if not any(load.gpu_layers):
-        return ()
-    seen = _count_gpus()
-    if seen < len(load.gpu_layers):
-        raise GpuUnusable(
-            f"The machine has {len(load.gpu_layers)} GPUs; this build of the engine sees {seen}.",
-            hint="Install a llama-cpp-python that was built for them.",
-        )
-    last = max(index for index, count in enumerate(load.gpu_layers) if count)
-    split = (ctypes.c_float * native.llama_max_devices())()
-    for index, count in enumerate(load.gpu_layers):
-        split[index] = count + (index == last)
-    params.n_gpu_layers = sum(load.gpu_layers) + 1
-    params.split_mode = native.LLAMA_SPLIT_MODE_LAYER
-    params.tensor_split = split
-    overrides = (_BufferOverride * 2)()
-    if load.cpu_experts:
-        layers = "|".join(map(str, range(load.cpu_experts)))
-        overrides[0].pattern = rf"^blk\.({layers})\.ffn_.*_exps".encode()
-        overrides[0].buffer_type = libggml.ggml_backend_cpu_buffer_type()
-        params.tensor_buft_overrides = ctypes.addressof(overrides)
-    return split, overrides
 
 
 def _check_purpose(model: Any) -> None:
