@@ -7,7 +7,7 @@ rooms behind the doors are there, and READY is said when both doors answer.
 import asyncio
 import random
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +21,8 @@ from unified_llm.app.rescans import Rescans
 from unified_llm.app.shelf import ModelShelf
 from unified_llm.bus.connection import BusConnection, open_connection
 from unified_llm.bus.names import BUS_NAME
-from unified_llm.domain.devices import MemoryReading
 from unified_llm.domain.events import ModelChanged
+from unified_llm.domain.ports import Clock
 from unified_llm.fleet.backend import LocalBackend
 from unified_llm.fleet.kept_states import KeptStates
 from unified_llm.fleet.launcher import Launcher
@@ -55,6 +55,7 @@ from unified_llm.registry.store import Store, open_store
 from unified_llm.routing.directory import Directory
 from unified_llm.scheduler.loop import SchedulerLoop
 from unified_llm.settings.schema import Settings
+from unified_llm.settings.sections.hardware import HardwareSettings
 from unified_llm.surfaces.dbus.door import DbusDoor
 from unified_llm.surfaces.http.app import create_app
 from unified_llm.surfaces.http.listener import open_listener
@@ -161,14 +162,7 @@ async def _open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
             jitter=random.random,
             read_memory=lambda: monitor.read(),
         )
-        hardware = settings.hardware
-        monitor = MemoryMonitor(
-            choose_drivers(hardware.driver, hardware.fake_file, scheduler.memory_held),
-            lambda reading: scheduler.memory_read(reading, fleet.pids),
-            is_wanted=lambda: scheduler.is_occupied,
-            interval=hardware.interval_seconds,
-            clock=clock,
-        )
+        monitor = _monitor(settings.hardware, scheduler, fleet, clock)
         await stack.enter_async_context(fleet.open(scheduler))
         await stack.enter_async_context(_running(scheduler.run()))
 
@@ -327,15 +321,14 @@ def _authority(settings: Settings, bus: BusConnection) -> PolkitAuthority | None
 
 
 def _monitor(
-    settings: Settings, scheduler: SchedulerLoop, on_reading: Callable[[MemoryReading], None]
+    hardware: HardwareSettings, scheduler: SchedulerLoop, fleet: Fleet, clock: Clock
 ) -> MemoryMonitor:
-    hardware = settings.hardware
     return MemoryMonitor(
-        choose_drivers(hardware.driver, hardware.fake_file, dict),
-        on_reading,
+        choose_drivers(hardware.driver, hardware.fake_file, scheduler.memory_held),
+        lambda reading: scheduler.memory_read(reading, fleet.pids),
         is_wanted=lambda: scheduler.is_occupied,
         interval=hardware.interval_seconds,
-        clock=MonotonicClock(),
+        clock=clock,
     )
 
 

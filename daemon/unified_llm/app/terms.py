@@ -45,6 +45,7 @@ def scheduling_policy(settings: Settings) -> SchedulingPolicy:
     return SchedulingPolicy(
         ram_budget=Bytes(ram_budget(settings) - kept_states_quota(settings)),
         fill_share=settings.memory.start_percent / 100,
+        relief_share=min(settings.memory.stop_percent, settings.memory.start_percent) / 100,
         sacrifices=tuple(map(Sacrifice, settings.memory.sacrifices)),
         queue_limit=scheduler.queue_limit,
         load_deadline=scheduler.load_seconds,

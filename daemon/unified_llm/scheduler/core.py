@@ -81,7 +81,7 @@ class Scheduler:
         return (
             bool(self._residency.queued)
             or self._ledger.awaits_return
-            or any(record.state.has_worker for record in self._records.values())
+            or any(each.state.has_worker or each.is_displaced for each in self._records.values())
         )
 
     @property
@@ -164,6 +164,7 @@ class Scheduler:
             self._effects.grant(ticket, model, record.generation)
         else:
             _log.info("%s unloads %s", principal, model)
+            record.is_displaced = False
             self._tickets.await_unload(record, ticket, now, give_up_at)
             self._residency.send_away(record, DrainReason.ASKED, now, self._policy.drain_grace)
         self._settle(now)

@@ -15,9 +15,10 @@ WorkerKey = tuple[ModelId, Generation]
 
 @dataclass(slots=True)
 class _Hold:
-    """gone: when the process had ended; None while it lives."""
+    """is_loaded: all that it takes is taken. gone: when the process ended; None while it lives."""
 
     sizes: dict[DeviceId, Bytes]
+    is_loaded: bool = False
     gone: Instant | None = None
 
 
@@ -25,8 +26,8 @@ class MemoryLedger:
     """Memory set aside for each worker, from before its load until a reading shows it free.
 
     The end of a process is not the end of its memory: peers that took it for that began the next
-    load too early (ollama issue 10597). A reading that was begun after the end is believed: what it
-    still finds used then counts as somebody else's.
+    load too early (ollama issue 10597). A reading that was begun after the end and finds it free is
+    believed; what is never found free counts as somebody else's in the end.
     """
 
     def __init__(self, policy: SchedulingPolicy) -> None:
@@ -69,6 +70,13 @@ class MemoryLedger:
         share = Bytes(int(memory.total * self._policy.fill_share) - self._foreign[device])
         return Bytes(max(min(share, most) if device == RAM else share, 0))
 
+    def slack(self, device: DeviceId) -> Bytes:
+        """How far the use of a GPU falls below what may be filled, once others have filled it."""
+        memory = self._devices.get(device)
+        if device == RAM or memory is None or memory.total is None:
+            return Bytes(0)
+        return Bytes(int(memory.total * (self._policy.fill_share - self._policy.relief_share)))
+
     def available(self, device: DeviceId) -> Bytes:
         """What workers may hold there together; below zero if more is reserved than there is."""
         return Bytes(self.limit(device) - self.reserved(device))
@@ -110,10 +118,10 @@ class MemoryLedger:
         return Bytes(sum(hold.sizes.get(device, 0) for hold in self._holds.values()))
 
     def held_by_device(self) -> dict[DeviceId, Bytes]:
-        """All that is held; copied at once, so that another thread may ask."""
+        """What living workers hold; copied at once, so that another thread may ask."""
         found: dict[DeviceId, Bytes] = {}
         for hold in list(self._holds.values()):
-            for device, size in list(hold.sizes.items()):
+            for device, size in list(hold.sizes.items()) if hold.gone is None else ():
                 found[device] = Bytes(found.get(device, 0) + size)
         return found
 
@@ -138,6 +146,7 @@ class MemoryLedger:
 
         Its word is bounded: a worker that has read a hostile file may say anything.
         """
+        self._holds[model, generation].is_loaded = True
         held = self._holds[model, generation].sizes
         for device, size in sizes.items():
             held[device] = max(held.get(device, Bytes(0)), min(size, self.limit(device)))
@@ -155,10 +164,15 @@ class MemoryLedger:
         return not hold.sizes and self.release(model, generation)
 
     def release(self, model: ModelId, generation: Generation) -> bool:
-        """All its memory is free. False if it was so already, or the worker still lives."""
+        """Nobody waits for its memory any more; what no reading has shown free is somebody else's.
+
+        False if it was so already, or the worker still lives.
+        """
         hold = self._holds.get((model, generation))
         if hold is None or hold.gone is None:
             return False
+        for device in hold.sizes.keys() & self._foreign.keys() - {RAM}:
+            self._foreign[device] = Bytes(self._foreign[device] + hold.sizes[device])
         del self._holds[model, generation]
         return True
 
@@ -174,7 +188,9 @@ class MemoryLedger:
         returned = tuple(
             key
             for key, hold in self._holds.items()
-            if hold.gone is not None and hold.gone <= reading.taken
+            if hold.gone is not None
+            and hold.gone <= reading.taken
+            and not any(self._lingers(hold, device, workers) for device in reading.devices)
         )
         for key in returned:
             del self._holds[key]
@@ -199,11 +215,33 @@ class MemoryLedger:
         """Whether memory of a worker that is gone is still held."""
         return any(hold.gone is not None for hold in self._holds.values())
 
+    def _lingers(self, hold: _Hold, device: DeviceMemory, workers: Mapping[WorkerKey, int]) -> bool:
+        """Whether most of it is still there, if others hold what they held before."""
+        size = hold.sizes.get(device.id, 0)
+        if device.used is None or not size:
+            return False
+        seen, unseen = self._ours(device, workers)
+        gone = sum(
+            each.sizes.get(device.id, 0) for each in self._holds.values() if each.gone is not None
+        )
+        living = seen + unseen - gone
+        return device.used - living - self._foreign.get(device.id, 0) >= size / 2
+
     def _foreign_of(
         self, device: DeviceMemory, workers: Mapping[WorkerKey, int], before: Bytes | None
     ) -> Bytes | None:
         if device.used is None:
             return None
+        seen, unseen = self._ours(device, workers)
+        most = max(device.used - seen, 0)
+        least = max(most - unseen, 0)
+        is_steady = all(hold.is_loaded for hold in self._holds.values())
+        # One that still loads has not taken all that is held for it. Where the kernel does not show
+        # what it has taken, the truth is between these two, and the last known value a good guess.
+        return Bytes(least if before is None or is_steady else min(max(before, least), most))
+
+    def _ours(self, device: DeviceMemory, workers: Mapping[WorkerKey, int]) -> tuple[int, int]:
+        """What the kernel shows of our workers there, and what is held for those it does not."""
         seen = unseen = 0
         for key, hold in self._holds.items():
             shown = device.used_by(workers[key]) if key in workers else None
@@ -211,8 +249,4 @@ class MemoryLedger:
                 unseen += hold.sizes.get(device.id, 0)
             else:
                 seen += shown
-        # One that still loads has not taken all that is held for it. Where the kernel does not show
-        # what it has taken, the truth is between these two, and the last known value a good guess.
-        most = max(device.used - seen, 0)
-        least = max(most - unseen, 0)
-        return Bytes(min(max(before or 0, least), most) if before is not None else least)
+        return seen, unseen

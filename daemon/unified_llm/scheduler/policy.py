@@ -12,6 +12,8 @@ class SchedulingPolicy:
 
     ram_budget: main memory all models may take together.
     fill_share: of a device's memory, other programs' part included, that may be in use.
+    relief_share: to which use falls, by models that shrink or leave, once others have pushed it
+        above fill_share; up to it they come back.
     sacrifices: what a model gives up where memory is short, the first thing first.
     queue_limit: requests that may wait for one model.
     full_queue_retry: what a caller is told to wait who found the queue full or waited in vain.
@@ -28,6 +30,7 @@ class SchedulingPolicy:
 
     ram_budget: Bytes
     fill_share: float = 0.85
+    relief_share: float = 0.80
     sacrifices: tuple[Sacrifice, ...] = DEFAULT_ORDER
     queue_limit: int = 64
     full_queue_retry: Seconds = Seconds(5)

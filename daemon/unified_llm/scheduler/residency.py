@@ -107,6 +107,8 @@ class Residency:
         """It serves."""
         record.loaded, record.last_error, record.replan = loaded, None, Replan.NONE
         record.cap = {}
+        if record.placement is not None and not record.placement.sacrifices:
+            record.is_displaced = False
         record.last_used = now
         self._ledger.enlarge(record.id, record.generation, loaded.memory)
         self.change(record, ModelState.READY, now)
@@ -116,7 +118,7 @@ class Residency:
         """It does not serve: those who wait are told why, at once."""
         _log.warning("%s did not load: %s", record.id, error)
         record.note(error)
-        record.replan, record.cap = Replan.NONE, {}
+        record.replan, record.cap, record.is_displaced = Replan.NONE, {}, False
         record.backoff.failed(now)
         self._tickets.refuse_waiting(record, lambda: self.failure(record, now))
         self.await_end(record, now)
@@ -268,7 +270,11 @@ class Residency:
             self._timers.clear(record.id)
         else:
             due = later(record.last_used, keep_alive)
-            self._timers.set(record.id, due, lambda late: self.stop(record, late))
+            self._timers.set(record.id, due, lambda late: self._stop_idle(record, late))
+
+    def _stop_idle(self, record: ModelRecord, now: Instant) -> None:
+        record.is_displaced = False
+        self.stop(record, now)
 
     def _watch_end(self, record: ModelRecord, deadline: Instant) -> None:
         self._timers.set(record.id, deadline, lambda late: self._stop_overdue(record, late))

@@ -7,6 +7,7 @@ Rule 3: a model in use keeps its place for a turn, however many wait for others;
 Rule 4: what is reserved for others than models comes first, and waits for nobody's turn.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
@@ -26,6 +27,8 @@ from unified_llm.scheduler.state import DrainReason, ModelRecord, Replan
 from unified_llm.scheduler.suspension import Suspension
 from unified_llm.scheduler.tickets import Tickets
 from unified_llm.scheduler.timers import Timers
+
+_log = logging.getLogger(__name__)
 
 _TURN = "turn"
 # Of what the load that ran out of memory was given.
@@ -59,6 +62,7 @@ class Room:
         """Begin every load whose time has come; make room for the others."""
         self._timers.clear((_TURN,))
         self._make_way_for_reservations(now)
+        self._make_way_for_others(now)
         self._refuse_what_can_not_fit(now)
         if self.are_loads_inhibited or self._suspension.holds:
             return
@@ -77,6 +81,7 @@ class Room:
                 is_waiting = True
         if not is_waiting:
             self._take_back_drains(now)
+            self._bring_back_displaced(now)
 
     def replan(self, record: ModelRecord, now: Instant) -> bool:
         """Prepare one more try after a load ran out of memory; False if there was one already."""
@@ -144,6 +149,56 @@ class Room:
         for victim in victims:
             leaving = self._residency.records[victim]
             self._residency.send_away(leaving, DrainReason.RESERVED, now, self._policy.drain_grace)
+
+    def _make_way_for_others(self, now: Instant) -> None:
+        """Send models away from GPUs that other programs have filled, the lowest priority first."""
+        left = self._left(_stays)
+        short = {gpu: left[gpu] for gpu in self._ledger.gpus if left[gpu] < 0}
+        if not short or self.are_evictions_inhibited:
+            return
+        residents = self._residents(lambda _: True)
+        wanted = {gpu: self._ledger.slack(gpu) for gpu in short}
+        victims = choose_victims(wanted, short, residents)
+        if victims is None:
+            victims = tuple(
+                each.model
+                for each in residents
+                if each.may_leave and any(each.memory.get(gpu) for gpu in short)
+            )
+        for victim in victims:
+            leaving = self._residency.records[victim]
+            self._displace(leaving, short, now)
+
+    def _displace(self, record: ModelRecord, gpus: Mapping[DeviceId, Bytes], now: Instant) -> None:
+        foreign = {gpu: self._ledger.foreign(gpu) or Bytes(0) for gpu in gpus}
+        why = NoRoom(f"{record.id} makes way: other programs hold {render_amounts(foreign)}.")
+        _log.warning("%s", why)
+        record.note(why)
+        record.is_displaced = True
+        self._residency.send_away(record, DrainReason.PRESSURE, now, self._policy.drain_grace)
+
+    def _bring_back_displaced(self, now: Instant) -> None:
+        """Load what had to make way as well as is possible now, and better when it can be."""
+        for record in tuple(self._residency.records.values()):
+            if not record.is_displaced or record.has_vanished or record.leases:
+                continue
+            held = self._ledger.held(record.id, record.generation)
+            room = {
+                device: Bytes(left + held.get(device, 0) - self._ledger.slack(device))
+                for device, left in self._left(_stays).items()
+            }
+            placement = self._placer.place(record.spec, room, record.cap)
+            if isinstance(placement, NoRoom):
+                continue
+            if record.state is ModelState.AVAILABLE and self._ledger.has_room(placement.memory):
+                _log.info("%s comes back", record.id)
+                self._residency.begin_load(record, placement, now)
+            elif (
+                record.state is ModelState.READY
+                and record.placement is not None
+                and placement.offloaded > record.placement.offloaded
+            ):
+                self._residency.stop(record, now)
 
     def _refuse_what_can_not_fit(self, now: Instant) -> None:
         for record in tuple(self._residency.queued.values()):

@@ -26,6 +26,7 @@ class DrainReason(Enum):
     ASKED = auto()  # somebody unloads it
     VANISHED = auto()  # the catalogue has lost it
     CLOSING = auto()  # the daemon stops
+    PRESSURE = auto()  # other programs have taken its memory
     RESERVED = auto()  # its memory was reserved by somebody who is no model
     SUSPENDED = auto()  # the machine is going to sleep
 
@@ -47,6 +48,8 @@ class ModelRecord:
     leases: tickets being served. unloads: tickets that wait for the worker to be gone.
     drain_reason, drain_until: why it is DRAINING and how long at most; None in other states.
     placement: what its worker was given; None without a worker.
+    is_displaced: it left, or was loaded smaller, because other programs took memory; it comes back
+        by itself when there is room again.
     cap: how much of some devices its next load may take at most.
     is_stuck: its worker was killed and is not gone; its memory is as good as lost.
     """
@@ -69,6 +72,7 @@ class ModelRecord:
     placement: Placement | None = None
     cap: dict[DeviceId, Bytes] = field(default_factory=dict)
     has_vanished: bool = False
+    is_displaced: bool = False
     is_stuck: bool = False
 
     @property

@@ -63,12 +63,12 @@ def test_what_our_workers_hold_is_not_foreign_whether_shown_or_not() -> None:
     ledger = make_ledger()
     ledger.hold(CAT, ONE, gpu(30))
     ledger.hold(DOG, ONE, gpu(20))
+    for model in (CAT, DOG):
+        ledger.enlarge(model, ONE, {})
     ledger.observe(reading(60), {(CAT, ONE): 7, (DOG, ONE): 8})
     assert ledger.foreign(GPU) == 10
     ledger.observe(reading(60, (7, 35), (99, 5)), {(CAT, ONE): 7, (DOG, ONE): 8})
-    assert ledger.foreign(GPU) == 10, (
-        "60 in use, 35 shown of the cat, 20 held by the dog: at least 5"
-    )
+    assert ledger.foreign(GPU) == 5, "60 in use, 35 shown of the cat, 20 held by the dog"
     ledger.observe(reading(60, (7, 35), (8, 20)), {(CAT, ONE): 7, (DOG, ONE): 8})
     assert ledger.foreign(GPU) == 5
 
@@ -88,9 +88,19 @@ def test_a_reading_begun_after_the_end_frees_what_was_held() -> None:
     assert not ledger.ram_returned(CAT, ONE), "the GPU's memory is to be seen free"
     assert ledger.observe(reading(40, at=4.9), {}) == ()
     assert ledger.committed(GPU) == 40
-    assert ledger.observe(reading(40, at=5), {}) == ((CAT, ONE),)
-    assert (ledger.committed(GPU), ledger.foreign(GPU)) == (0, 40)
-    assert ledger.limit(GPU) == 45, "what is still in use is somebody's, and not ours to give"
+    assert ledger.observe(reading(40, at=5), {}) == (), "it is still there"
+    assert (ledger.committed(GPU), ledger.foreign(GPU)) == (40, 0)
+    assert ledger.observe(reading(3, at=6), {}) == ((CAT, ONE),)
+    assert (ledger.committed(GPU), ledger.foreign(GPU)) == (0, 3)
+
+
+def test_what_is_never_seen_free_is_somebody_elses_in_the_end() -> None:
+    ledger = make_ledger()
+    ledger.hold(CAT, ONE, gpu(40))
+    ledger.worker_gone(CAT, ONE, Instant(5))
+    assert ledger.release(CAT, ONE)
+    ledger.observe(reading(40, at=9), {})
+    assert (ledger.foreign(GPU), ledger.limit(GPU)) == (40, 45)
 
 
 def test_main_memory_is_the_budget_or_less_if_others_need_it() -> None:

@@ -41,6 +41,14 @@ class MemorySettings(Section):
         ),
         json_schema_extra=about("percent", "drivers and desktops allocate without asking"),
     )
+    stop_percent: Annotated[int, Field(ge=5, le=100)] = Field(
+        default=80,
+        description=(
+            "To which the use of a GPU falls, by models that shrink or leave, once other programs "
+            "have pushed it above `start_percent`; up to it they come back."
+        ),
+        json_schema_extra=about("percent", "below the start, so that they do not come and go"),
+    )
     sacrifices: Annotated[tuple[Sacrifice, ...], Strict(False), AfterValidator(_each_once)] = Field(
         default=get_args(Sacrifice),
         description=(
