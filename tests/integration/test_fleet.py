@@ -139,7 +139,7 @@ async def test_a_worker_inherits_nothing_but_its_model_and_its_channel(tmp_path:
     async with machine(tmp_path) as it:
         pid = await it.load()
         environment = Path(f"/proc/{pid}/environ").read_bytes()
-        assert environment == b"GGML_NO_BACKTRACE=1\0"
+        assert environment == b"GGML_NO_BACKTRACE=1\0CUDA_DEVICE_ORDER=PCI_BUS_ID\0"
         targets = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
         kinds = sorted(target.split(":")[0] for target in targets)
         assert kinds == sorted(["/dev/null", "pipe", "pipe", "socket", str(it.model)])
