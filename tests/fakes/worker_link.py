@@ -27,6 +27,8 @@ from unified_llm.worker.protocol import (
 class FakeChildProcess:
     """Ends when the test says so, or by a signal it obeys. signals: those it was sent."""
 
+    pid = 4321
+
     def __init__(self, on_end: Callable[[], None], *, obeys_terminate: bool) -> None:
         self.signals: list[str] = []
         self.on_end = on_end

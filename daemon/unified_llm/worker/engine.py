@@ -308,7 +308,7 @@ class LlamaModel:
         # Weights in main memory are computed with there: the plan has no room for copies on a GPU.
         params.op_offload = False
         params.type_k = params.type_v = cache_type_number(load.cache_type)
-        # Layers with a sliding window keep their window only (docs/decisions/0012).
+        # Layers with a sliding window keep their window only (docs/decisions/0010).
         params.swa_full = False
         params.no_perf = True
         context = native.llama_init_from_model(self._model, params)

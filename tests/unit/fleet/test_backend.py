@@ -134,6 +134,7 @@ async def test_thoughts_are_events_of_their_own_and_counted(scene: Scene) -> Non
     assert scene.heard[:2] == [ReasoningDelta("Hm."), TextDelta("Yes")]
     finished = scene.heard[2]
     assert isinstance(finished, Finished)
+    assert finished.usage is not None
     assert finished.usage.reasoning_tokens == 1
 
 
