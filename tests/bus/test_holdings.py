@@ -77,7 +77,7 @@ async def test_a_lease_takes_room_and_gives_it_back(shared_bus: PrivateBus) -> N
         }
         job = (await front.busctl("LoadModel", "sa{sv}", "tiny", "0")).split('"')[1]
         ended = await front.run("busctl", "call", BUS_NAME, job, "org.unifiedllm1.Job", "Wait")
-        assert "8.0 GiB reserved by programs" in ended.stdout
+        assert "Programs have reserved 8.0 GiB" in ended.stdout
         os.close(held)
         await until_committed(front, 0)
         with pytest.raises(BusFault, match="There is no object"):

@@ -92,11 +92,16 @@ async def test_every_example_of_the_reference_works(
     interface: Interface, shared_bus: PrivateBus
 ) -> None:
     async with open_front_door(shared_bus) as front:
+        front.house.set_models(TINY, BIG, source="scan")
         _, job = (await front.busctl("LoadModel", "sa{sv}", "tiny", "0")).rsplit(maxsplit=1)
         lease = front.house.leases.begin(ROOT, Bytes(1), "test", "test")
         examples = reference.examples_of(interface)
         # A lease that is released has no properties any more.
         for name in sorted({*interface.methods, *interface.properties}, key=_RELEASE_LAST):
+            if name in interface.methods and "h" in interface.methods[name].in_signature:
+                # busctl can not hand over a descriptor; the command line can.
+                assert examples[name].startswith("unified-llm ")
+                continue
             done = await front.run(
                 "sh", "-c", examples[name], job=job.strip('"'), lease=lease_path(lease.id)
             )

@@ -99,6 +99,15 @@ class Rooms:
 
 
 @dataclass(frozen=True, slots=True)
+class Engine:
+    """What loads and runs the models of this machine."""
+
+    fleet: Fleet
+    scheduler: SchedulerLoop
+    monitor: MemoryMonitor
+
+
+@dataclass(frozen=True, slots=True)
 class BusDoor:
     """The connection, and what is exported on it."""
 
@@ -148,23 +157,12 @@ async def _open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
         store = await stack.enter_async_context(open_store(plan.registry, unix_time=unix_time))
         learning = Learning(store, Digests(store), unix_time=unix_time)
         await stack.enter_async_context(_running(learning.run()))
-        fleet = Fleet(
-            _launcher(settings, timers, states).open_worker,
-            quarantine,
-            clock,
-            on_loaded=learning.on_loaded,
+        engine = await stack.enter_async_context(
+            _open_engine(
+                settings, _launcher(settings, timers, states), quarantine, clock, watch, learning
+            )
         )
-        scheduler = SchedulerLoop(
-            terms.scheduling_policy(settings),
-            clock=clock,
-            workers=fleet,
-            on_status=lambda status: watch(ModelChanged(status)),
-            jitter=random.random,
-            read_memory=lambda: monitor.read(),
-        )
-        monitor = _monitor(settings.hardware, scheduler, fleet, clock)
-        await stack.enter_async_context(fleet.open(scheduler))
-        await stack.enter_async_context(_running(scheduler.run()))
+        fleet, scheduler, monitor = engine.fleet, engine.scheduler, engine.monitor
 
         asleep = await stack.enter_async_context(_open_asleep(settings, scheduler))
         jobs = await stack.enter_async_context(Jobs(clock, gate))
@@ -192,8 +190,6 @@ async def _open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
             ),
             read_memory=monitor.read,
         )
-        stack.callback(watch.subscribe(lambda _: monitor.wake()))
-        await stack.enter_async_context(_running(monitor.run()))
         inference = Inference(gate, models, _directory(backend, providers))
         yield Rooms(
             gate,
@@ -208,6 +204,34 @@ async def _open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
             inference,
             status,
         )
+
+
+@asynccontextmanager
+async def _open_engine(
+    settings: Settings,
+    launcher: Launcher,
+    quarantine: Quarantine,
+    clock: Clock,
+    watch: Watch,
+    learning: Learning,
+) -> AsyncIterator[Engine]:
+    """Ready to load models; whoever leaves ends every worker."""
+    fleet = Fleet(launcher.open_worker, quarantine, clock, on_loaded=learning.on_loaded)
+    scheduler = SchedulerLoop(
+        terms.scheduling_policy(settings),
+        clock=clock,
+        workers=fleet,
+        on_status=lambda status: watch(ModelChanged(status)),
+        jitter=random.random,
+        read_memory=lambda: monitor.read(),
+    )
+    monitor = _monitor(settings.hardware, scheduler, fleet, clock)
+    unsubscribe = watch.subscribe(lambda _: monitor.wake())
+    try:
+        async with fleet.open(scheduler), _running(scheduler.run()), _running(monitor.run()):
+            yield Engine(fleet, scheduler, monitor)
+    finally:
+        unsubscribe()
 
 
 @asynccontextmanager

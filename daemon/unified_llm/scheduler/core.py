@@ -13,7 +13,6 @@ from collections.abc import Mapping
 
 from unified_llm.domain.devices import RAM, DeviceId, MemoryReading
 from unified_llm.domain.errors import (
-    Closing,
     GpuUnusable,
     Inhibited,
     NoRoom,
@@ -25,6 +24,7 @@ from unified_llm.domain.events import ModelStatus
 from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.models import GpuUse, ModelId, ModelSpec
 from unified_llm.domain.units import Bytes, Instant, Seconds
+from unified_llm.scheduler import refusals
 from unified_llm.scheduler.backoff import Backoff, Jitter
 from unified_llm.scheduler.effects import Effects, Generation, LoadedModel, LoadOutcome, Ticket
 from unified_llm.scheduler.ledger import MemoryLedger, WorkerKey
@@ -246,7 +246,7 @@ class Scheduler:
 
     def objection_to_reserving(self, size: Bytes) -> UnifiedLlmError | None:
         """Why `size` can not be reserved; None if it can."""
-        return _closing() if self._is_closing else self._room.objection_to_reserving(size)
+        return refusals.closing() if self._is_closing else self._room.objection_to_reserving(size)
 
     def reserved(self, ticket: Ticket, size: Bytes, now: Instant) -> None:
         """Somebody who is no model takes `size`; models leave until it is free."""
@@ -268,7 +268,7 @@ class Scheduler:
         self._room.are_evictions_inhibited = are_evictions_inhibited
         if loads is not None:
             for record in tuple(self._residency.queued.values()):
-                self._tickets.refuse_waiting(record, lambda: _again(loads))
+                self._tickets.refuse_waiting(record, lambda: refusals.again(loads))
                 self._residency.attend(record, now)
         self._settle(now)
 
@@ -281,7 +281,7 @@ class Scheduler:
         """Refuse all that wait, let leases end for `grace`, then stop every worker."""
         self._is_closing = True
         for record in tuple(self._records.values()):
-            self._tickets.refuse_waiting(record, _closing)
+            self._tickets.refuse_waiting(record, refusals.closing)
             self._residency.attend(record, now)
             self._residency.send_away(record, DrainReason.CLOSING, now, grace)
         self._settle(now)
@@ -361,22 +361,17 @@ class Scheduler:
             _log.info("%s ran out of memory; one more try, %s", record.id, record.replan.name)
             self._residency.await_end(record, now)
         else:
-            self._tickets.refuse_waiting(record, lambda: self._out_of_memory(record, error))
+            held = render_amounts(self._ledger.held(record.id, record.generation))
+            self._tickets.refuse_waiting(
+                record, lambda: refusals.out_of_memory(record, held, error)
+            )
             self._residency.load_failed(record, error, now)
-
-    def _out_of_memory(self, record: ModelRecord, error: NoRoom) -> NoRoom:
-        return NoRoom(
-            f"{record.id} ran out of memory while loading, although "
-            f"{render_amounts(self._ledger.held(record.id, record.generation))} were set aside "
-            f"for it: {error.message}",
-            hint=error.hint or "Ask for less context or fewer slots.",
-        )
 
     def _objection(
         self, model: ModelId, record: ModelRecord | None, give_up_at: Instant, now: Instant
     ) -> UnifiedLlmError | None:
         if self._is_closing:
-            return _closing()
+            return refusals.closing()
         if record is None or record.has_vanished:
             return self._unknown(model)
         if record.state is ModelState.ABSENT or (
@@ -384,7 +379,7 @@ class Scheduler:
         ):
             return self._residency.failure(record, now)
         if self._loads_inhibited is not None and not record.state.has_worker:
-            return _again(self._loads_inhibited)
+            return refusals.again(self._loads_inhibited)
         retry_at = record.backoff.retry_at
         is_hopeless = retry_at is not None and retry_at > max(now, give_up_at)
         if not record.state.has_worker and (record.backoff.is_exhausted(now) or is_hopeless):
@@ -396,26 +391,10 @@ class Scheduler:
             return None
         displaced = record.queue.displaced_by(principal)
         if displaced is None:
-            return self._queue_full(record)
-        self._tickets.refuse(displaced.ticket, self._queue_full(record))
+            return refusals.queue_full(record, self._policy)
+        self._tickets.refuse(displaced.ticket, refusals.queue_full(record, self._policy))
         return None
-
-    def _queue_full(self, record: ModelRecord) -> QueueFull:
-        return QueueFull(
-            f"{len(record.queue)} requests wait for {record.id}; no more than "
-            f"{self._policy.queue_limit} may, shared evenly among users.",
-            retry_after=self._policy.full_queue_retry,
-        )
 
     def _unknown(self, model: ModelId) -> UnifiedLlmError:
         near = difflib.get_close_matches(model, self._records, n=1)
         return self._residency.unknown(model, f"Did you mean {near[0]!r}?" if near else "")
-
-
-def _closing() -> Closing:
-    return Closing("The daemon is stopping and takes no new requests.")
-
-
-def _again(inhibited: Inhibited) -> Inhibited:
-    # Each caller gets an error of its own: raising one adds its traceback to it.
-    return Inhibited(inhibited.message, hint=inhibited.hint)

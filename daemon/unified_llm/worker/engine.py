@@ -41,7 +41,7 @@ from unified_llm.worker.sampling import ResolvedSampling
 from unified_llm.worker.scorer import Scorer
 from unified_llm.worker.slots import Feed, Seat
 from unified_llm.worker.template import CHATML, ChatTemplate
-from unified_llm.worker.thinking import Thinking
+from unified_llm.worker.thinking import tag_bytes
 
 BUILD: Final = f"llama-cpp-python {_bindings_version}"
 
@@ -174,7 +174,7 @@ class LlamaModel:
         _check_purpose(self._model)
         self._template = _open_template(self._model, self.vocabulary)
         self.thinking = self._template.thinking
-        self._tags = _tag_bytes(self.thinking)
+        self._tags = tag_bytes(self.thinking)
 
         trained = native.llama_model_n_ctx_train(self._model)
         self.context_tokens = min(load.context_tokens, trained if trained > 0 else 2**31)
@@ -383,11 +383,6 @@ def _open_template(model: Any, vocabulary: LlamaVocabulary) -> ChatTemplate:
         now=lambda: datetime.now(UTC),
         elapsed=lambda: Instant(time.monotonic()),
     )
-
-
-def _tag_bytes(thinking: Thinking | None) -> dict[str, bytes]:
-    tags = (thinking.tags.opening, thinking.tags.closing) if thinking else ()
-    return {tag: tag.encode() for tag in tags}
 
 
 def _describe(model: Any) -> str:

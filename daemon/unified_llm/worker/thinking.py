@@ -126,3 +126,9 @@ def _certain(text: str, closing: str) -> int:
         if closing.startswith(text[-length:]):
             return len(text[:-length].rstrip())
     return len(text.rstrip())
+
+
+def tag_bytes(thinking: Thinking | None) -> dict[str, bytes]:
+    """The bytes of each tag, for models whose tags are control tokens, which stand for none."""
+    tags = (thinking.tags.opening, thinking.tags.closing) if thinking else ()
+    return {tag: tag.encode() for tag in tags}

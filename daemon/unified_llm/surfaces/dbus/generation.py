@@ -157,11 +157,12 @@ def _known(value: Usage | ToolCallDelta) -> dict[str, object]:
 def _figures(finished: Finished) -> dict[str, str | int | float]:
     """What a generation took; what is not known is left out."""
     usage = finished.usage
-    figures: dict[str, str | int | float] = {"finish_reason": finished.reason.value}
+    figures: dict[str, str | int | float] = {}
     if usage is not None:
-        figures |= {
+        figures = {
             "prompt_tokens": usage.prompt_tokens,
             "completion_tokens": usage.completion_tokens,
             "cached_tokens": usage.cached_tokens,
         }
+    figures["finish_reason"] = finished.reason.value
     return figures if finished.total is None else figures | {"seconds": finished.total}

@@ -1,0 +1,33 @@
+"""What the scheduler tells those whom it refuses."""
+
+from unified_llm.domain.errors import Closing, Inhibited, NoRoom, QueueFull
+from unified_llm.scheduler.policy import SchedulingPolicy
+from unified_llm.scheduler.state import ModelRecord
+
+
+def closing() -> Closing:
+    """The daemon stops."""
+    return Closing("The daemon is stopping and takes no new requests.")
+
+
+def again(inhibited: Inhibited) -> Inhibited:
+    """The same for one more caller: raising an error adds its traceback to it."""
+    return Inhibited(inhibited.message, hint=inhibited.hint)
+
+
+def queue_full(record: ModelRecord, policy: SchedulingPolicy) -> QueueFull:
+    """Too many wait for the model."""
+    return QueueFull(
+        f"{len(record.queue)} requests wait for {record.id}; no more than "
+        f"{policy.queue_limit} may, shared evenly among users.",
+        retry_after=policy.full_queue_retry,
+    )
+
+
+def out_of_memory(record: ModelRecord, set_aside: str, error: NoRoom) -> NoRoom:
+    """The load ran out of memory for good. set_aside: what the ledger held for it, in words."""
+    return NoRoom(
+        f"{record.id} ran out of memory while loading, although {set_aside} were set aside "
+        f"for it: {error.message}",
+        hint=error.hint or "Ask for less context or fewer slots.",
+    )
