@@ -4,7 +4,7 @@ UnifiedLlmError
   RequestError                 the caller can fix it
     UnknownModel  UnknownObject  InvalidRequest  NotPermitted  AuthenticationRequired
     AuthenticationDismissed  RateLimited  TooLarge  Quarantined  Cancelled
-    ProviderRefused  ContentFiltered
+    ModelInUse  ProviderRefused  ContentFiltered
   UnavailableError             time or the operator can fix it
     NoRoom  GpuUnusable  QueueFull  ModelFailedToLoad  WorkerDied  RequestTimedOut  Draining
     Closing  Inhibited  AuditUnavailable  StoreUnavailable  DiskFull
