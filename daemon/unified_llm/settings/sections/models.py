@@ -63,7 +63,7 @@ class DefaultsSettings(Section):
     priority: Annotated[int, Field(ge=0, le=100)] = Field(
         default=50,
         description="Where memory is short, the model with the lowest priority leaves first.",
-        json_schema_extra=about(reason="room on both sides"),
+        json_schema_extra=about("points", "room on both sides"),
     )
 
 
@@ -115,7 +115,7 @@ class ModelSettings(Section):
     priority: Annotated[int, Field(ge=0, le=100)] | None = Field(
         default=None,
         description="The lowest leaves first where memory is short; null for the default.",
-        json_schema_extra=about(default="as in `defaults`"),
+        json_schema_extra=about("points", default="as in `defaults`"),
     )
     pinned: bool = Field(
         default=False,
