@@ -159,6 +159,10 @@ async def test_closing_the_stream_stops_the_generation(tmp_path: Path) -> None:
 def test_every_parameter_of_the_client_is_taken_or_refused_by_name() -> None:
     """A parameter we never heard of would be called unknown, which misleads its user."""
     theirs = set(CompletionCreateParamsBase.__annotations__) | {"stream"}
-    ours = {"top_k", "min_p", "repeat_penalty"}
+    ours = {
+        *("top_k", "min_p", "typical_p", "repeat_penalty", "repeat_last_n", "ignore_eos"),
+        *("dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n"),
+        *("xtc_probability", "xtc_threshold", "mirostat", "mirostat_tau", "mirostat_eta"),
+    }
     assert theirs <= set(ChatCompletionShape.model_fields)
     assert set(ChatCompletionShape.model_fields) - theirs == ours
