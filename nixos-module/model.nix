@@ -74,6 +74,28 @@ in
       types.numbers.between 1 31536000
     )) "Idle time in seconds after which the model leaves memory, or `\"forever\"` to keep it.";
 
+    cacheType = setting (types.enum [
+      "f32"
+      "f16"
+      "bf16"
+      "q8_0"
+      "q5_1"
+      "q5_0"
+      "q4_1"
+      "q4_0"
+      "iq4_nl"
+    ]) "How keys and values are kept; smaller ones save memory and lose precision.";
+
+    minimumContextTokens = setting (types.ints.between 256 1048576) "Down to which the context is cut where memory is short, in tokens.";
+
+    gpu = setting (types.enum [
+      "auto"
+      "off"
+      "required"
+    ]) "Whether the model is computed on GPUs, as far as it fits, not at all, or rather not loaded than computed in main memory.";
+
+    priority = setting (types.ints.between 0 100) "Where memory is short, the model with the lowest priority leaves first.";
+
     pinned = mkOption {
       type = types.bool;
       default = false;

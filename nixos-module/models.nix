@@ -43,7 +43,15 @@ let
     lib.filterAttrs (_: value: value != null) {
       path = if fileOf name model == null then null else "${fileOf name model}";
       context_tokens = model.contextTokens;
-      inherit (model) slots threads pinned;
+      inherit (model)
+        slots
+        threads
+        gpu
+        priority
+        pinned
+        ;
+      cache_type = model.cacheType;
+      minimum_context_tokens = model.minimumContextTokens;
       keep_alive_seconds = model.keepAliveSeconds;
     }
     # The daemon reads an explicit null as "never".

@@ -49,7 +49,9 @@ python.pkgs.buildPythonApplication {
     dbus-next
     fastapi
     h11
+    aiohttp
     httpx
+    httpx-aiohttp
     jinja2
     llama-cpp-python
     msgspec

@@ -24,6 +24,7 @@ let
   reloadable = [
     "models"
     "defaults"
+    "downloads"
     "log"
   ];
 
