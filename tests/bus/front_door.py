@@ -10,8 +10,8 @@ from pathlib import PurePath
 
 from tests.fakes.authority import FakeAuthority
 from tests.fakes.backend import FakeBackend
+from tests.fakes.house import House, open_house
 from tests.private_bus import PrivateBus, as_whom
-from tests.unit.surfaces.dbus.house import House, open_house
 from unified_llm.bus.connection import BusConnection, open_connection
 from unified_llm.bus.names import BUS_NAME, MANAGER_INTERFACE, ROOT_PATH
 from unified_llm.guard.permissions import Action, Authority

@@ -9,8 +9,8 @@ from typing import cast
 import pytest
 
 from tests.bus.front_door import FrontDoor, ask, open_front_door
+from tests.fakes.house import GIB, TINY
 from tests.private_bus import PrivateBus, effective_user
-from tests.unit.surfaces.dbus.house import GIB, TINY
 from unified_llm.bus.connection import BusConnection, open_connection
 from unified_llm.bus.faults import BusFault
 from unified_llm.bus.names import BUS_NAME, LEASE_INTERFACE, PROPERTIES_INTERFACE

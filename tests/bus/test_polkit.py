@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from tests.bus.front_door import FrontDoor, ask, open_front_door
+from tests.fakes.house import ROOT, USER_GID
 from tests.private_bus import PrivateBus, effective_user, private_bus
 from tests.private_polkit import BUS_POLICY, EXAMPLE, private_polkit
-from tests.unit.surfaces.dbus.house import ROOT, USER_GID
 from unified_llm.bus.connection import open_connection
 from unified_llm.bus.exporter import open_exporter
 from unified_llm.bus.faults import BusFault

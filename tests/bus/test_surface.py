@@ -10,8 +10,8 @@ import pytest
 
 from tests.bus.front_door import SOCKET, ask, open_front_door
 from tests.fakes.backend import FakeBackend
+from tests.fakes.house import BIG, ROOT, TINY, USER_GID
 from tests.private_bus import PrivateBus, effective_user
-from tests.unit.surfaces.dbus.house import BIG, ROOT, TINY, USER_GID
 from unified_llm.bus.connection import BusConnection, open_connection
 from unified_llm.bus.faults import UNKNOWN_OBJECT, BusFault
 from unified_llm.bus.interface import Interface

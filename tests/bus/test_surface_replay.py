@@ -8,8 +8,8 @@ from typing import Any, cast
 import pytest
 
 from tests.bus.front_door import FrontDoor, ask, open_front_door
+from tests.fakes.house import BIG, TINY
 from tests.private_bus import PrivateBus
-from tests.unit.surfaces.dbus.house import BIG, TINY
 from unified_llm.bus.connection import BusConnection, Signal, open_connection
 from unified_llm.bus.faults import BusFault
 from unified_llm.bus.interface import ChangeSignal

@@ -12,8 +12,8 @@ import pytest
 from openai.types.chat.completion_create_params import CompletionCreateParamsBase
 
 from tests.fakes.backend import FakeBackend
+from tests.fakes.house import ANSWER, BIG, TINY
 from tests.fakes.timers import settle
-from tests.unit.surfaces.dbus.house import ANSWER, BIG, TINY
 from tests.unit.surfaces.http.door import OpenDoor, open_door
 from unified_llm.domain.errors import NoRoom, RateLimited, WorkerDied
 from unified_llm.wire.openai import ChatCompletionShape

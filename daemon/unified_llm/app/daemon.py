@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from unified_llm.app import terms
-from unified_llm.app.compose import House, Plan, open_house
+from unified_llm.app.compose import House, open_house
 from unified_llm.app.logs import set_level
+from unified_llm.app.plan import Plan
 from unified_llm.bus.connection import BusConnection
 from unified_llm.domain.errors import ConfigurationError
 from unified_llm.domain.events import Event, ModelChanged

@@ -29,7 +29,7 @@ from unified_llm.domain.units import Tokens
 from unified_llm.providers.api import MAX_MODELS, AnswerReader, OfferedModel, Outgoing
 from unified_llm.providers.decoding import decode, embed
 from unified_llm.providers.faults import error_of_event, said_of
-from unified_llm.providers.framing import FramingError, SseEvent, SseFramer
+from unified_llm.providers.framing import SseEvent, SseFramer
 
 VERSION: Final = "2023-06-01"
 # The API wants a number; a request that needs more says so.
@@ -220,13 +220,10 @@ class MessageReader:
 
     def feed(self, data: bytes) -> Iterator[ChatEvent]:
         """As in AnswerReader."""
-        try:
-            for event in self._events.feed(data):
-                if self.is_done:
-                    return
-                yield from self._read(event)
-        except FramingError as error:
-            raise ProviderFailed(f"What the provider sent is no stream: {error}.") from error
+        for event in self._events.feed(data):
+            if self.is_done:
+                return
+            yield from self._read(event)
 
     def _read(self, raw: SseEvent) -> Iterator[ChatEvent]:
         event = decode(raw.data, _Event)

@@ -34,7 +34,7 @@ from unified_llm.providers.api import MAX_MODELS, AnswerReader, OfferedModel, Ou
 from unified_llm.providers.calls import CallNumbers
 from unified_llm.providers.decoding import decode, embed
 from unified_llm.providers.faults import error_of_event, said_of
-from unified_llm.providers.framing import FramingError, SseEvent, SseFramer
+from unified_llm.providers.framing import SseEvent, SseFramer
 
 _encode: Final = msgspec.json.Encoder().encode
 _DONE: Final = b"[DONE]"
@@ -249,13 +249,10 @@ class ChatReader:
 
     def feed(self, data: bytes) -> Iterator[ChatEvent]:
         """As in AnswerReader."""
-        try:
-            for event in self._events.feed(data):
-                if self.is_done:
-                    return
-                yield from self._read(event)
-        except FramingError as error:
-            raise ProviderFailed(f"What the provider sent is no stream: {error}.") from error
+        for event in self._events.feed(data):
+            if self.is_done:
+                return
+            yield from self._read(event)
 
     def _read(self, event: SseEvent) -> Iterator[ChatEvent]:
         if event.data == _DONE:

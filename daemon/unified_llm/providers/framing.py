@@ -8,12 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from unified_llm.domain.errors import ProviderFailed
+
 # The last event of OpenAI's Responses API repeats the whole answer.
 MAX_LINE_BYTES: Final = 8 * 1024 * 1024
-
-
-class FramingError(Exception):
-    """What came is no stream of lines, or of events."""
 
 
 class LineFramer:
@@ -24,14 +22,14 @@ class LineFramer:
         self._is_after_cr = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Each line that `data` ends, without its end. Raises FramingError."""
+        """Each line that `data` ends, without its end. Raises ProviderFailed."""
         if self._is_after_cr and data:
             data = data.removeprefix(b"\n")
             self._is_after_cr = False
         for line in data.splitlines(keepends=True):
             self._rest += line
             if len(self._rest) > MAX_LINE_BYTES:
-                raise FramingError(f"a line is longer than {MAX_LINE_BYTES} bytes")
+                raise _endless("line")
             if line.endswith((b"\n", b"\r")):
                 self._is_after_cr = line.endswith(b"\r")
                 whole = bytes(self._rest).rstrip(b"\r\n")
@@ -63,7 +61,7 @@ class SseFramer:
     _is_first: bool = True
 
     def feed(self, data: bytes) -> Iterator[SseEvent]:
-        """Each event that `data` ends. Raises FramingError."""
+        """Each event that `data` ends. Raises ProviderFailed."""
         for line in self._lines.feed(data):
             if self._is_first:
                 self._is_first, line = False, line.removeprefix(b"\xef\xbb\xbf")
@@ -81,7 +79,7 @@ class SseFramer:
         if name == b"data":
             self._size += len(value) + 1
             if self._size > MAX_LINE_BYTES:
-                raise FramingError(f"an event is longer than {MAX_LINE_BYTES} bytes")
+                raise _endless("event")
             self._data.append(value)
         elif name == b"event":
             self._kind = value.decode(errors="replace")
@@ -89,3 +87,10 @@ class SseFramer:
     def _reset(self) -> None:
         self._kind, self._size = "", 0
         self._data.clear()
+
+
+def _endless(what: str) -> ProviderFailed:
+    return ProviderFailed(
+        f"What the provider sent is no stream: one {what} of it is longer than"
+        f" {MAX_LINE_BYTES} bytes."
+    )

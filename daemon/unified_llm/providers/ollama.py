@@ -28,7 +28,7 @@ from unified_llm.providers.api import MAX_MODELS, AnswerReader, OfferedModel, Ou
 from unified_llm.providers.calls import CallNumbers
 from unified_llm.providers.decoding import decode, embed
 from unified_llm.providers.faults import Said, clean, error_of_event
-from unified_llm.providers.framing import FramingError, LineFramer
+from unified_llm.providers.framing import LineFramer
 
 _encode: Final = msgspec.json.Encoder().encode
 _OPTIONS: Final = (
@@ -174,14 +174,11 @@ class ChatLines:
 
     def feed(self, data: bytes) -> Iterator[ChatEvent]:
         """As in AnswerReader."""
-        try:
-            for line in self._lines.feed(data):
-                if self.is_done:
-                    return
-                if line.strip():
-                    yield from self._read(decode(line, _Line))
-        except FramingError as error:
-            raise ProviderFailed(f"What the provider sent is no stream: {error}.") from error
+        for line in self._lines.feed(data):
+            if self.is_done:
+                return
+            if line.strip():
+                yield from self._read(decode(line, _Line))
 
     def _read(self, line: _Line) -> Iterator[ChatEvent]:
         if line.error is not None:

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.fakes.house import open_house
 from tests.unit.registry.test_catalogue import named
-from tests.unit.surfaces.dbus.house import open_house
 from unified_llm.app.catalogue import CatalogueKeeper
 from unified_llm.app.shelf import ModelShelf
 from unified_llm.domain.errors import InvalidRequest

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.house import ADMIN, STRANGER, TINY, House, open_house
 from tests.fakes.shelf import NEW
-from tests.unit.surfaces.dbus.house import ADMIN, STRANGER, TINY, House, open_house
 from unified_llm.domain.errors import (
     DiskFull,
     InvalidRequest,

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from tests.fakes.house import TINY, make_spec
 from tests.unit.planner.test_fit import llama
-from tests.unit.surfaces.dbus.house import TINY, make_spec
 from unified_llm.domain.errors import InvalidRequest, ModelFailedToLoad, NoRoom
 from unified_llm.domain.units import Bytes, Tokens
 from unified_llm.operations.plans import PlanQuestion, answer_plan

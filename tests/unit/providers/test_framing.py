@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.providers.cuts import cuts_of
+from unified_llm.domain.errors import ProviderFailed
 from unified_llm.providers import framing
-from unified_llm.providers.framing import FramingError, LineFramer, SseEvent, SseFramer
+from unified_llm.providers.framing import LineFramer, SseEvent, SseFramer
 
 STREAM = (
     b"\xef\xbb\xbf: a comment\n\nevent: ping\ndata: 1\r\n\r\ndata:2\rdata: 3\r\rid: 7\nretry: 1\n"
@@ -39,7 +40,7 @@ def test_a_line_that_does_not_end_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(framing, "MAX_LINE_BYTES", 100)
     framer = LineFramer()
     assert list(framer.feed(b"0123456789" * 10)) == []
-    with pytest.raises(FramingError, match="100 bytes"):
+    with pytest.raises(ProviderFailed, match="100 bytes"):
         list(framer.feed(b"0"))
 
 
@@ -47,7 +48,7 @@ def test_an_event_of_endless_lines_is_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(framing, "MAX_LINE_BYTES", 100)
     framer = SseFramer()
     assert list(framer.feed(b"data: 1234\n" * 20)) == []
-    with pytest.raises(FramingError, match="100 bytes"):
+    with pytest.raises(ProviderFailed, match="100 bytes"):
         list(framer.feed(b"data:\n"))
 
 

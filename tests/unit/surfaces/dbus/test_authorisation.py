@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from tests.fakes.authority import FakeAuthority
-from tests.unit.surfaces.dbus.house import (
+from tests.fakes.house import (
     ADMIN,
     OTHER_USER,
     ROOT,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit.surfaces.dbus.house import TINY, USER, make_spec, open_house, verbs_of
+from tests.fakes.house import TINY, USER, make_spec, open_house, verbs_of
 from unified_llm.bus.interface import ChangeSignal, Interface
 from unified_llm.bus.objects import ExportedInterface, variant_of
 from unified_llm.domain.events import ModelStatus

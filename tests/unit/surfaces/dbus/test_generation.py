@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.backend import FakeBackend
-from tests.unit.surfaces.dbus.house import (
+from tests.fakes.house import (
     ANSWER,
     STRANGER,
     TINY,

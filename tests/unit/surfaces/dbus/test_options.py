@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.surfaces.dbus.house import TINY
+from tests.fakes.house import TINY
 from unified_llm.bus.values import Variant
 from unified_llm.domain.chat import JsonAnswer, Message, Role, Sampling
 from unified_llm.domain.errors import InvalidRequest

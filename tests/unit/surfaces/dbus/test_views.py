@@ -4,7 +4,7 @@ from typing import cast
 
 import pytest
 
-from tests.unit.surfaces.dbus.house import BIG, TINY, USER, make_spec
+from tests.fakes.house import BIG, TINY, USER, make_spec
 from unified_llm.bus.values import Variant
 from unified_llm.domain.errors import NoRoom, concrete_errors
 from unified_llm.domain.events import ModelStatus

@@ -12,7 +12,7 @@ import h11
 import httpx
 
 from tests.fakes.backend import FakeBackend
-from tests.unit.surfaces.dbus.house import TINY, House, open_house
+from tests.fakes.house import TINY, House, open_house
 from unified_llm.domain.units import Seconds
 from unified_llm.surfaces.http.app import create_app
 from unified_llm.surfaces.http.limits import HttpLimits

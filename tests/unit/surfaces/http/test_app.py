@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.backend import FakeBackend
-from tests.unit.surfaces.dbus.house import ANSWER, BIG, TINY
+from tests.fakes.house import ANSWER, BIG, TINY
 from tests.unit.surfaces.http.door import (
     CREATED,
     OpenDoor,

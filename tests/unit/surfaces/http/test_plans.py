@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.house import TINY, make_spec
 from tests.unit.planner.test_fit import llama
-from tests.unit.surfaces.dbus.house import TINY, make_spec
 from tests.unit.surfaces.http.door import OpenDoor, open_door
 from unified_llm.domain.models import ModelId
 from unified_llm.wire.native import PlanBody, decode_body

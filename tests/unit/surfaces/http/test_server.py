@@ -10,8 +10,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tests.fakes.backend import FakeBackend
+from tests.fakes.house import ANSWER
 from tests.fakes.timers import settle
-from tests.unit.surfaces.dbus.house import ANSWER
 from tests.unit.surfaces.http.door import OpenDoor, chat_request, events, open_door, text_of
 from unified_llm.domain.chat import TextDelta
 from unified_llm.domain.units import Seconds

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.backend import FakeBackend
-from tests.unit.surfaces.dbus.house import ANSWER
+from tests.fakes.house import ANSWER
 from tests.unit.surfaces.http.door import (
     Wire,
     chat_body,

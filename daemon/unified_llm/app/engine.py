@@ -1,0 +1,94 @@
+"""What loads and runs the models of this machine, put together."""
+
+import random
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from unified_llm.app import terms
+from unified_llm.app.beside import running
+from unified_llm.app.learning import Learning
+from unified_llm.domain.events import ModelChanged
+from unified_llm.domain.ports import Clock
+from unified_llm.fleet.backend import LocalBackend
+from unified_llm.fleet.kept_states import KeptStates
+from unified_llm.fleet.launcher import Launcher
+from unified_llm.fleet.oom import OomKills, find_memory_events
+from unified_llm.fleet.poison import Quarantine
+from unified_llm.fleet.process import Launch
+from unified_llm.fleet.supervisor import Fleet
+from unified_llm.fleet.timers import LoopTimers
+from unified_llm.hardware.drivers import choose_drivers
+from unified_llm.hardware.monitor import MemoryMonitor
+from unified_llm.operations.watch import Watch
+from unified_llm.scheduler.loop import SchedulerLoop
+from unified_llm.settings.schema import Settings
+from unified_llm.settings.sections.hardware import HardwareSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What loads and runs the models of this machine.
+
+    states: the KV states that outlive their workers. backend: what answers with the models.
+    """
+
+    scheduler: SchedulerLoop
+    monitor: MemoryMonitor
+    states: KeptStates
+    backend: LocalBackend
+
+
+@asynccontextmanager
+async def open_engine(
+    settings: Settings, clock: Clock, timers: LoopTimers, watch: Watch, learning: Learning
+) -> AsyncIterator[Engine]:
+    """Ready to load models; whoever leaves ends every worker."""
+    states = KeptStates(terms.kept_states_quota(settings))
+    quarantine = Quarantine(secrets.token_bytes(32))
+    launcher = _launcher(settings, timers, states)
+    fleet = Fleet(launcher.open_worker, quarantine, clock, on_loaded=learning.on_loaded)
+    scheduler = SchedulerLoop(
+        terms.scheduling_policy(settings),
+        clock=clock,
+        workers=fleet,
+        on_status=lambda status: watch(ModelChanged(status)),
+        jitter=random.random,
+        read_memory=lambda: monitor.read(),
+    )
+    monitor = _monitor(settings.hardware, scheduler, fleet, clock)
+    backend = LocalBackend(scheduler, fleet, quarantine, timers, terms.deadlines(settings))
+    unsubscribe = watch.subscribe(lambda _: monitor.wake())
+    try:
+        async with fleet.open(scheduler), running(scheduler.run()), running(monitor.run()):
+            yield Engine(scheduler, monitor, states, backend)
+    finally:
+        unsubscribe()
+        states.close()
+
+
+def _monitor(
+    hardware: HardwareSettings, scheduler: SchedulerLoop, fleet: Fleet, clock: Clock
+) -> MemoryMonitor:
+    return MemoryMonitor(
+        choose_drivers(hardware.driver, hardware.fake_file, scheduler.memory_held),
+        lambda reading: scheduler.memory_read(reading, fleet.pids),
+        is_wanted=lambda: scheduler.is_occupied,
+        interval=hardware.interval_seconds,
+        clock=clock,
+    )
+
+
+def _launcher(settings: Settings, timers: LoopTimers, states: KeptStates) -> Launcher:
+    return Launcher(
+        Launch(
+            settings.worker.engine,
+            is_sandbox_required=settings.worker.sandbox_required,
+            states_bytes=states.quota,
+        ),
+        timers=timers,
+        patience=terms.patience(settings),
+        oom=OomKills(find_memory_events()),
+        states=states,
+    )

@@ -1,0 +1,24 @@
+"""What the house is built from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from unified_llm.guard.audit import AuditDevice
+from unified_llm.host.activation import InheritedSockets
+from unified_llm.settings.schema import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the house is built from.
+
+    device: where the audit log goes. registry: the database; None keeps everything in memory.
+    credentials: `$CREDENTIALS_DIRECTORY`; None if it is not set.
+    """
+
+    settings: Settings
+    device: AuditDevice
+    inherited: InheritedSockets
+    version: str
+    registry: Path | None
+    credentials: Path | None

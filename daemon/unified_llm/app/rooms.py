@@ -1,0 +1,158 @@
+"""Everything behind the doors, in the order it is opened."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from unified_llm.app import terms
+from unified_llm.app.asleep import ModelsAsleep
+from unified_llm.app.beside import running
+from unified_llm.app.catalogue import CatalogueKeeper, Takers
+from unified_llm.app.engine import open_engine
+from unified_llm.app.learning import Learning
+from unified_llm.app.plan import Plan
+from unified_llm.app.rescans import Rescans
+from unified_llm.app.shelf import ModelShelf
+from unified_llm.fleet.backend import LocalBackend
+from unified_llm.fleet.kept_states import KeptStates
+from unified_llm.fleet.timers import LoopTimers
+from unified_llm.guard.audit import Audit
+from unified_llm.host.clock import MonotonicClock, unix_time
+from unified_llm.host.folder_watch import FolderWatch
+from unified_llm.operations.gate import Gate
+from unified_llm.operations.inference import Inference
+from unified_llm.operations.jobs import Jobs
+from unified_llm.operations.library import Library
+from unified_llm.operations.models import Models
+from unified_llm.operations.status import Status
+from unified_llm.operations.watch import Watch
+from unified_llm.registry.digests import Digests
+from unified_llm.registry.store import Store, open_store
+from unified_llm.routing.directory import Directory
+from unified_llm.scheduler.loop import SchedulerLoop
+from unified_llm.settings.schema import Settings
+
+if TYPE_CHECKING:
+    from unified_llm.app.providers import Providers
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """Everything behind the doors, at work."""
+
+    gate: Gate
+    watch: Watch
+    scheduler: SchedulerLoop
+    states: KeptStates
+    jobs: Jobs
+    models: Models
+    library: Library
+    catalogue: CatalogueKeeper
+    asleep: ModelsAsleep
+    inference: Inference
+    status: Status
+
+
+@asynccontextmanager
+async def open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
+    """All of them, at work; taken down in the reverse order."""
+    settings = plan.settings
+    async with AsyncExitStack() as stack:
+        clock, timers, watch = MonotonicClock(), LoopTimers(), Watch()
+        audit = stack.enter_context(Audit([plan.device]))
+        gate = Gate(terms.permissions(settings), audit, clock)
+
+        store = await stack.enter_async_context(open_store(plan.registry, unix_time=unix_time))
+        learning = Learning(store, Digests(store), unix_time=unix_time)
+        await stack.enter_async_context(running(learning.run()))
+        engine = await stack.enter_async_context(
+            open_engine(settings, clock, timers, watch, learning)
+        )
+        scheduler, monitor = engine.scheduler, engine.monitor
+
+        asleep = await stack.enter_async_context(_open_asleep(settings, scheduler))
+        jobs = await stack.enter_async_context(Jobs(clock, gate))
+        limit = settings.scheduler.load_seconds
+        models = Models(gate, scheduler, jobs, watch, load_limit=limit)
+        takers = Takers(models, engine.states)
+        catalogue = await stack.enter_async_context(_open_catalogue(takers, store, settings))
+        shelf = ModelShelf(catalogue, models, store)
+        await shelf.sweep()
+        library = Library(gate, jobs, models, scheduler, shelf, unload_limit=limit)
+        providers = await stack.enter_async_context(_open_providers(plan, timers, models))
+        status = Status(
+            gate,
+            scheduler,
+            clock,
+            version=plan.version,
+            complaints=lambda: (
+                *plan.inherited.refused,
+                *store.complaints,
+                *monitor.faults,
+                *catalogue.complaints,
+                *asleep.complaints,
+                *(providers.complaints() if providers else ()),
+            ),
+            read_memory=monitor.read,
+        )
+        inference = Inference(gate, models, _directory(engine.backend, providers))
+        yield Rooms(
+            gate,
+            watch,
+            scheduler,
+            engine.states,
+            jobs,
+            models,
+            library,
+            catalogue,
+            asleep,
+            inference,
+            status,
+        )
+
+
+@asynccontextmanager
+async def _open_catalogue(
+    takers: Takers, store: Store, settings: Settings
+) -> AsyncIterator[CatalogueKeeper]:
+    """Filled, and kept in step with the disk."""
+    catalogue = CatalogueKeeper(takers, store, unix_time=unix_time)
+    rescans = Rescans(catalogue)
+    with FolderWatch(rescans.on_change) as folders:
+        catalogue.on_folders = folders.follow
+        await catalogue.recall()
+        await catalogue.refresh(settings)
+        async with running(rescans.run()):
+            yield catalogue
+
+
+@asynccontextmanager
+async def _open_asleep(settings: Settings, scheduler: SchedulerLoop) -> AsyncIterator[ModelsAsleep]:
+    asleep = ModelsAsleep(
+        scheduler,
+        is_reloading=settings.host.reload_after_sleep,
+        load_limit=settings.scheduler.load_seconds,
+    )
+    async with running(asleep.run()):
+        yield asleep
+
+
+@asynccontextmanager
+async def _open_providers(
+    plan: Plan, timers: LoopTimers, models: Models
+) -> AsyncIterator["Providers | None"]:
+    """Those of the settings, at work; None if there are none."""
+    if not plan.settings.providers:
+        yield None
+        return
+    # Only here, for the 14 MiB that aiohttp takes once it is imported.
+    from unified_llm.app.providers import open_providers
+
+    opening = open_providers(plan.settings.providers, plan.credentials, timers)
+    async with opening as providers, running(providers.run(models)):
+        yield providers
+
+
+def _directory(local: LocalBackend, providers: "Providers | None") -> Directory:
+    return Directory(local, providers.backends() if providers else {})
