@@ -67,7 +67,8 @@ allows interaction: `busctl` does by default, `gdbus call` with `--interactive`.
 paths of a job and a lease.
 What a caller has streaming ends when it leaves the bus; loading and unloading go on.
 
-Whole programs in 60 lines: [desktop_client.py](../examples/desktop_client.py) and, in GJS,
+What busctl prints: [dbus-transcripts.md](dbus-transcripts.md). Whole programs in 60 lines:
+[desktop_client.py](../examples/desktop_client.py) and, in GJS,
 [desktop_client.js](../examples/desktop_client.js).
 """
 
