@@ -7,7 +7,6 @@ Rule 3: each event changes what it is about, then `_settle` does whatever has be
 Rule 4: a report about a worker that is not the present one is ignored.
 """
 
-import difflib
 import logging
 from collections.abc import Mapping
 
@@ -16,7 +15,6 @@ from unified_llm.domain.errors import (
     GpuUnusable,
     Inhibited,
     NoRoom,
-    QueueFull,
     UnifiedLlmError,
     WorkerDied,
 )
@@ -25,10 +23,15 @@ from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.models import GpuUse, ModelId, ModelSpec
 from unified_llm.domain.units import Bytes, Instant, Seconds
 from unified_llm.scheduler import refusals
-from unified_llm.scheduler.backoff import Backoff, Jitter
+from unified_llm.scheduler.backoff import Jitter
+from unified_llm.scheduler.catalogue import Catalogue
 from unified_llm.scheduler.effects import Effects, Generation, LoadedModel, LoadOutcome, Ticket
+from unified_llm.scheduler.intake import Intake
 from unified_llm.scheduler.ledger import MemoryLedger, WorkerKey
+from unified_llm.scheduler.occupancy import Occupancy
+from unified_llm.scheduler.placing import Placer
 from unified_llm.scheduler.policy import SchedulingPolicy
+from unified_llm.scheduler.pressure import Pressure
 from unified_llm.scheduler.queue import Waiter
 from unified_llm.scheduler.residency import Residency, render_amounts
 from unified_llm.scheduler.room import Room
@@ -46,25 +49,36 @@ class Scheduler:
     def __init__(self, policy: SchedulingPolicy, effects: Effects, jitter: Jitter) -> None:
         self._policy = policy
         self._effects = effects
-        self._jitter = jitter
         self._timers = Timers()
         self._ledger = MemoryLedger(policy)
         self._tickets = Tickets(effects, policy, self._timers)
         self._residency = Residency(effects, policy, self._timers, self._ledger, self._tickets)
         self._suspension = Suspension(self._timers, self._residency)
+        placer = Placer(self._ledger, policy.sacrifices)
+        occupancy = Occupancy(self._ledger, self._residency)
+        self._pressure = Pressure(policy, self._ledger, self._residency, occupancy, placer)
         self._room = Room(
-            policy, self._timers, self._ledger, self._tickets, self._residency, self._suspension
+            policy,
+            self._timers,
+            self._ledger,
+            self._tickets,
+            self._residency,
+            self._suspension,
+            occupancy,
+            placer,
+        )
+        self._intake = Intake(policy, self._tickets, self._residency)
+        self._catalogue = Catalogue(
+            effects, policy, self._tickets, self._residency, self._room, jitter
         )
         self._records = self._residency.records
-        self._is_closing = False
-        self._loads_inhibited: Inhibited | None = None
         self._met: set[Ticket] = set()
         self._wake: Instant | None = None
 
     @property
     def is_closed(self) -> bool:
         """Whether the daemon is closing and no worker is left."""
-        return self._is_closing and not any(
+        return self._intake.is_closing and not any(
             record.state.has_worker for record in self._records.values()
         )
 
@@ -107,16 +121,12 @@ class Scheduler:
         """One model. Raises UnknownModel."""
         record = self._records.get(model)
         if record is None:
-            raise self._unknown(model)
+            raise self._catalogue.unknown(model)
         return record.status()
 
     def catalogue(self, specs: Mapping[ModelId, ModelSpec], now: Instant) -> None:
         """These are all the models from now on; what has vanished is drained and stopped."""
-        for record in tuple(self._records.values()):
-            if record.id not in specs:
-                self._vanish(record, now)
-        for spec in specs.values():
-            self._admit(spec, now)
+        self._catalogue.replace(specs, now)
         self._settle(now)
 
     def requested(
@@ -135,18 +145,20 @@ class Scheduler:
         needs_slot: False if it wants the model loaded and nothing more; then no lease is counted.
         """
         record = self._records.get(model)
-        if record is not None and by_hand:
-            record.backoff.forgive()
-        error = self._objection(model, record, give_up_at, now)
-        if error is None and record is not None and (needs_slot or not record.serves):
-            error = self._make_place_in_queue(record, principal)
-        if error is not None or record is None:
-            self._tickets.refuse(ticket, error or self._unknown(model))
+        if self._intake.is_closing:
+            self._tickets.refuse(ticket, refusals.closing())
+        elif record is None or record.has_vanished:
+            self._tickets.refuse(ticket, self._catalogue.unknown(model))
         else:
-            if not needs_slot:
-                record.last_used = now
-            self._tickets.enqueue(record, Waiter(ticket, principal, now, needs_slot), give_up_at)
-            self._residency.attend(record, now)
+            if by_hand:
+                record.backoff.forgive()
+            error = self._intake.objection(record, give_up_at, now)
+            if error is None and (needs_slot or not record.serves):
+                error = self._intake.make_place_in_queue(record, principal)
+            if error is not None:
+                self._tickets.refuse(ticket, error)
+            else:
+                self._enqueue(record, Waiter(ticket, principal, now, needs_slot), give_up_at)
         self._settle(now)
 
     def unload_asked(
@@ -159,7 +171,7 @@ class Scheduler:
         """
         record = self._records.get(model)
         if record is None:
-            self._tickets.refuse(ticket, self._unknown(model))
+            self._tickets.refuse(ticket, self._catalogue.unknown(model))
         elif not record.state.has_worker:
             self._effects.grant(ticket, model, record.generation)
         else:
@@ -246,7 +258,11 @@ class Scheduler:
 
     def objection_to_reserving(self, size: Bytes) -> UnifiedLlmError | None:
         """Why `size` can not be reserved; None if it can."""
-        return refusals.closing() if self._is_closing else self._room.objection_to_reserving(size)
+        return (
+            refusals.closing()
+            if self._intake.is_closing
+            else self._pressure.objection_to_reserving(size)
+        )
 
     def reserved(self, ticket: Ticket, size: Bytes, now: Instant) -> None:
         """Somebody who is no model takes `size`; models leave until it is free."""
@@ -263,9 +279,10 @@ class Scheduler:
         self, loads: Inhibited | None, now: Instant, *, are_evictions_inhibited: bool
     ) -> None:
         """From now on: loads is what those are told who want a load; None if loads are allowed."""
-        self._loads_inhibited = loads
+        self._intake.loads_inhibited = loads
         self._room.are_loads_inhibited = loads is not None
         self._room.are_evictions_inhibited = are_evictions_inhibited
+        self._pressure.are_inhibited = are_evictions_inhibited
         if loads is not None:
             for record in tuple(self._residency.queued.values()):
                 self._tickets.refuse_waiting(record, lambda: refusals.again(loads))
@@ -279,7 +296,7 @@ class Scheduler:
 
     def closing(self, grace: Seconds, now: Instant) -> None:
         """Refuse all that wait, let leases end for `grace`, then stop every worker."""
-        self._is_closing = True
+        self._intake.is_closing = True
         for record in tuple(self._records.values()):
             self._tickets.refuse_waiting(record, refusals.closing)
             self._residency.attend(record, now)
@@ -299,7 +316,10 @@ class Scheduler:
 
     def _settle(self, now: Instant) -> None:
         self._timers.run_due(now)
-        self._room.make(now)
+        self._pressure.make_way_for_reservations(now)
+        self._pressure.make_way_for_others(now)
+        if self._room.make(now):
+            self._pressure.bring_back_displaced(now)
         for ticket in self._ledger.met():
             if ticket not in self._met:
                 self._met.add(ticket)
@@ -308,6 +328,12 @@ class Scheduler:
         if wake != self._wake:
             self._wake = wake
             self._effects.wake_at(wake)
+
+    def _enqueue(self, record: ModelRecord, waiter: Waiter, give_up_at: Instant) -> None:
+        if not waiter.needs_slot:
+            record.last_used = waiter.since
+        self._tickets.enqueue(record, waiter, give_up_at)
+        self._residency.attend(record, waiter.since)
 
     def _worker(self, model: ModelId, generation: Generation) -> ModelRecord | None:
         record = self._records.get(model)
@@ -320,33 +346,6 @@ class Scheduler:
         record.last_used = now
         self._residency.attend(record, now)
         self._settle(now)
-
-    def _vanish(self, record: ModelRecord, now: Instant) -> None:
-        record.has_vanished = True
-        self._room.forget(record.id)
-        if record.state.has_worker:
-            self._tickets.refuse_waiting(record, lambda: self._unknown(record.id))
-            self._residency.send_away(record, DrainReason.VANISHED, now, self._policy.drain_grace)
-        else:
-            self._residency.rest(record, now)
-
-    def _admit(self, spec: ModelSpec, now: Instant) -> None:
-        record = self._records.get(spec.id)
-        if record is None:
-            state = ModelState.ABSENT if spec.identity is None else ModelState.AVAILABLE
-            backoff = Backoff(self._policy, self._jitter)
-            record = ModelRecord(spec, backoff, since=now, last_used=now, state=state)
-            self._records[spec.id] = record
-            self._effects.announce(record.status())
-            return
-        if spec != record.spec:
-            # Another file or other numbers: what failed before may work now.
-            record.backoff.forgive()
-        record.spec, record.has_vanished = spec, False
-        if record.state.has_worker:
-            self._residency.attend(record, now)
-        else:
-            self._residency.rest(record, now)
 
     def _load_failed(self, record: ModelRecord, error: UnifiedLlmError, now: Instant) -> None:
         if isinstance(error, GpuUnusable) and record.spec.gpu is not GpuUse.REQUIRED:
@@ -366,35 +365,3 @@ class Scheduler:
                 record, lambda: refusals.out_of_memory(record, held, error)
             )
             self._residency.load_failed(record, error, now)
-
-    def _objection(
-        self, model: ModelId, record: ModelRecord | None, give_up_at: Instant, now: Instant
-    ) -> UnifiedLlmError | None:
-        if self._is_closing:
-            return refusals.closing()
-        if record is None or record.has_vanished:
-            return self._unknown(model)
-        if record.state is ModelState.ABSENT or (
-            record.spec.identity is None and not record.state.has_worker
-        ):
-            return self._residency.failure(record, now)
-        if self._loads_inhibited is not None and not record.state.has_worker:
-            return refusals.again(self._loads_inhibited)
-        retry_at = record.backoff.retry_at
-        is_hopeless = retry_at is not None and retry_at > max(now, give_up_at)
-        if not record.state.has_worker and (record.backoff.is_exhausted(now) or is_hopeless):
-            return self._residency.failure(record, now)
-        return None
-
-    def _make_place_in_queue(self, record: ModelRecord, principal: str) -> QueueFull | None:
-        if len(record.queue) < self._policy.queue_limit:
-            return None
-        displaced = record.queue.displaced_by(principal)
-        if displaced is None:
-            return refusals.queue_full(record, self._policy)
-        self._tickets.refuse(displaced.ticket, refusals.queue_full(record, self._policy))
-        return None
-
-    def _unknown(self, model: ModelId) -> UnifiedLlmError:
-        near = difflib.get_close_matches(model, self._records, n=1)
-        return self._residency.unknown(model, f"Did you mean {near[0]!r}?" if near else "")
