@@ -18,7 +18,6 @@ _TOP_LEVEL = {
 _ABOUT_A_WHOLE_ROOM = {
     "domain/test_words.py": "small values, from modules too small for a test file each",
     "scheduler/test_machine.py": "the whole core against any order of events",
-    "scheduler/test_pressure.py": "what the core does when other programs fill a device",
     "scheduler/test_rules.py": "the ten rules of the scheduler, which no module of it keeps alone",
     "surfaces/dbus/test_authorisation.py": "one table of who may call what, over all objects",
 }

@@ -13,6 +13,7 @@ from unified_llm.fleet.patience import Patience
 from unified_llm.guard.peers import find_group
 from unified_llm.guard.permissions import ADMIN_GROUP, USER_GROUP, Permissions
 from unified_llm.hardware.ram import usable_ram
+from unified_llm.planner.evict import EvictionPolicy
 from unified_llm.planner.fit import Sacrifice
 from unified_llm.scheduler.policy import SchedulingPolicy
 from unified_llm.settings.schema import Settings
@@ -48,6 +49,9 @@ def scheduling_policy(settings: Settings) -> SchedulingPolicy:
         relief_share=min(settings.memory.stop_percent, settings.memory.start_percent) / 100,
         sacrifices=tuple(map(Sacrifice, settings.memory.sacrifices)),
         queue_limit=scheduler.queue_limit,
+        eviction=EvictionPolicy(scheduler.eviction),
+        turn=scheduler.turn_seconds,
+        ageing=scheduler.ageing_seconds,
         load_deadline=scheduler.load_seconds,
         drain_grace=scheduler.drain_seconds,
         stop_grace=scheduler.stop_seconds,

@@ -5,6 +5,8 @@ The question is asked often and speculatively, so nothing here logs or remembers
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
 
 from unified_llm.domain.devices import DeviceId
 from unified_llm.domain.models import DEFAULT_PRIORITY, ModelId
@@ -13,6 +15,18 @@ from unified_llm.domain.units import Bytes, Instant
 Amounts = Mapping[DeviceId, Bytes]
 """So much of each device; nothing of one that is not named."""
 
+# One that has just fallen idle is not infinitely dear.
+_SHORTEST_IDLE: Final = 1.0
+
+
+class EvictionPolicy(StrEnum):
+    """Who leaves first when a model needs room."""
+
+    COST = "cost"  # where the reload, times the priority, is cheapest for the time it lay idle
+    PRIORITY = "priority"  # the lowest; among equals the longest idle
+    LRU = "lru"  # the longest idle
+    FIFO = "fifo"  # the longest loaded
+
 
 @dataclass(frozen=True, slots=True)
 class Resident:
@@ -20,8 +34,9 @@ class Resident:
 
     is_loading: its load has begun; it counts, but can not leave.
     leases: requests being served. idle_since: when the last one ended.
-    has_had_its_turn: although it is leased, it may be asked to finish and leave.
-    priority: the lowest leaves first.
+    has_had_its_turn: although it is in use, it may be asked to finish and leave.
+    is_expected: it is as good as in use, for it will be asked again before it could be reloaded.
+    loaded_since: when it began to serve. reload_seconds: what its load took.
     """
 
     model: ModelId
@@ -32,26 +47,47 @@ class Resident:
     idle_since: Instant
     has_had_its_turn: bool = False
     priority: int = DEFAULT_PRIORITY
+    is_expected: bool = False
+    loaded_since: Instant = Instant(0)
+    reload_seconds: float = 1.0
 
     @property
     def may_leave(self) -> bool:
         """Whether room may be made at its expense."""
         if self.pinned or self.is_loading:
             return False
-        return self.leases == 0 or self.has_had_its_turn
+        return not (self.leases or self.is_expected) or self.has_had_its_turn
+
+    def loss(self, policy: EvictionPolicy, now: Instant) -> float:
+        """What is lost when it leaves, to be compared with others; never less in use than idle."""
+        match policy:
+            case EvictionPolicy.PRIORITY:
+                return self.priority
+            case EvictionPolicy.LRU:
+                return self.idle_since
+            case EvictionPolicy.FIFO:
+                return self.loaded_since
+            case EvictionPolicy.COST:
+                idle = max(now - self.idle_since, _SHORTEST_IDLE)
+                return self.reload_seconds * (1 + self.priority) / idle
 
 
 def choose_victims(
-    target: Amounts, free: Amounts, residents: Sequence[Resident]
+    target: Amounts,
+    free: Amounts,
+    residents: Sequence[Resident],
+    policy: EvictionPolicy = EvictionPolicy.PRIORITY,
+    now: Instant = Instant(0),
 ) -> tuple[ModelId, ...] | None:
     """The models to send away so that `target` is free; None if all together do not suffice.
 
-    Least loss first: idle before leased, then the lowest priority, then the longest idle, then by
-    name. None of the chosen is superfluous: without any one of them there would not be room.
+    Idle before leased, then by the policy, then the longest idle, then by name. None of the chosen
+    is superfluous: without any one of them there would not be room.
     """
     missing = {device: size - free.get(device, 0) for device, size in target.items()}
     chosen: list[Resident] = []
-    for resident in sorted((each for each in residents if each.may_leave), key=_loss):
+    willing = (each for each in residents if each.may_leave)
+    for resident in sorted(willing, key=lambda each: _order(each, policy, now)):
         if _is_enough(missing):
             break
         if any(missing[device] > 0 and resident.memory.get(device) for device in missing):
@@ -62,8 +98,11 @@ def choose_victims(
     return tuple(each.model for each in _without_superfluous(chosen, missing))
 
 
-def _loss(resident: Resident) -> tuple[bool, int, float, str]:
-    return resident.leases > 0, resident.priority, resident.idle_since, resident.model
+def _order(
+    resident: Resident, policy: EvictionPolicy, now: Instant
+) -> tuple[bool, float, Instant, ModelId]:
+    loss = resident.loss(policy, now)
+    return resident.leases > 0, loss, resident.idle_since, resident.model
 
 
 def _is_enough(missing: Mapping[DeviceId, int]) -> bool:

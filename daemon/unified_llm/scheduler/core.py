@@ -183,11 +183,17 @@ class Scheduler:
 
     def cancelled(self, ticket: Ticket, now: Instant) -> None:
         """The caller has gone, wherever its ticket was."""
-        self._leave(ticket, now)
+        record = self._tickets.holder(ticket)
+        self._tickets.end_lease(ticket, now)
+        self._tickets.forget(ticket)
+        if record is not None:
+            record.last_used = now
+            self._residency.attend(record, now)
+            self._settle(now)
 
     def lease_returned(self, ticket: Ticket, now: Instant) -> None:
         """The caller has done with its lease."""
-        self._leave(ticket, now)
+        self.cancelled(ticket, now)
 
     def load_progressed(
         self, model: ModelId, generation: Generation, fraction: float, now: Instant
@@ -338,14 +344,6 @@ class Scheduler:
     def _worker(self, model: ModelId, generation: Generation) -> ModelRecord | None:
         record = self._records.get(model)
         return record if record is not None and record.runs(generation) else None
-
-    def _leave(self, ticket: Ticket, now: Instant) -> None:
-        record = self._tickets.forget(ticket)
-        if record is None:
-            return
-        record.last_used = now
-        self._residency.attend(record, now)
-        self._settle(now)
 
     def _load_failed(self, record: ModelRecord, error: UnifiedLlmError, now: Instant) -> None:
         if isinstance(error, GpuUnusable) and record.spec.gpu is not GpuUse.REQUIRED:

@@ -20,7 +20,11 @@ class Occupancy:
         self._ledger = ledger
         self._records = residency.records
 
-    def residents(self, has_had_its_turn: Callable[[ModelRecord], bool]) -> list[Resident]:
+    def residents(
+        self,
+        has_had_its_turn: Callable[[ModelRecord], bool],
+        is_expected: Callable[[ModelRecord], bool],
+    ) -> list[Resident]:
         """The models that hold memory and have not been told to leave."""
         return [
             Resident(
@@ -32,6 +36,9 @@ class Occupancy:
                 idle_since=each.last_used,
                 has_had_its_turn=has_had_its_turn(each),
                 priority=each.spec.priority,
+                is_expected=is_expected(each),
+                loaded_since=each.since,
+                reload_seconds=each.pace.load.value or 0.0,
             )
             for each in self._records.values()
             if each.state in _STAYING

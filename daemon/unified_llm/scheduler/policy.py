@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from unified_llm.domain.units import Bytes, Seconds
+from unified_llm.planner.evict import EvictionPolicy
 from unified_llm.planner.fit import DEFAULT_ORDER, Sacrifice
 
 
@@ -16,14 +17,19 @@ class SchedulingPolicy:
         above fill_share; up to it they come back.
     sacrifices: what a model gives up where memory is short, the first thing first.
     queue_limit: requests that may wait for one model.
-    full_queue_retry: what a caller is told to wait who found the queue full or waited in vain.
+    full_queue_retry: what a caller is told to wait who found the queue full or waited in vain,
+        as long as nothing is known of how fast the model serves.
     load_deadline: longest time in LOADING.
     drain_grace: longest time in DRAINING.
     stop_grace: what a worker gets to end by itself before it is killed.
     stop_deadline: what a killed worker gets to be gone; then it is reported stuck.
     memory_return_limit: longest wait for a reading to show the memory of a gone worker free.
+    eviction: who leaves first when a model needs room.
     turn: how long a model in use may keep another waiting before it must make room; so also how
-        long it may serve after a load.
+        long it may serve after a load, if that is not lengthened for `swap_share`.
+    swap_share: of the time of models that take turns, so much may go to loading; what loads slowly
+        has longer turns, up to `ageing`.
+    ageing: a wait of that long outweighs the whole range of priorities.
     backoff_first, backoff_last, backoff_factor: delay before a worker is replaced, and its growth.
     failures_before_failed: deaths and failed loads within failure_window that make a model FAILED.
     """
@@ -39,7 +45,10 @@ class SchedulingPolicy:
     stop_grace: Seconds = Seconds(5)
     stop_deadline: Seconds = Seconds(10)
     memory_return_limit: Seconds = Seconds(5)
+    eviction: EvictionPolicy = EvictionPolicy.COST
     turn: Seconds = Seconds(10)
+    swap_share: float = 0.2
+    ageing: Seconds = Seconds(60)
     backoff_first: Seconds = Seconds(1)
     backoff_last: Seconds = Seconds(300)
     backoff_factor: float = 2.0

@@ -79,7 +79,7 @@ class Pressure:
 
     def _victims(self, wanted: Amounts, free: Amounts) -> list[ModelRecord]:
         """Who must leave so that `wanted` is free, or all who may if that does not suffice."""
-        residents = self._occupancy.residents(lambda _: True)
+        residents = self._occupancy.residents(lambda _: True, lambda _: False)
         victims = choose_victims(wanted, free, residents)
         if victims is None:
             victims = tuple(

@@ -1,8 +1,15 @@
 """What the scheduler tells those whom it refuses."""
 
+from typing import Final
+
 from unified_llm.domain.errors import Closing, Inhibited, NoRoom, QueueFull
+from unified_llm.domain.units import Seconds
 from unified_llm.scheduler.policy import SchedulingPolicy
 from unified_llm.scheduler.state import ModelRecord
+
+# Below the first, clients only knock; beyond the second, nothing is known of what comes.
+_SHORTEST_RETRY: Final = Seconds(1)
+_LONGEST_RETRY: Final = Seconds(600)
 
 
 def closing() -> Closing:
@@ -20,8 +27,18 @@ def queue_full(record: ModelRecord, policy: SchedulingPolicy) -> QueueFull:
     return QueueFull(
         f"{len(record.queue)} requests wait for {record.id}; no more than "
         f"{policy.queue_limit} may, shared evenly among users.",
-        retry_after=policy.full_queue_retry,
+        retry_after=retry_after(record, policy),
     )
+
+
+def retry_after(record: ModelRecord, policy: SchedulingPolicy) -> Seconds:
+    """When those who wait now will have been served, by what the model was seen to do."""
+    expected = record.pace.until_served(
+        len(record.queue), record.slots, is_loaded=record.loaded is not None
+    )
+    if expected is None:
+        return policy.full_queue_retry
+    return Seconds(min(max(expected, _SHORTEST_RETRY), _LONGEST_RETRY))
 
 
 def out_of_memory(record: ModelRecord, set_aside: str, error: NoRoom) -> NoRoom:

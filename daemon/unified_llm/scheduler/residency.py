@@ -80,7 +80,7 @@ class Residency:
             case ModelState.QUEUED if not record.queue:
                 self.change(record, ModelState.AVAILABLE, now)
             case ModelState.READY:
-                self._tickets.grant_leases(record)
+                self._tickets.grant_leases(record, now)
                 self._watch_idleness(record)
             case ModelState.DRAINING if not record.leases:
                 self.stop(record, now)
@@ -109,6 +109,7 @@ class Residency:
         record.cap = {}
         if record.placement is not None and not record.placement.sacrifices:
             record.is_displaced = False
+        record.pace.load.see(now - record.since)
         record.last_used = now
         self._ledger.enlarge(record.id, record.generation, loaded.memory)
         self.change(record, ModelState.READY, now)

@@ -1,9 +1,10 @@
 """Finds room for the models that wait to be loaded.
 
-Rule 1: models are loaded in the order in which they began to wait. The first that can not even be
-    promised room holds up all behind it: small models that slip past would starve a large one.
+Rule 1: models are loaded in the order in which they began to wait, put forward by their priority as
+    if they had waited longer, by `ageing` at most. The first that can not even be promised room
+    holds up all behind it: small models that slip past would starve a large one.
 Rule 2: what is promised is not yet there; a load begins when the memory is free.
-Rule 3: a model in use keeps its place for a turn, however many wait for others; then it drains.
+Rule 3: a model in use keeps its place for its turn; then it drains.
 Rule 4: what others than models need comes first; `pressure` sees to it.
 """
 
@@ -16,7 +17,7 @@ from unified_llm.domain.errors import NoRoom
 from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.placement import Placement
-from unified_llm.domain.units import Bytes, Instant, later
+from unified_llm.domain.units import Bytes, Instant
 from unified_llm.planner.evict import choose_victims
 from unified_llm.scheduler.ledger import MemoryLedger
 from unified_llm.scheduler.occupancy import Occupancy, is_idle, leaves, must_stay, stays
@@ -27,6 +28,7 @@ from unified_llm.scheduler.state import DrainReason, ModelRecord, Replan
 from unified_llm.scheduler.suspension import Suspension
 from unified_llm.scheduler.tickets import Tickets
 from unified_llm.scheduler.timers import Timers
+from unified_llm.scheduler.turns import Turns
 
 _TURN = "turn"
 # Of what the load that ran out of memory was given.
@@ -55,6 +57,7 @@ class Room:
         self._suspension = suspension
         self._occupancy = occupancy
         self._placer = placer
+        self._turns = Turns(policy)
         self.are_loads_inhibited = False
         self.are_evictions_inhibited = False
 
@@ -69,7 +72,7 @@ class Room:
             return False
         promised = self._occupancy.left(stays)
         is_waiting = False
-        for record in tuple(self._residency.queued.values()):
+        for record in sorted(self._residency.queued.values(), key=self._place_in_line):
             if not record.backoff.may_retry(now):
                 continue
             placement = self._promise(record, promised, now)
@@ -164,6 +167,10 @@ class Room:
             promised[device] = Bytes(promised[device] - size)
         return placement
 
+    def _place_in_line(self, record: ModelRecord) -> float:
+        """Ageing without reckoning again as time goes by: all waits grow alike."""
+        return record.since - self._policy.ageing * record.spec.priority / 100
+
     def _must_wait(self, record: ModelRecord) -> bool:
         # The load before ran out of memory although the ledger had enough, so this time it waits
         # until all that leave have left.
@@ -180,15 +187,15 @@ class Room:
     ) -> tuple[ModelId, ...] | None:
         if self.are_evictions_inhibited:
             return None
-        residents = self._occupancy.residents(lambda each: self._turn_ends(each, record) <= now)
-        return choose_victims(placement.memory, promised, residents)
-
-    def _turn_ends(self, resident: ModelRecord, waiting: ModelRecord) -> Instant:
-        return later(max(resident.since, waiting.since), self._policy.turn)
+        residents = self._occupancy.residents(
+            has_had_its_turn=lambda each: self._turns.ends(each, record) <= now,
+            is_expected=lambda each: self._turns.expected_until(each) > now,
+        )
+        return choose_victims(placement.memory, promised, residents, self._policy.eviction, now)
 
     def _watch_turns(self, waiting: ModelRecord, now: Instant) -> None:
         ends = [
-            self._turn_ends(each, waiting)
+            self._turns.next_chance(each, waiting)
             for each in self._residency.records.values()
             if each.state is ModelState.READY and not each.spec.pinned
         ]

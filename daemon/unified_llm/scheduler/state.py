@@ -16,6 +16,7 @@ from unified_llm.domain.placement import Placement
 from unified_llm.domain.units import Bytes, Instant
 from unified_llm.scheduler.backoff import Backoff
 from unified_llm.scheduler.effects import Generation, LoadedModel, Ticket
+from unified_llm.scheduler.pace import Pace
 from unified_llm.scheduler.queue import FairQueue
 
 
@@ -39,19 +40,30 @@ class Replan(Enum):
     SMALLER = auto()  # with less of each device
 
 
+@dataclass(frozen=True, slots=True)
+class HeldLease:
+    """Who was granted it, when, and the price in lease seconds that was reckoned with."""
+
+    principal: str
+    since: Instant
+    price: float
+
+
 @dataclass(slots=True)
 class ModelRecord:
     """One model of the catalogue, or one that has vanished from it and still has a worker.
 
     spec: as in the catalogue. Its pin and keep-alive hold at once, the rest from the next load on.
     since: when `state` was entered. last_used: when the last lease ended.
-    leases: tickets being served. unloads: tickets that wait for the worker to be gone.
+    leases: tickets being served, and on what terms.
+    unloads: tickets that wait for the worker to be gone.
     drain_reason, drain_until: why it is DRAINING and how long at most; None in other states.
     placement: what its worker was given; None without a worker.
     is_displaced: it left, or was loaded smaller, because other programs took memory; it comes back
         by itself when there is room again.
     cap: how much of some devices its next load may take at most.
     is_stuck: its worker was killed and is not gone; its memory is as good as lost.
+    has_idled: nobody has asked for it since it fell idle at `last_used`.
     """
 
     spec: ModelSpec
@@ -61,7 +73,7 @@ class ModelRecord:
     state: ModelState = ModelState.AVAILABLE
     generation: Generation = Generation(0)  # noqa: RUF009
     queue: FairQueue = field(default_factory=FairQueue)
-    leases: set[Ticket] = field(default_factory=set)
+    leases: dict[Ticket, HeldLease] = field(default_factory=dict)
     unloads: list[Ticket] = field(default_factory=list)
     loaded: LoadedModel | None = None
     progress: float | None = None
@@ -74,6 +86,8 @@ class ModelRecord:
     has_vanished: bool = False
     is_displaced: bool = False
     is_stuck: bool = False
+    has_idled: bool = False
+    pace: Pace = field(default_factory=Pace)
 
     @property
     def id(self) -> ModelId:

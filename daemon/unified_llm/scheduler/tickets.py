@@ -1,14 +1,19 @@
 """The callers' side: every ticket ends exactly once, as granted, refused or cancelled."""
 
 from collections.abc import Callable
+from typing import Final
 
 from unified_llm.domain.errors import RequestTimedOut, UnifiedLlmError
-from unified_llm.domain.units import Instant, Seconds
+from unified_llm.domain.units import Instant
+from unified_llm.scheduler import refusals
 from unified_llm.scheduler.effects import Effects, Ticket
 from unified_llm.scheduler.policy import SchedulingPolicy
 from unified_llm.scheduler.queue import Waiter
-from unified_llm.scheduler.state import ModelRecord
+from unified_llm.scheduler.state import HeldLease, ModelRecord
 from unified_llm.scheduler.timers import Timers
+
+# Of the first leases of a model, in seconds; set right when they end.
+_UNKNOWN_PRICE: Final = 1.0
 
 
 class Tickets:
@@ -26,6 +31,9 @@ class Tickets:
 
     def enqueue(self, record: ModelRecord, waiter: Waiter, give_up_at: Instant) -> None:
         """Let it wait for a lease until `give_up_at`."""
+        if record.has_idled:
+            record.pace.gap.see(waiter.since - record.last_used)
+            record.has_idled = False
         record.queue.add(waiter)
         self._await(record, waiter.ticket, waiter.since, give_up_at)
 
@@ -36,19 +44,21 @@ class Tickets:
         record.unloads.append(ticket)
         self._await(record, ticket, now, give_up_at)
 
-    def grant_leases(self, record: ModelRecord) -> None:
+    def grant_leases(self, record: ModelRecord, now: Instant) -> None:
         """Serve as many waiters as there are free slots, and all who need none."""
         if record.serves:
             for waiter in record.queue:
                 if not waiter.needs_slot:
                     self._grant_without_lease(record, waiter.ticket)
         while record.may_grant:
-            ticket = record.queue.take().ticket
-            self._timers.clear(ticket)
-            if self._effects.grant(ticket, record.id, record.generation):
-                record.leases.add(ticket)
+            price = record.pace.lease.value or _UNKNOWN_PRICE
+            waiter = record.queue.take(price)
+            self._timers.clear(waiter.ticket)
+            if self._effects.grant(waiter.ticket, record.id, record.generation):
+                record.leases[waiter.ticket] = HeldLease(waiter.principal, now, price)
             else:
-                del self._at[ticket]
+                del self._at[waiter.ticket]
+                record.queue.correct(waiter.principal, -price)
 
     def grant_unloads(self, record: ModelRecord) -> None:
         """Tell those who wait for it that the worker is gone."""
@@ -71,14 +81,27 @@ class Tickets:
         for waiter in record.queue:
             self.refuse(waiter.ticket, error())
 
+    def end_lease(self, ticket: Ticket, now: Instant) -> None:
+        """The caller has done with it: what it took is known now. Harmless if it is no lease."""
+        record = self._at.get(ticket)
+        held = record.leases.get(ticket) if record else None
+        if record is None or held is None:
+            return
+        took = now - held.since
+        record.pace.lease.see(took)
+        record.queue.correct(held.principal, took - held.price)
+        self.forget(ticket)
+        record.last_used = now
+        record.has_idled = not record.leases and not record.queue
+
     def forget(self, ticket: Ticket) -> ModelRecord | None:
-        """Take a ticket out wherever it is, and say of which model it was."""
+        """Take a ticket out wherever it waits, and say of which model it was."""
         record = self._at.pop(ticket, None)
         self._timers.clear(ticket)
         if record is None:
             return None
         if ticket in record.leases:
-            record.leases.discard(ticket)
+            del record.leases[ticket]
         elif ticket in record.unloads:
             record.unloads.remove(ticket)
         else:
@@ -105,6 +128,6 @@ class Tickets:
                 f"with {len(record.leases)} requests being served and "
                 f"{len(record.queue)} waiting.",
                 hint="Try again later, or allow a longer wait.",
-                retry_after=Seconds(self._policy.full_queue_retry),
+                retry_after=refusals.retry_after(record, self._policy),
             ),
         )

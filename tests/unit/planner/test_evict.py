@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from unified_llm.domain.devices import RAM, DeviceId
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.units import Bytes, Instant
-from unified_llm.planner.evict import Resident, choose_victims
+from unified_llm.planner.evict import EvictionPolicy, Resident, choose_victims
 
 
 def resident(
@@ -98,3 +98,34 @@ def test_the_order_of_the_question_does_not_change_the_answer(
 ) -> None:
     forwards = choose(Bytes(target), Bytes(0), residents)
     assert forwards == choose(Bytes(target), Bytes(0), residents[::-1])
+
+
+@given(residents_of_any_kind, st.sampled_from(EvictionPolicy), st.integers(0, 200))
+def test_no_policy_sends_a_leased_model_away_before_an_idle_one_that_would_do(
+    residents: list[Resident], policy: EvictionPolicy, target: int
+) -> None:
+    chosen = choose_victims({RAM: Bytes(target)}, {}, residents, policy, Instant(9))
+    idle = [each for each in residents if each.may_leave and not each.leases]
+    if chosen is not None and sum(each.memory[RAM] for each in idle) >= target:
+        assert set(chosen) <= {each.model for each in idle}
+
+
+def test_cost_weighs_reload_and_priority_against_the_time_spent_idle() -> None:
+    def costly(name: str, reload_seconds: float, idle_since: float, priority: int) -> Resident:
+        return Resident(
+            ModelId(name),
+            {RAM: Bytes(4)},
+            False,
+            False,
+            0,
+            Instant(idle_since),
+            priority=priority,
+            reload_seconds=reload_seconds,
+        )
+
+    def first(*residents: Resident) -> tuple[ModelId, ...] | None:
+        return choose_victims({RAM: Bytes(4)}, {}, residents, EvictionPolicy.COST, Instant(100))
+
+    assert first(costly("slow", 40, 0, 50), costly("fast", 2, 99, 50)) == ("slow",)
+    assert first(costly("slow", 40, 0, 50), costly("fast", 2, 80, 50)) == ("fast",)
+    assert first(costly("dear", 9, 0, 90), costly("cheap", 9, 50, 10)) == ("cheap",)

@@ -198,7 +198,7 @@ def test_after_a_swap_a_model_serves_for_a_turn_however_long_others_wait() -> No
     scene.ask(CAT)
     scene.give_back(lease)
     scene.finish_stop(CAT)
-    scene.wait(60)
+    scene.wait(2)
     scene.finish_load(DOG)
     assert other in scene.effects.granted
     scene.wait(scene.policy.turn - 1)

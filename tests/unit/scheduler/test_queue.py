@@ -18,12 +18,12 @@ def queue_of(*principals: str) -> FairQueue:
 
 def test_principals_take_turns_and_each_is_served_in_its_own_order() -> None:
     queue = queue_of("anna", "anna", "anna", "bert", "carl", "bert")
-    assert [queue.take().ticket for _ in range(6)] == [0, 3, 4, 1, 5, 2]
+    assert [queue.take(1.0).ticket for _ in range(6)] == [0, 3, 4, 1, 5, 2]
 
 
 def test_an_empty_queue_has_nobody_to_take() -> None:
     with pytest.raises(KeyError):
-        FairQueue().take()
+        FairQueue().take(1.0)
 
 
 def test_the_crowd_makes_place_and_nobody_else() -> None:
@@ -44,7 +44,7 @@ def test_all_who_are_not_removed_are_taken_once_and_nobody_waits_two_rounds(
     removed = data.draw(st.sets(st.sampled_from(tickets)) if principals else st.just(set[int]()))
     for number in removed:
         queue.remove(Ticket(number))
-    taken = [queue.take() for _ in range(len(queue))]
+    taken = [queue.take(1.0) for _ in range(len(queue))]
     assert {waiter.ticket for waiter in taken} == set(tickets) - removed
     for principal in set("abcd"):
         own = [place for place, waiter in enumerate(taken) if waiter.principal == principal]

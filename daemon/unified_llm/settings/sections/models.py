@@ -62,7 +62,11 @@ class DefaultsSettings(Section):
     )
     priority: Annotated[int, Field(ge=0, le=100)] = Field(
         default=50,
-        description="Where memory is short, the model with the lowest priority leaves first.",
+        description=(
+            "When other programs need memory, the model with the lowest priority leaves first; of "
+            "models that wait for memory the one with the highest is loaded first, within "
+            "`scheduler.ageing_seconds`. How it weighs between models: `scheduler.eviction`."
+        ),
         json_schema_extra=about("points", "room on both sides"),
     )
 
