@@ -196,7 +196,9 @@ class SlotTable:
         """What to feed in the next step.
 
         Sequences that are generating come first, so a long prompt never stalls them; prompts share
-        the rest of the budget in the order their requests came.
+        the rest of the budget in the order their requests came. Told in the order of slots:
+        llama.cpp computes at once only neighbours that follow each other, and 8 sequences told as
+        5, 0-4, 6, 7 were three computations that took 82 ms instead of 63.
         """
         budget = self._batch_tokens
         feeds = []
@@ -207,7 +209,7 @@ class SlotTable:
             if count:
                 feeds.append(_next_feed(request_id, sequence, count))
                 budget -= count
-        return tuple(feeds)
+        return tuple(sorted(feeds, key=lambda feed: feed.slot))
 
     def fed(self, feed: Feed) -> None:
         """The step has succeeded: `feed` is in the model's memory."""

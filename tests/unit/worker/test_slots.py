@@ -93,6 +93,20 @@ def test_prompts_share_a_step_in_the_order_their_requests_came() -> None:
     assert feeds_of(table) == [(1, 0, 5, True), (2, 0, 3, False)]
 
 
+def test_a_step_names_its_slots_in_order_whoever_came_first() -> None:
+    """llama.cpp computes together only sequences that follow each other."""
+    table = open_table(slots=4)
+    for number in (1, 2, 3, 4):
+        ask(table, number, [number])
+    table.seat()
+    for number in (3, 1):
+        table.remove(number)
+    for number in (5, 6):
+        ask(table, number, [number, number])
+    assert [seat.slot for seat in table.seat()] == [2, 0]
+    assert [feed.slot for feed in table.plan()] == [0, 1, 2, 3]
+
+
 def test_after_an_aborted_step_the_same_is_fed_again() -> None:
     table = open_table(slots=1, batch_tokens=4)
     ask(table, 1, range(6))
