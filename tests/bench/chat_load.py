@@ -13,16 +13,22 @@ from dataclasses import dataclass, field
 
 import h11
 
+from tests.bench.processor_time import processor_seconds
+
 _READ_BYTES = 65_536
 _LIMIT_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where a server listens: on a Unix socket, or on a port of 127.0.0.1."""
+    """Where a server listens: on a Unix socket, or on a port of 127.0.0.1.
+
+    process: its number, where its processor time is of interest.
+    """
 
     name: str
     address: str | int
+    process: int | None = None
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if isinstance(self.address, str):
@@ -83,14 +89,23 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What a number of clients saw who asked at the same time. seconds: all of it."""
+    """What a number of clients saw who asked at the same time.
+
+    seconds: all of it. processor_seconds: what the server took meanwhile, with its children.
+    """
 
     answers: tuple[Answer, ...]
     seconds: float
+    processor_seconds: float | None
+
+    @property
+    def tokens(self) -> int:
+        """Of all answers."""
+        return sum(answer.completion_tokens for answer in self.answers)
 
     @property
     def tokens_per_second(self) -> float:
-        return sum(answer.completion_tokens for answer in self.answers) / self.seconds
+        return self.tokens / self.seconds
 
 
 class BrokenAnswerError(Exception):
@@ -107,11 +122,18 @@ async def ask_all(
     async def client() -> None:
         answers.extend([await ask(server, question, max_tokens) for question in left])
 
+    before = _processor_seconds(server)
     begun = time.perf_counter()
     async with asyncio.timeout(_LIMIT_SECONDS), asyncio.TaskGroup() as group:
         for _ in range(clients):
             group.create_task(client())
-    return Round(tuple(answers), time.perf_counter() - begun)
+    seconds, after = time.perf_counter() - begun, _processor_seconds(server)
+    taken = None if before is None or after is None else after - before
+    return Round(tuple(answers), seconds, taken)
+
+
+def _processor_seconds(server: Server) -> float | None:
+    return None if server.process is None else processor_seconds(server.process)
 
 
 async def ask(server: Server, question: Question, max_tokens: int) -> Answer:

@@ -61,6 +61,13 @@ class Seen:
         return sum(a.cached_tokens for a in answers) / sum(a.prompt_tokens for a in answers)
 
     @property
+    def processor_ms(self) -> float | None:
+        """Milliseconds of processor time for each token of the answers, prompts included."""
+        taken = [each.processor_seconds for each in self.rounds]
+        known = [each for each in taken if each is not None]
+        return 1000 * sum(known) / sum(each.tokens for each in self.rounds) if known else None
+
+    @property
     def prompt_tokens(self) -> float:
         return statistics.median(a.prompt_tokens for each in self.rounds for a in each.answers)
 
@@ -70,7 +77,8 @@ class Seen:
             f"{statistics.median(self.rates):7.1f} tok/s ({min(self.rates):.1f}-"
             f"{max(self.rates):.1f}), first token {_ms(first, 50)} p95 {_ms(first, 95)}, "
             f"between tokens {_ms(gaps, 50)} p95 {_ms(gaps, 95)} p99 {_ms(gaps, 99)}, "
-            f"prompt {self.prompt_tokens:.0f}, cached {self.cached_share:.0%}"
+            f"prompt {self.prompt_tokens:.0f}, cached {self.cached_share:.0%}, "
+            f"processor {self.processor_ms:.2f} ms a token"
         )
 
 
@@ -177,10 +185,11 @@ def main() -> None:
         f"{_SLOTS} slots of {_CONTEXT_TOKENS} tokens, {threads} threads, {arguments.rounds} rounds"
     )
     with (
-        open_llama_server(smollm2(), **placement) as port,
+        open_llama_server(smollm2(), **placement) as peer,
         open_daemon(settings, with_bus=False) as daemon,
     ):
-        servers = Server("unified-llm", str(daemon.socket_path)), Server("llama-server", port)
+        ours = Server("unified-llm", str(daemon.socket_path), daemon.process.pid)
+        servers = ours, Server("llama-server", peer.port, peer.process)
         warm_up = make_questions(_SLOTS, system=None, draw=random.Random(1))
         for server in servers:
             asyncio.run(ask_all(server, warm_up, clients=_SLOTS, max_tokens=_ANSWER_TOKENS))

@@ -176,8 +176,8 @@ def main() -> None:
         "requests": {"first_event_seconds": PATIENCE, "between_events_seconds": PATIENCE},
     }
     prompts = make_prompts()
-    with open_llama_server(smollm2(), **placement) as port:
-        references = asyncio.run(ask_theirs(port, prompts))
+    with open_llama_server(smollm2(), **placement) as peer:
+        references = asyncio.run(ask_theirs(peer.port, prompts))
     with open_daemon(settings, with_bus=False) as daemon:
         socket = str(daemon.socket_path)
         batch = asyncio.run(ask_ours(socket, prompts, clients=_SLOTS))

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -92,13 +93,21 @@ def _unpack_source(folder: Path) -> Path:
     return source
 
 
+@dataclass(frozen=True, slots=True)
+class LlamaServer:
+    """One that serves, on a port of 127.0.0.1."""
+
+    port: int
+    process: int
+
+
 @contextmanager
 def open_llama_server(
     model: Path, *, slots: int, context_tokens: int, threads: int
-) -> Iterator[int]:
+) -> Iterator[LlamaServer]:
     """Run it with a context of `context_tokens` for each slot, and wait until it serves.
 
-    Yields the port on 127.0.0.1. Everything else is as it comes, its prompt cache above all.
+    Everything but these is as it comes, its prompt cache above all.
     """
     program = ensure_llama_server()
     port = _free_port()
@@ -112,7 +121,7 @@ def open_llama_server(
         with process:
             try:
                 _wait_until_it_serves(process, port)
-                yield port
+                yield LlamaServer(port, process.pid)
             except BaseException:
                 log.seek(0)
                 shutil.copyfileobj(log, sys.stderr.buffer)

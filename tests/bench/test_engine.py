@@ -13,6 +13,7 @@ def seen(*rounds: tuple[float, tuple[float, ...]]) -> Seen:
             Round(
                 tuple(Answer(0.0, [first], completion_tokens=10) for first in firsts),
                 seconds,
+                processor_seconds=seconds / 2,
             )
             for seconds, firsts in rounds
         ]
@@ -37,3 +38,8 @@ def test_first_tokens_are_compared_over_all_rounds() -> None:
     ours = seen((1.0, (0.1, 0.2)), (1.0, (0.3, 0.4)))
     theirs = seen((1.0, (0.1, 0.1)), (1.0, (0.1, 0.8)))
     assert Comparison(ours, theirs).first_token_p95 == pytest.approx(0.5)
+
+
+def test_processor_time_is_for_each_token_of_all_rounds() -> None:
+    # 3 answers of 10 tokens, and half of 6 seconds.
+    assert seen((2.0, (0.1, 0.1)), (4.0, (0.1,))).processor_ms == pytest.approx(100)
