@@ -4,6 +4,7 @@
   imports = [
     ./options.nix
     ./models.nix
+    ./providers.nix
     ./service.nix
     ./hardening.nix
     ./dbus.nix

@@ -4,6 +4,7 @@
 let
   cfg = config.services.unified-llm;
   usesDevices = cfg.acceleration != "none" || cfg.hardening.extraDeviceAllow != [ ];
+  reach = import ./reach.nix { inherit lib; } (cfg.settings.providers or { });
 in
 {
   config = lib.mkIf cfg.enable {
@@ -42,10 +43,19 @@ in
       LockPersonality = true;
       MemoryDenyWriteExecute = cfg.hardening.memoryDenyWriteExecute;
 
-      # Network: none. Callers come over the socket that systemd opened, and over the bus.
-      PrivateNetwork = true;
-      IPAddressDeny = "any";
-      RestrictAddressFamilies = [ "AF_UNIX" ];
+      # Network: none, unless a provider is on it. Callers come over the socket that systemd opened, and
+      # over the bus. Loopback is the machine's own, so even that takes its network; addresses elsewhere
+      # are not listed, since systemd wants numbers and a provider's change.
+      PrivateNetwork = reach == "nowhere";
+      IPAddressDeny = lib.mkIf (reach != "anywhere") "any";
+      IPAddressAllow = lib.mkIf (reach == "loopback") "localhost";
+      RestrictAddressFamilies = [
+        "AF_UNIX"
+      ]
+      ++ lib.optionals (reach != "nowhere") [
+        "AF_INET"
+        "AF_INET6"
+      ];
 
       # System calls. @sandbox is added because @system-service lacks Landlock's calls, with which
       # workers confine themselves. @resources, a part of @system-service, stays: llama.cpp sets the

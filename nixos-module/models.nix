@@ -57,17 +57,7 @@ let
     # The daemon reads an explicit null as "never".
     // lib.optionalAttrs (model.keepAliveSeconds == "forever") { keep_alive_seconds = null; };
 
-  # What the sandbox hides (hardening.nix).
-  hidden = [
-    "/tmp/"
-    "/var/tmp/"
-  ]
-  ++ lib.optionals (!cfg.hardening.readableHome) [
-    "/home/"
-    "/root/"
-    "/run/user/"
-  ];
-  isHidden = path: path != null && lib.any (folder: lib.hasPrefix folder (toString path)) hidden;
+  inherit (import ./visible.nix { inherit lib cfg; }) isHidden;
 
   count = lib.foldl' (total: present: if present then total + 1 else total) 0;
 

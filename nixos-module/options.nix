@@ -101,6 +101,28 @@ in
       };
     };
 
+    providers = mkOption {
+      type = types.attrsOf (types.submodule (import ./provider.nix { inherit lib; }));
+      default = { };
+      example = literalExpression ''
+        {
+          deepseek = {
+            kind = "deepseek";
+            sopsSecret = "deepseek";
+          };
+          workstation = {
+            kind = "openai-compatible";
+            url = "https://workstation.example/v1";
+            keyFile = "/etc/secrets/workstation";
+          };
+        }
+      '';
+      description = ''
+        Model servers elsewhere, by the name that their models begin with: a model is asked for as
+        `<provider>/<model>`. The network is opened to the service as far as they need it.
+      '';
+    };
+
     settings = mkOption {
       type = types.submodule {
         freeformType = json.type;

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.nix.evaluation import HERE, machine
+from tests.nix.evaluation import CONFIGURATIONS, HERE, machine
 
 _REPOSITORY = HERE.parents[1]
 _CONFIGURATION = _REPOSITORY / "nixos-module" / "elsewhere.nix"
@@ -30,6 +30,7 @@ def render_files() -> dict[str, str]:
         **bus,
         "usr/lib/sysusers.d/unified-llm.conf": _ORIGIN + _render_accounts(found),
         f"usr/share/doc/unified-llm/{_OLDER_SYSTEMD}": _older_systemd(),
+        "usr/share/doc/unified-llm/network.conf": _ORIGIN + _render_network(),
         "usr/share/doc/unified-llm/config.example.yaml": _example(),
     }
 
@@ -49,6 +50,19 @@ def _render_accounts(found: Mapping[str, Any]) -> str:
     ]
     groups = [f"g {name} -\n" for name in found["groups"] if name not in found["users"]]
     return "".join([*accounts, *groups])
+
+
+def _render_network() -> str:
+    """A drop-in for providers: in what the unit of a machine with one differs."""
+    closed, opened = (
+        machine(CONFIGURATIONS[name])["units"]["unified-llm.service"].splitlines()
+        for name in ("cpu", "provider_in_settings")
+    )
+    added = [line for line in opened if line not in closed]
+    removed = {line.partition("=")[0] for line in closed if line not in opened}
+    replaced = {line.partition("=")[0] for line in added}
+    resets = [f"{directive}=" for directive in sorted(removed - replaced)]
+    return "\n".join(["[Service]", *resets, *added]) + "\n"
 
 
 def _older_systemd() -> str:

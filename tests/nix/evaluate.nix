@@ -45,6 +45,7 @@ in
           script = file.source.script or null;
         }) config.environment.etc;
         tmpfiles = config.systemd.tmpfiles.settings;
+        secrets = (config.sops or { secrets = { }; }).secrets;
         dbusFiles = lib.foldl' (files: package: files // package.files) { } config.services.dbus.packages;
         isPolkitOn = config.security.polkit.enable;
         polkitFiles = lib.foldl' (files: package: files // (package.files or { })) { } config.environment.systemPackages;

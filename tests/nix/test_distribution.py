@@ -64,15 +64,26 @@ def test_systemd_would_make_the_account_and_the_groups(tmp_path: Path) -> None:
     ]
 
 
+def test_the_drop_in_for_providers_opens_the_network_and_nothing_else() -> None:
+    assert render_files()["usr/share/doc/unified-llm/network.conf"].splitlines()[1:] == [
+        "[Service]",
+        "IPAddressDeny=",
+        "PrivateNetwork=false",
+        "RestrictAddressFamilies=AF_INET",
+        "RestrictAddressFamilies=AF_INET6",
+    ]
+
+
 @pytest.mark.system
-def test_an_older_systemd_reads_the_drop_in(tmp_path: Path) -> None:
-    """All of its lines are old enough for every systemd, so none may be complained of."""
+@pytest.mark.parametrize("name", ["systemd-before-257.conf", "network.conf"])
+def test_every_systemd_reads_the_drop_ins(name: str, tmp_path: Path) -> None:
+    """All of their lines are old enough for every systemd, so none may be complained of."""
     write_files(tmp_path)
     service = tmp_path / _SERVICE
     drop_ins = service.with_name("unified-llm.service.d")
     drop_ins.mkdir()
-    older = tmp_path / "usr/share/doc/unified-llm/systemd-before-257.conf"
-    (drop_ins / older.name).write_text(older.read_text())
+    drop_in = tmp_path / "usr/share/doc/unified-llm" / name
+    (drop_ins / name).write_text(drop_in.read_text())
     text = service.read_text().replace("/opt/unified-llm/bin/unified-llmd", "/bin/true")
     service.write_text(text)
     done = subprocess.run(
@@ -82,16 +93,17 @@ def test_an_older_systemd_reads_the_drop_in(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert older.name not in done.stderr
+    assert name not in done.stderr
 
 
 def test_the_page_speaks_of_what_is_there() -> None:
     page = _PAGE.read_text()
     files = render_files()
     assert set(pyproject()["project"]["scripts"]) == {"unified-llm", "unified-llmd"}
-    drop_in = "usr/share/doc/unified-llm/systemd-before-257.conf"
-    assert drop_in in files
-    assert f"dist/{drop_in}" in page
+    for name in ("systemd-before-257.conf", "network.conf"):
+        drop_in = f"usr/share/doc/unified-llm/{name}"
+        assert drop_in in files
+        assert f"dist/{drop_in}" in page
     assert "/usr/share/doc/unified-llm/config.example.yaml" in page
     for unit in (_SERVICE, _SOCKET):
         assert unit in files

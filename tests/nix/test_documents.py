@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.nix.evaluation import instantiate, machine
+from tests.nix.evaluation import HERE, instantiate, machine
 from tests.static.places import REPOSITORY
 
 _README = REPOSITORY / "README.md"
@@ -33,7 +33,10 @@ def test_a_configuration_shown_is_accepted(text: str, tmp_path: Path) -> None:
     shown = tmp_path / "shown.nix"
     shown.write_text(text)
     enabled = tmp_path / "enabled.nix"
-    enabled.write_text("{ imports = [ ./shown.nix ]; services.unified-llm.enable = true; }")
+    sops_nix = HERE / "sops_nix.nix" if "sopsSecret" in text else ""
+    enabled.write_text(
+        f"{{ imports = [ ./shown.nix {sops_nix} ]; services.unified-llm.enable = true; }}"
+    )
     assert machine(enabled)["warnings"] == []
 
 

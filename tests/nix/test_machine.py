@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.nix.evaluation import CONFIGURATIONS, LIBRARIES, machine
+from unified_llm.settings.credentials import UNSET
 
 
 @pytest.fixture(params=LIBRARIES, ids=lambda path: path.name)
@@ -142,6 +143,86 @@ def test_cuda_opens_the_drivers_devices_and_nothing_else(name: str, library: Pat
 def test_without_acceleration_no_device_is_open(library: Path) -> None:
     assert _directives("cpu", library, "PrivateDevices") == ["true"]
     assert _directives("cpu", library, "DeviceAllow") == []
+
+
+_NETWORK = ("PrivateNetwork", "IPAddressDeny", "IPAddressAllow", "RestrictAddressFamilies")
+_CLOSED: dict[str, list[str]] = {
+    "PrivateNetwork": ["true"],
+    "IPAddressDeny": ["any"],
+    "IPAddressAllow": [],
+    "RestrictAddressFamilies": ["AF_UNIX"],
+}
+_INET = ["AF_UNIX", "AF_INET", "AF_INET6"]
+_LOOPBACK = {
+    **_CLOSED,
+    "PrivateNetwork": ["false"],
+    "IPAddressAllow": ["localhost"],
+    "RestrictAddressFamilies": _INET,
+}
+_OPEN = {**_LOOPBACK, "IPAddressDeny": [], "IPAddressAllow": []}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("cpu", _CLOSED),
+        ("cuda", _CLOSED),
+        ("providers_on_sockets", _CLOSED),
+        ("providers_on_loopback", _LOOPBACK),
+        ("sops_unused", _LOOPBACK),
+        ("providers", _OPEN),
+        ("provider_in_settings", _OPEN),
+        ("cuda_and_providers", _OPEN),
+    ],
+)
+def test_the_network_is_opened_as_far_as_providers_need_it(
+    name: str, expected: dict[str, list[str]], library: Path
+) -> None:
+    assert {each: _directives(name, library, each) for each in _NETWORK} == expected
+
+
+def test_providers_loosen_nothing_but_the_network(library: Path) -> None:
+    changed = {*_NETWORK, "LoadCredential", "SetCredential"}
+    closed, opened = (
+        [
+            line
+            for line in _service(name, library).splitlines()
+            if line.partition("=")[0] not in changed
+        ]
+        for name in ("cpu", "providers")
+    )
+    assert opened == closed
+
+
+def test_a_key_is_a_credential_that_may_be_missing(library: Path) -> None:
+    loaded = _directives("providers", library, "LoadCredential")
+    # systemd would replace what a single percent sign begins.
+    assert loaded == ["provider-deepseek:/etc/secrets/50%% deepseek"]
+    assert _directives("providers", library, "SetCredential") == [f"provider-deepseek:{UNSET}"]
+    assert _directives("cpu", library, "LoadCredential") == []
+    assert _directives("cpu", library, "SetCredential") == []
+
+
+def test_a_key_may_be_a_secret_of_sops(library: Path) -> None:
+    assert _directives("sops", library, "LoadCredential") == [
+        "provider-deepseek:/run/secrets/deepseek",
+        "provider-openai:/run/secrets/another",
+        "provider-proxied:/run/secrets/deepseek",
+    ]
+    secrets = machine(CONFIGURATIONS["sops"], library)["secrets"]
+    assert {name: each["restartUnits"] for name, each in secrets.items()} == {
+        "deepseek": ["unified-llm.service"],
+        "renamed": ["unified-llm.service"],
+    }
+
+
+def test_sops_is_left_alone_where_nothing_is_taken_from_it(library: Path) -> None:
+    assert machine(CONFIGURATIONS["sops_unused"], library)["secrets"] == {}
+
+
+def test_a_change_of_providers_restarts_the_service(library: Path) -> None:
+    """They are a section that a reload leaves."""
+    assert _triggers("providers", library)["restart"] != _triggers("cpu", library)["restart"]
 
 
 def test_the_sandbox_is_loosened_only_where_it_is_asked_for(library: Path) -> None:

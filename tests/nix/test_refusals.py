@@ -8,11 +8,14 @@ from tests.nix.evaluation import HERE, LIBRARIES, REFUSED, Refused, machine
 
 _PAGE = HERE.parents[1] / "docs" / "deployment-nixos.md"
 _DECLARED = "services.unified-llm.models.declared"
+_PROVIDERS = "services.unified-llm.providers"
 
 # The module's own sentences, by the configuration that meets them; the page explains each.
 _SENTENCES = {
     "account_not_declared": "services.unified-llm.user: there is no users.users.llm; declare it, "
     "or leave the option at its default.",
+    "authorities_in_a_home": f"{_PROVIDERS}.openai.caFile: the service cannot see "
+    "/home/alice/ca.pem.",
     "directory_in_a_home": "services.unified-llm.models.directory: the service cannot see "
     "/home/alice/models.",
     "fetched_without_hash": f"{_DECLARED}.tiny.sha256: is needed for a file that Nix fetches.",
@@ -20,12 +23,22 @@ _SENTENCES = {
     "or leave the option at its default.",
     "hash_of_a_path": f"{_DECLARED}.tiny.sha256: has no meaning for a path; only fetched files are "
     "checked.",
+    "key_from_two_places": f"{_PROVIDERS}.openai: has both keyFile and sopsSecret; the key comes "
+    "from one of them.",
     "model_called_directory": f"{_DECLARED}.directory: is not a model id.",
     "model_from_nowhere": f"{_DECLARED}.tiny: needs exactly one of path, url and huggingFace.",
     "model_from_two_places": f"{_DECLARED}.tiny: needs exactly one of path, url and huggingFace.",
     "model_id_with_space": f"{_DECLARED}.my model: is not a model id.",
     "model_in_a_home": f"{_DECLARED}.tiny.path: the service cannot see /home/alice/model.gguf.",
     "model_in_tmp": f"{_DECLARED}.tiny.path: the service cannot see /tmp/model.gguf.",
+    "provider_called_local": f"{_PROVIDERS}.local: is not the name of a provider.",
+    "provider_from_nowhere": f"{_PROVIDERS}.workstation: needs url or socket; an openai-compatible "
+    "server has no address of its own.",
+    "provider_name_with_capitals": f"{_PROVIDERS}.OpenAI: is not the name of a provider.",
+    "provider_on_hidden_socket": f"{_PROVIDERS}.neighbour.socket: the service cannot see "
+    "/run/user/1000/api.sock.",
+    "sops_secret_without_sops": f"{_PROVIDERS}.openai.sopsSecret: needs sops-nix; import its "
+    "module, or set keyFile instead.",
 }
 
 # What the module system says by itself; the words are nixpkgs'.
@@ -33,6 +46,10 @@ _BY_TYPE = {
     "context_out_of_range": "contextTokens' is not of type",
     "directory_as_path_literal": "models.directory' is not of type",
     "directory_in_the_store": "models.directory' is not of type",
+    "key_as_path_literal": "keyFile' is not of type",
+    "key_in_the_store": "keyFile' is not of type",
+    "key_itself": "keyFile' is not of type",
+    "provider_of_unknown_kind": "kind' is not of type",
     "socket_mode_not_octal": "settings.socket.mode' is not of type",
     "two_minds": "settings.defaults.slots' has conflicting definition",
     "unknown_acceleration": "acceleration' is not of type",

@@ -1,12 +1,14 @@
 """What the module writes is what the daemon reads: its own schema judges every rendered file."""
 
 import json
+import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -18,6 +20,7 @@ from unified_llm.settings.describe import schema_at
 from unified_llm.settings.load import parse_settings
 from unified_llm.settings.schema import Settings
 from unified_llm.settings.sections.models import ModelSettings
+from unified_llm.settings.sections.providers import DEFAULT_URLS, ProviderSettings
 
 _ENABLED = [name for name in CONFIGURATIONS if name != "disabled"]
 _BESIDE_PYTHON = Path(sys.executable).parent
@@ -97,6 +100,55 @@ def test_every_setting_of_a_model_can_be_declared() -> None:
         if option["name"].startswith(prefix)
     }
     assert {_camel_case(name) for name in ModelSettings.model_fields} <= declared
+
+
+def test_every_setting_of_a_provider_has_an_option() -> None:
+    prefix = "services.unified-llm.providers.<name>."
+    offered = {
+        option["name"].removeprefix(prefix)
+        for option in options()
+        if option["name"].startswith(prefix)
+    }
+    # The key itself is no option; these two say where it is.
+    places = {"keyFile", "sopsSecret"}
+    settings = {_camel_case(name) for name in ProviderSettings.model_fields} - {"key"}
+    assert offered == settings | places | {"enable"}
+
+
+def test_a_provider_is_asked_as_it_says() -> None:
+    providers = _settings("providers").providers
+    assert providers.keys() == {"deepseek", "workstation"}
+    assert providers["deepseek"] == ProviderSettings(
+        kind="deepseek", key="provider-deepseek", models=("deepseek-chat",)
+    )
+    assert providers["workstation"] == ProviderSettings(
+        kind="openai-compatible",
+        url="https://workstation.example/v1",
+        proxy="http://proxy.example:3128",
+        ca_file=Path("/etc/secrets/workstation-ca.pem"),
+        connect_seconds=Seconds(2.5),
+        first_event_seconds=Seconds(120),
+        between_events_seconds=Seconds(90),
+        total_seconds=Seconds(1200),
+    )
+
+
+@pytest.mark.parametrize("name", ["providers", "sops", "cuda_and_providers"])
+def test_only_the_name_of_a_key_gets_into_the_settings(name: str) -> None:
+    """They lie in the store, for everybody to read."""
+    written = json.dumps(machine(CONFIGURATIONS[name])["settings"])
+    assert '"key": "provider-deepseek"' in written
+    assert "/etc/secrets/50" not in written
+    assert "/run/secrets" not in written
+
+
+def test_the_module_takes_those_addresses_for_this_machine_that_the_daemon_does() -> None:
+    reach = (HERE.parents[1] / "nixos-module" / "reach.nix").read_text()
+    known = dict(re.findall(r'defaultUrls\.(\w+) = "([^"]*)"', reach))
+    hosts = {kind: urlsplit(url).hostname for kind, url in DEFAULT_URLS.items()}
+    assert known == {
+        kind: DEFAULT_URLS[kind] for kind, host in hosts.items() if host == "127.0.0.1"
+    }
 
 
 def _camel_case(name: str) -> str:

@@ -12,7 +12,7 @@ from tests.nix.evaluation import CONFIGURATIONS, machine
 _ENABLED = [name for name in CONFIGURATIONS if name != "disabled"]
 
 # systemd-analyze counts in tenths.
-_LIMITS = {"cpu": 6, "cuda": 15}
+_LIMITS = {"cpu": 6, "cuda": 15, "providers_on_loopback": 15, "cuda_and_providers": 15}
 _EXPOSURE = re.compile(r"Overall exposure level for unified-llm\.service: ([0-9.]+)")
 
 # What Debian 12's systemd, release 252, does not know yet, with the release that does. It goes on

@@ -1,0 +1,4 @@
+{
+  imports = [ ./sops.nix ];
+  services.unified-llm.acceleration = "cuda";
+}

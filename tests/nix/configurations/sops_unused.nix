@@ -1,0 +1,7 @@
+{
+  imports = [ ../sops_nix.nix ];
+  services.unified-llm = {
+    enable = true;
+    providers.ollama.kind = "ollama";
+  };
+}

@@ -1,0 +1,6 @@
+{
+  services.unified-llm = {
+    enable = true;
+    providers.workstation.kind = "openai-compatible";
+  };
+}

@@ -1,0 +1,6 @@
+{
+  services.unified-llm = {
+    enable = true;
+    providers.OpenAI.kind = "openai";
+  };
+}

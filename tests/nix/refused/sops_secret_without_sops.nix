@@ -1,0 +1,9 @@
+{
+  services.unified-llm = {
+    enable = true;
+    providers.openai = {
+      kind = "openai";
+      sopsSecret = "openai";
+    };
+  };
+}
