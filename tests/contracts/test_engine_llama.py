@@ -12,10 +12,12 @@ from llama_cpp import llama_cpp as native
 
 from tests.real_models import smollm2
 from tests.tiny_gguf import write_tiny_gguf
+from unified_llm.app.terms import engine_build
 from unified_llm.domain.chat import FinishReason, Message, Role, Sampling
 from unified_llm.domain.errors import GpuUnusable, ModelFailedToLoad
+from unified_llm.settings.sections.worker import WorkerSettings
 from unified_llm.worker.batching import BatchingEngine
-from unified_llm.worker.engine import LlamaModel, open_llama_engine
+from unified_llm.worker.engine import BUILD, LlamaModel, open_llama_engine
 from unified_llm.worker.native_log import NativeLog
 from unified_llm.worker.protocol import Delta, Done, Failed, Generate, Load, Score
 from unified_llm.worker.sampling import resolve_sampling
@@ -449,3 +451,7 @@ def test_a_context_that_cannot_be_made_is_refused(
     monkeypatch.setattr(native, "llama_init_from_model", lambda *_: ctypes.c_void_p(None))
     with pytest.raises(ModelFailedToLoad, match="2 slots of 256 tokens"):
         open_model(write_tiny_gguf(tmp_path / "tiny.gguf"))
+
+
+def test_the_daemon_knows_what_the_engine_calls_itself_before_it_runs() -> None:
+    assert engine_build(WorkerSettings(engine="llama")) == f"llama {BUILD}"

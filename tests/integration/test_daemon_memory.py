@@ -80,3 +80,28 @@ def test_a_full_gpu_degrades_one_model_visibly_and_refuses_the_other(tmp_path: P
         model = http.get("/v1/models/tiny").json()["x_unified_llm"]
         assert model["placement"]["gpu_layers"] == 0
         assert model["placement"]["sacrifices"]
+
+
+def test_a_plan_is_for_the_machines_own_gpu_and_uses_what_a_load_has_taken(tmp_path: Path) -> None:
+    file = tmp_path / "devices.json"
+    write_devices(file)
+    with open_daemon(settings(file), with_bus=False) as daemon, daemon.open_http() as http:
+
+        def plan() -> dict[str, Any]:
+            found: dict[str, Any] = http.post("/v1/models/tiny/plan").json()
+            return found
+
+        before = plan()
+        assert [device["name"] for device in before["devices"]] == ["RAM", "fake:0"]
+        assert before["devices"][1]["layers"] == before["layers"]
+        assert before["source"] == "arithmetic"
+        assert daemon.run("unified-llm", "chat", "--model", "tiny", "Hello").returncode == 0
+        after = next(
+            found for found in (plan() for _ in range(500)) if found["source"] != "arithmetic"
+        )
+        # What the fake engine says it took, of each device alike, is the size of its file.
+        size = (daemon.folder / "models" / "tiny.gguf").stat().st_size
+        assert (after["source"], after["devices"][1]["used_bytes"]) == ("measured", size)
+        shown = daemon.run("unified-llm", "models", "plan", "tiny").stdout
+        assert "an earlier load like this took so much more or less" in shown
+        assert "in all (measured)" in shown

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -15,6 +16,7 @@ from unified_llm.operations.library import ScanReport
 from unified_llm.registry.catalogue import Catalogue, build_catalogue
 from unified_llm.registry.files import FileNews, ModelFiles
 from unified_llm.registry.known_files import recall_files, remember_files
+from unified_llm.registry.measurements import figures_by_file
 from unified_llm.registry.store import Store
 from unified_llm.settings.schema import Settings
 
@@ -46,15 +48,18 @@ MAX_COMPLAINTS: Final = 20
 class CatalogueKeeper:
     """The one writer of the catalogue. complaints: a sentence for each file that is no model.
 
-    on_folders: told after each look which folders the catalogue depends on.
+    build: the engine, as it names itself; figures of another one do not hold. on_folders: told
+    after each look which folders the catalogue depends on.
     """
 
     def __init__(
-        self, models: TakesCatalogue, store: Store, *, unix_time: Callable[[], float]
+        self, models: TakesCatalogue, store: Store, *, build: str, unix_time: Callable[[], float]
     ) -> None:
         self._models = models
         self._store = store
+        self._build = build
         self._unix_time = unix_time
+        self._specs: Mapping[ModelId, ModelSpec] = {}
         self._files = ModelFiles()
         self._one_at_a_time = asyncio.Lock()
         self._ids: frozenset[ModelId] = frozenset()
@@ -79,19 +84,38 @@ class CatalogueKeeper:
         async with self._one_at_a_time:
             settings = self.settings
             catalogue = await asyncio.to_thread(build_catalogue, settings, self._files)
-            report = self._take(catalogue)
+            self._specs = catalogue.models
+            report = self._take(catalogue, await self._with_figures())
             self.on_folders(folders_of(settings, catalogue))
             await self._remember(self._files.take_news())
             return report
 
-    def _take(self, catalogue: Catalogue) -> ScanReport:
+    async def relearn(self) -> None:
+        """Give the models of the last look what has been learned of their files since."""
+        async with self._one_at_a_time:
+            self._models.replace_catalogue(await self._with_figures())
+
+    async def _with_figures(self) -> dict[ModelId, ModelSpec]:
+        try:
+            figures = await self._store.read(
+                lambda database: figures_by_file(database, self._build)
+            )
+        except UnavailableError as error:
+            _log.warning("what loads took before is not known: %s", error)
+            figures = {}
+        return {
+            model: replace(spec, figures=figures.get(spec.identity, ()) if spec.identity else ())
+            for model, spec in self._specs.items()
+        }
+
+    def _take(self, catalogue: Catalogue, specs: dict[ModelId, ModelSpec]) -> ScanReport:
         complaints = _complaints(catalogue)
         if complaints != self.complaints:
             for problem in catalogue.problems:
                 level = logging.WARNING if problem.is_fault else logging.INFO
                 _log.log(level, "%s: %s", problem.path, problem.message)
         self.complaints = complaints
-        self._models.replace_catalogue(catalogue.models)
+        self._models.replace_catalogue(specs)
         before, self._ids = self._ids, frozenset(catalogue.models)
         report = ScanReport(
             models=len(self._ids),

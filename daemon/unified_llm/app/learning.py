@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import PurePath
 from typing import Final, Protocol
 
@@ -22,6 +22,10 @@ _log = logging.getLogger(__name__)
 MAX_WAITING: Final = 64
 
 
+async def _nobody_is_told() -> None:
+    """Until somebody wants to know."""
+
+
 class FindsDigests(Protocol):
     """What tells the digest of a file; registry.digests.Digests does."""
 
@@ -29,7 +33,10 @@ class FindsDigests(Protocol):
 
 
 class Learning:
-    """Takes finished loads at once, and deals with them one after the other in `run`."""
+    """Takes finished loads at once, and deals with them one after the other in `run`.
+
+    on_learned: told after each that was written down.
+    """
 
     def __init__(
         self, store: Store, digests: FindsDigests, *, unix_time: Callable[[], float]
@@ -40,6 +47,7 @@ class Learning:
         self._waiting: deque[tuple[ModelSpec, Serving, Seconds]] = deque(maxlen=MAX_WAITING)
         self._came = asyncio.Event()
         self._is_busy = False
+        self.on_learned: Callable[[], Awaitable[None]] = _nobody_is_told
 
     def on_loaded(self, spec: ModelSpec, serving: Serving) -> None:
         """A model serves."""
@@ -78,10 +86,13 @@ class Learning:
                 step_tokens=shape.step_tokens,
                 gpu_layers=placement.gpu_layers,
                 build=serving.build,
+                cpu_experts=placement.cpu_experts,
+                gpus=tuple(map(str, placement.gpus)),
             )
             measured = Measurement(
                 {str(device): size for device, size in serving.memory.items()}, now
             )
             await self._store.write(lambda database: record_measurement(database, run, measured))
+            await self.on_learned()
         except (OSError, UnavailableError) as error:
             _log.warning("what %s took is not kept: %s", spec.id, error)

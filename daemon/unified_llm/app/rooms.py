@@ -77,6 +77,7 @@ async def open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
         models = Models(gate, scheduler, jobs, watch, load_limit=limit)
         takers = Takers(models, engine.states)
         catalogue = await stack.enter_async_context(_open_catalogue(takers, store, settings))
+        learning.on_learned = catalogue.relearn
         shelf = ModelShelf(catalogue, models, store)
         await shelf.sweep()
         library = Library(gate, jobs, models, scheduler, shelf, unload_limit=limit)
@@ -117,7 +118,8 @@ async def _open_catalogue(
     takers: Takers, store: Store, settings: Settings
 ) -> AsyncIterator[CatalogueKeeper]:
     """Filled, and kept in step with the disk."""
-    catalogue = CatalogueKeeper(takers, store, unix_time=unix_time)
+    build = terms.engine_build(settings.worker)
+    catalogue = CatalogueKeeper(takers, store, build=build, unix_time=unix_time)
     rescans = Rescans(catalogue)
     with FolderWatch(rescans.on_change) as folders:
         catalogue.on_folders = folders.follow

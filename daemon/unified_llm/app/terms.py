@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,7 @@ from unified_llm.scheduler.policy import SchedulingPolicy
 from unified_llm.settings.schema import Settings
 from unified_llm.settings.sections.registry import RegistrySettings
 from unified_llm.settings.sections.socket import SocketSettings
+from unified_llm.settings.sections.worker import WorkerSettings
 from unified_llm.surfaces.http.limits import HttpLimits
 
 _log = logging.getLogger(__name__)
@@ -72,6 +74,13 @@ def kept_states_quota(settings: Settings) -> Bytes:
     if settings.memory.kept_states_bytes is None:
         return Bytes(budget // KEPT_STATES_SHARE)
     return Bytes(min(settings.memory.kept_states_bytes, budget // 2))
+
+
+def engine_build(worker: WorkerSettings) -> str:
+    """What the workers will call themselves, engine and build, so that no process has to say it."""
+    if worker.engine == "fake":
+        return "fake fake 1"
+    return f"llama llama-cpp-python {version('llama-cpp-python')}"
 
 
 def patience(settings: Settings) -> Patience:

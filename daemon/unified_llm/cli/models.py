@@ -156,14 +156,17 @@ def plan(
         typer.Option("--vram", parser=parse_size, metavar="SIZE", help="Free memory of each GPU."),
     ] = None,
     gpus: Annotated[
-        int, typer.Option("--gpus", min=1, max=16, help="How many GPUs, with --vram.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            "--gpus", min=0, max=16, help="How many GPUs of --vram; 0 for a machine without."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a model would take and what would go where, without loading it.
 
-    Sizes are such as 8G, 512M or 6.5GiB, in binary units. Without --ram, what the daemon has left;
-    without --vram, no GPU.
+    Sizes are such as 8G, 512M or 6.5GiB, in binary units. Without --ram, --vram and --gpus, what
+    the daemon has left.
     """
     asked = PlanShape(
         context_tokens=context,
@@ -171,7 +174,7 @@ def plan(
         slots=slots,
         cache_type=cache_type,
         ram_bytes=ram,
-        gpu_bytes=() if vram is None else (vram,) * gpus,
+        gpu_bytes=_gpus(vram, gpus),
     )
     with reporting(as_json), Daemon() as daemon:
         found = daemon.plan(model, asked)
@@ -181,10 +184,22 @@ def plan(
             _print_plan(found)
 
 
+def _gpus(vram: int | None, count: int | None) -> tuple[int, ...] | None:
+    """Those to plan for; None for the machine's own."""
+    if vram is None and count:
+        raise typer.BadParameter("--gpus needs --vram, the free memory of each.")
+    if vram is None:
+        return None if count is None else ()
+    return (vram,) * (1 if count is None else count)
+
+
 def _print_plan(found: PlanBody) -> None:
     print_table(
-        ["DEVICE", "PART", "SIZE", "WHY"],
-        [[part.device, part.part, render_bytes(part.bytes), part.why] for part in found.parts],
+        ["DEVICE", "PART", "SIZE", "SOURCE", "WHY"],
+        [
+            [part.device, part.part, render_bytes(part.bytes), part.source, part.why]
+            for part in found.parts
+        ],
     )
     typer.echo()
     print_table(
@@ -201,7 +216,7 @@ def _print_plan(found: PlanBody) -> None:
     )
     typer.echo(
         f"\n{found.slots} x {found.context_tokens} tokens of {found.cache_type} cache take "
-        f"{render_bytes(found.total_bytes)} in all."
+        f"{render_bytes(found.total_bytes)} in all ({found.source})."
     )
     for sentence in (*found.sacrifices, *found.assumptions):
         typer.echo(sentence)

@@ -1,9 +1,18 @@
-"""What loaded models really took, and under which circumstances the figure holds again."""
+"""What models take, known better than by arithmetic, and under which circumstances it holds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from unified_llm.domain.units import Bytes, Seconds, Tokens
+
+
+class FigureSource(StrEnum):
+    """How a figure of memory came about, the most trustworthy first."""
+
+    MEASURED = "measured"  # a load like this took it
+    DRY_RUN = "dry-run"  # the engine went through the load without allocating
+    ARITHMETIC = "arithmetic"  # computed from the header
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +24,8 @@ class MeasuredRun:
     cache_type: numbers of the cache, such as `f16`. step_tokens: tokens of one decode step.
     gpu_layers: layers on each GPU, in their order; empty without one.
     build: the engine, as it names itself.
+    cpu_experts: of how many layers, from the first, the routed experts stay in main memory.
+    gpus: the GPUs that `gpu_layers` counts; empty without one.
     """
 
     digest: str
@@ -24,6 +35,8 @@ class MeasuredRun:
     step_tokens: int
     gpu_layers: tuple[int, ...]
     build: str
+    cpu_experts: int = 0
+    gpus: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +48,12 @@ class Measurement:
 
     devices: Mapping[str, Bytes]
     measured_at: Seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """What a run takes, as its source has it. devices: as in Measurement."""
+
+    run: MeasuredRun
+    devices: Mapping[str, Bytes]
+    source: FigureSource = FigureSource.MEASURED

@@ -1,12 +1,13 @@
 """What a model is called and what is known of it before it is loaded."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import PurePath
 from typing import Final, NewType
 
 from unified_llm.domain.errors import InvalidRequest
+from unified_llm.domain.measurements import Figure
 from unified_llm.domain.profile import ModelProfile
 from unified_llm.domain.units import Bytes, Seconds, Tokens
 
@@ -93,6 +94,8 @@ class ModelSpec:
     minimum_context: down to which the context may be cut where memory is short; None if it may not.
     gpu: whether it may, must or must not be computed on GPUs.
     priority: 0 to 100; where memory is short, the lowest leaves first.
+    figures: what loads of this file took, as far as it holds for the engine in use. A spec is the
+        same with others of these.
     """
 
     id: ModelId
@@ -112,3 +115,4 @@ class ModelSpec:
     minimum_context: Tokens | None = None
     gpu: GpuUse = GpuUse.AUTO
     priority: int = DEFAULT_PRIORITY
+    figures: tuple[Figure, ...] = field(default=(), compare=False)

@@ -11,7 +11,7 @@ from unified_llm.domain.events import CatalogueChanged, Event, ModelChanged, Mod
 from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.models import ModelId, ModelSpec, parse_model_id
 from unified_llm.domain.providers import RemoteModel
-from unified_llm.domain.units import Bytes, Seconds
+from unified_llm.domain.units import Seconds
 from unified_llm.guard.permissions import Action
 from unified_llm.operations.gate import Gate
 from unified_llm.operations.jobs import Details, Job, Jobs, JobType, Work
@@ -109,9 +109,9 @@ class Models:
         """
         with self._gate.open_entry(caller, Action.READ, model):
             spec = self.spec(model)
-            free = self._scheduler.memory_budget - self._scheduler.memory_committed
+            free, order = await self._scheduler.memory_free(), self._scheduler.sacrifices
             # Up to a second of arithmetic, which must not hold up the streams.
-            return await asyncio.to_thread(answer_plan, spec, question, Bytes(max(free, 0)))
+            return await asyncio.to_thread(answer_plan, spec, question, free, order)
 
     def begin_load(self, caller: Caller, model: ModelId) -> Job:
         """Load `model` in the background. Raises UnknownModel, NotPermitted, RateLimited.

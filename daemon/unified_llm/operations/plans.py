@@ -1,15 +1,26 @@
 """What a model would take, and how it would be laid out, without loading it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from unified_llm.domain.devices import RAM, DeviceId
 from unified_llm.domain.errors import InvalidRequest, ModelFailedToLoad
-from unified_llm.domain.models import ModelSpec
+from unified_llm.domain.models import GpuUse, ModelSpec
 from unified_llm.domain.profile import ModelProfile
 from unified_llm.domain.units import Bytes, Tokens
-from unified_llm.planner.cache_types import CACHE_TYPES, F16, CacheType
+from unified_llm.planner.cache_types import CACHE_TYPES, CacheType
+from unified_llm.planner.estimate import GPU_CONTEXT_BYTES
 from unified_llm.planner.explain import ExplainedPart, explain_parts, explain_sacrifices
-from unified_llm.planner.fit import Device, Machine, Plan, Wishes, find_plan
+from unified_llm.planner.fit import (
+    DEFAULT_ORDER,
+    Device,
+    Machine,
+    Plan,
+    Sacrifice,
+    Wishes,
+    find_plan,
+)
 
 # Each costs a pass over the layers, so their number is bounded.
 MAX_SLOTS: Final = 256
@@ -21,7 +32,7 @@ MAX_CONTEXT: Final = 2**24
 class PlanQuestion:
     """What is asked for; None is what the model has in the catalogue, or what the machine has.
 
-    gpus: free memory of each.
+    gpus: free memory of each; none for a machine without.
     """
 
     context_tokens: Tokens | None = None
@@ -29,8 +40,8 @@ class PlanQuestion:
     slots: int | None = None
     cache_type: str | None = None
     ram: Bytes | None = None
-    gpus: tuple[Bytes, ...] = ()
-    needs_gpu: bool = False
+    gpus: tuple[Bytes, ...] | None = None
+    needs_gpu: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +65,24 @@ class PlanReport:
     sacrifices: tuple[str, ...]
 
 
-def answer_plan(spec: ModelSpec, question: PlanQuestion, free_ram: Bytes) -> PlanReport:
+def answer_plan(
+    spec: ModelSpec,
+    question: PlanQuestion,
+    free: Mapping[DeviceId, Bytes],
+    order: tuple[Sacrifice, ...] = DEFAULT_ORDER,
+) -> PlanReport:
     """The best plan for `spec`; takes up to a second of computing.
 
-    free_ram: if the question names none. Raises InvalidRequest, NoRoom, and ModelFailedToLoad for
-    a model with a defect.
+    free: of the machine's own devices, main memory among them, for what the question does not name.
+    order: what is given up first. Raises InvalidRequest, NoRoom, and ModelFailedToLoad for a model
+    with a defect.
     """
     if spec.profile is None:
         raise ModelFailedToLoad(f"{spec.id} can not be loaded. {spec.defect or ''}".strip())
-    wishes = _wishes(spec, question)
-    gpus = _gpus(question)
-    machine = Machine(Device("RAM", free_ram if question.ram is None else question.ram), gpus)
-    plan = find_plan(spec.profile, machine, wishes)
+    wishes = _wishes(spec, question, order)
+    ram = free.get(RAM, Bytes(0)) if question.ram is None else question.ram
+    machine = Machine(Device("RAM", ram), _gpus(spec, question, free))
+    plan = find_plan(spec.profile, machine, wishes, spec.figures)
     return PlanReport(
         profile=spec.profile,
         plan=plan,
@@ -75,15 +92,18 @@ def answer_plan(spec: ModelSpec, question: PlanQuestion, free_ram: Bytes) -> Pla
     )
 
 
-def _wishes(spec: ModelSpec, question: PlanQuestion) -> Wishes:
+def _wishes(spec: ModelSpec, question: PlanQuestion, order: tuple[Sacrifice, ...]) -> Wishes:
     context = _within("context_tokens", question.context_tokens, spec.context_tokens, MAX_CONTEXT)
-    minimum = _within("minimum_context", question.minimum_context, context, context)
+    least = context if spec.minimum_context is None else min(spec.minimum_context, context)
+    minimum = _within("minimum_context", question.minimum_context, least, context)
+    must = spec.gpu is GpuUse.REQUIRED if question.needs_gpu is None else question.needs_gpu
     return Wishes(
         context_tokens=Tokens(context),
         minimum_context=Tokens(minimum),
         slots=_within("slots", question.slots, spec.slots, MAX_SLOTS),
-        cache_type=_cache_type(question.cache_type),
-        needs_gpu=question.needs_gpu,
+        cache_type=_cache_type(question.cache_type or spec.cache_type),
+        order=order,
+        needs_gpu=must,
     )
 
 
@@ -94,9 +114,7 @@ def _within(name: str, asked: int | None, default: int, most: int) -> int:
     return value
 
 
-def _cache_type(name: str | None) -> CacheType:
-    if name is None:
-        return F16
+def _cache_type(name: str) -> CacheType:
     if (found := CACHE_TYPES.get(name)) is None:
         raise InvalidRequest(
             f"{name[:40]!r} is no cache type.",
@@ -106,13 +124,20 @@ def _cache_type(name: str | None) -> CacheType:
     return found
 
 
-def _gpus(question: PlanQuestion) -> tuple[Device, ...]:
+def _gpus(
+    spec: ModelSpec, question: PlanQuestion, free: Mapping[DeviceId, Bytes]
+) -> tuple[Device, ...]:
+    if question.gpus is None:
+        own = () if spec.gpu is GpuUse.OFF else [each for each in free if each != RAM]
+        return tuple(Device(gpu, free[gpu], GPU_CONTEXT_BYTES) for gpu in own)
     if len(question.gpus) > MAX_GPUS:
         raise InvalidRequest(
             f"There are {len(question.gpus)} GPUs; at most {MAX_GPUS} are planned for.",
             parameter="gpus",
         )
-    return tuple(Device(f"GPU {index}", free) for index, free in enumerate(question.gpus))
+    return tuple(
+        Device(f"GPU {index}", size, GPU_CONTEXT_BYTES) for index, size in enumerate(question.gpus)
+    )
 
 
 def _devices(profile: ModelProfile, machine: Machine, plan: Plan) -> tuple[PlannedDevice, ...]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
 
+from unified_llm.domain.measurements import FigureSource
 from unified_llm.domain.profile import LayerProfile, ModelProfile
 from unified_llm.domain.units import Bytes
 from unified_llm.planner.compute import layer_buffer, mask_bytes, output_buffer
@@ -16,6 +17,10 @@ from unified_llm.planner.run_shape import RunShape
 
 # Measured for a worker that has loaded nothing.
 PROCESS_BYTES: Final = Bytes(64 * 1024 * 1024)
+
+# What a process takes of each GPU it uses before any buffer. A guess on the safe side: it differs
+# between drivers, and nothing tells it before the first load.
+GPU_CONTEXT_BYTES: Final = Bytes(512 * 1024**2)
 
 _F32: Final = 4
 # What ggml's CPU backend keeps a second, interleaved copy of where it has AVX2 or AVX-512
@@ -47,6 +52,8 @@ class DeviceEstimate:
 
     repacked: second copies of weights. cache: keys and values. state: of recurrent layers.
     compute: intermediate results. output: logits handed to the sampler. process: the worker itself.
+    correction: by how much a better source than arithmetic differs from the sum of these; may be
+    below zero.
     """
 
     weights: Bytes = Bytes(0)
@@ -56,13 +63,13 @@ class DeviceEstimate:
     compute: Bytes = Bytes(0)
     output: Bytes = Bytes(0)
     process: Bytes = Bytes(0)
+    correction: Bytes = Bytes(0)
 
     @property
     def buffers(self) -> Bytes:
         """What llama.cpp allocates."""
-        return Bytes(
-            self.weights + self.repacked + self.cache + self.state + self.compute + self.output
-        )
+        parts = self.weights + self.repacked + self.cache + self.state + self.compute + self.output
+        return Bytes(parts + self.correction)
 
     @property
     def total(self) -> Bytes:
@@ -76,6 +83,7 @@ class Estimate:
 
     ram: DeviceEstimate
     gpus: tuple[DeviceEstimate, ...]
+    source: FigureSource = FigureSource.ARITHMETIC
 
     @property
     def total(self) -> Bytes:

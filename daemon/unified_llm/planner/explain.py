@@ -2,21 +2,34 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
+from unified_llm.domain.measurements import FigureSource
 from unified_llm.domain.profile import ModelProfile
 from unified_llm.domain.units import Bytes
 from unified_llm.planner.estimate import DeviceEstimate
 from unified_llm.planner.fit import Machine, Plan, Wishes
 
+_CORRECTIONS: Final = {
+    FigureSource.MEASURED: "an earlier load like this took so much more or less",
+    FigureSource.DRY_RUN: "a dry run of the engine finds so much more or less",
+    FigureSource.ARITHMETIC: "",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class ExplainedPart:
-    """One line of the table. device: as the machine names it. why: half a sentence."""
+    """One line of the table.
+
+    device: as the machine names it. size_bytes: below zero where it corrects other lines. why: half
+    a sentence. source: where the figure comes from.
+    """
 
     device: str
     part: str
     size_bytes: Bytes
     why: str
+    source: FigureSource = FigureSource.ARITHMETIC
 
 
 def explain_parts(profile: ModelProfile, machine: Machine, plan: Plan) -> tuple[ExplainedPart, ...]:
@@ -102,4 +115,11 @@ def _working_parts(name: str, need: DeviceEstimate, plan: Plan) -> Iterator[Expl
         "compute",
         need.compute,
         f"intermediate results of {run.graph_tokens} tokens at a time",
+    )
+    yield ExplainedPart(
+        name,
+        "correction",
+        need.correction,
+        _CORRECTIONS[plan.estimate.source],
+        plan.estimate.source,
     )

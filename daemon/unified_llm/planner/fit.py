@@ -6,17 +6,19 @@ that is possible while all the others are at their worst, then the next. So a th
 when giving up everything before it does not help, and more memory never makes a plan worse.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
 from typing import Final, TypeVar
 
 from unified_llm.domain.errors import NoRoom
+from unified_llm.domain.measurements import Figure
 from unified_llm.domain.profile import ModelProfile
 from unified_llm.domain.units import Bytes, Tokens, render_bytes
 from unified_llm.planner.cache_types import F16, Q8_0, CacheType
 from unified_llm.planner.estimate import Estimate, Layout, estimate_memory
+from unified_llm.planner.figures import Figures
 from unified_llm.planner.layouts import Offload, offloads, spread
 from unified_llm.planner.run_shape import RunShape
 
@@ -92,12 +94,18 @@ class Plan:
     estimate: Estimate
 
 
-def find_plan(profile: ModelProfile, machine: Machine, wishes: Wishes) -> Plan:
+def find_plan(
+    profile: ModelProfile, machine: Machine, wishes: Wishes, known: Iterable[Figure] = ()
+) -> Plan:
     """The best plan there is; the same question has the same answer.
 
-    Raises NoRoom, with what even the most modest plan takes.
+    known: figures of the same file by the same engine; each takes the place of arithmetic for its
+    own run, on devices of the machine that have its names. Raises NoRoom, with what even the most
+    modest plan takes.
     """
-    search = _Search(profile, machine, wishes)
+    search = _Search(profile, machine, wishes, known)
+    if (wished := search.wished()) is not None:
+        return wished
     for sacrifice in reversed(wishes.order):
         search.climb(sacrifice)
     plan = search.plan()
@@ -109,9 +117,13 @@ def find_plan(profile: ModelProfile, machine: Machine, wishes: Wishes) -> Plan:
 class _Search:
     """The ladders, where on each of them the search stands, and which offload was decided on."""
 
-    def __init__(self, profile: ModelProfile, machine: Machine, wishes: Wishes) -> None:
+    def __init__(
+        self, profile: ModelProfile, machine: Machine, wishes: Wishes, known: Iterable[Figure]
+    ) -> None:
+        self._figures = Figures(known, [gpu.name for gpu in machine.gpus])
         self._profile = profile
         self._machine = machine
+        self._budgets = [gpu.budget for gpu in machine.gpus]
         self._wishes = wishes
         self._offloads = offloads(profile, has_gpus=bool(machine.gpus), needs_gpu=wishes.needs_gpu)
         self._types = _cache_types(wishes.cache_type)
@@ -131,6 +143,13 @@ class _Search:
             self._slot_count = self._best(self._slots, lambda rung: self._run(slots=rung))
         else:
             self._context = self._longest_context()
+
+    def wished(self) -> Plan | None:
+        """Everything as it was wished, if that fits."""
+        # By a figure it may, where a step below it does not by arithmetic.
+        run = self._run(cache_type=self._types[0], slots=self._slots[0], context=self._contexts[0])
+        plans = (self._laid_out(offload, run) for offload in self._offloads[:1])
+        return next(plans, None)
 
     def plan(self) -> Plan | None:
         """The first offload that fits with everything else as it stands."""
@@ -168,15 +187,23 @@ class _Search:
         return next(fitting, rungs[-1])
 
     def _longest_context(self) -> Tokens:
-        # By bisection, as there may be thousands: a shorter context never takes more.
-        low, high = 0, len(self._contexts) - 1
+        known = self._figures.contexts.intersection(self._contexts)
+        best = self._longest_by_arithmetic([each for each in self._contexts if each not in known])
+        longer = (each for each in self._contexts if each in known and (not best or each > best))
+        rungs: tuple[Tokens, ...] = (*longer, *((best,) if best else ()))
+        return self._best(rungs or self._contexts[-1:], lambda rung: self._run(context=rung))
+
+    def _longest_by_arithmetic(self, contexts: list[Tokens]) -> Tokens | None:
+        # By bisection, as there may be thousands: a shorter context never takes more. Those of
+        # which there are figures may break that rule, and are looked at one by one.
+        low, high = 0, len(contexts)
         while low < high:
             middle = (low + high) // 2
-            if self._fitting(self._run(context=self._contexts[middle])) is None:
+            if self._fitting(self._run(context=contexts[middle])) is None:
                 low = middle + 1
             else:
                 high = middle
-        return self._contexts[low]
+        return contexts[low] if low < len(contexts) else None
 
     def _best_offload(self, run: RunShape) -> tuple[Offload, ...]:
         fitting = (each for each in self._offloads if self._laid_out(each, run) is not None)
@@ -187,14 +214,21 @@ class _Search:
         return next((plan for plan in plans if plan is not None), None)
 
     def _laid_out(self, offload: Offload, run: RunShape) -> Plan | None:
-        budgets = [gpu.budget for gpu in self._machine.gpus]
-        layout = spread(self._profile, run, offload, budgets)
-        if layout is None:
-            return None
-        estimate = estimate_memory(self._profile, run, layout)
-        if estimate.ram.total > self._machine.ram.budget:
-            return None
-        return Plan(run, layout, estimate)
+        layouts = self._figures.layouts(run, offload.layers, offload.cpu_experts)
+        for layout in (*layouts, spread(self._profile, run, offload, self._budgets)):
+            if layout is None:
+                continue
+            estimate = estimate_memory(self._profile, run, layout)
+            plan = Plan(run, layout, self._figures.applied(estimate, run, layout))
+            if self._has_room(plan.estimate):
+                return plan
+        return None
+
+    def _has_room(self, estimate: Estimate) -> bool:
+        on_gpus = zip(estimate.gpus, self._budgets, strict=True)
+        return estimate.ram.total <= self._machine.ram.budget and all(
+            need.total <= budget for need, budget in on_gpus
+        )
 
 
 def _cache_types(wished: CacheType) -> tuple[CacheType, ...]:

@@ -101,6 +101,15 @@ def file_key(status: os.stat_result) -> str:
     return ":".join(f"{part:x}" for part in parts)
 
 
+def identity_in(key: str) -> FileIdentity | None:
+    """The identity that is part of a file's key; None if it is no such key."""
+    try:
+        device, inode, size, modified, _ = (int(part, 16) for part in key.split(":"))
+    except ValueError:
+        return None
+    return FileIdentity(device, inode, Bytes(size), modified)
+
+
 @contextmanager
 def open_model(path: PurePath) -> Iterator[int]:
     """A descriptor of the file at `path`, for reading. Raises OSError."""

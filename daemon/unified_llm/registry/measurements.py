@@ -8,8 +8,10 @@ from typing import Final
 
 import msgspec
 
-from unified_llm.domain.measurements import MeasuredRun, Measurement
+from unified_llm.domain.measurements import Figure, MeasuredRun, Measurement
+from unified_llm.domain.models import FileIdentity
 from unified_llm.domain.units import Bytes, Seconds
+from unified_llm.registry.files import identity_in
 
 # A model tried with every context and slot count has some hundred.
 MAX_KEPT: Final = 10_000
@@ -57,6 +59,27 @@ def measurements_of(database: sqlite3.Connection, digest: str) -> dict[MeasuredR
         if measured is not None and parts is not None:
             found[parts] = measured
     return found
+
+
+def figures_by_file(
+    database: sqlite3.Connection, build: str
+) -> dict[FileIdentity, tuple[Figure, ...]]:
+    """What was measured with this build of the engine, by the files that have been seen.
+
+    Two files may differ in nothing but the time of their last change of any kind, which is no part
+    of the identity; then the one seen last counts.
+    """
+    rows = database.execute(
+        "SELECT f.identity, f.sha256, m.run, m.devices, m.measured_at FROM files f "
+        "JOIN measurements m ON m.digest = f.sha256 ORDER BY f.seen_at, f.identity, m.run"
+    )
+    found: dict[FileIdentity, dict[MeasuredRun, Figure]] = {}
+    for key, digest, circumstances, devices, measured_at in rows:
+        run, measured = _parse_run(digest, circumstances), _parse(devices, measured_at)
+        identity = identity_in(key)
+        if run and measured and identity and run.build == build:
+            found.setdefault(identity, {})[run] = Figure(run, measured.devices)
+    return {identity: tuple(figures.values()) for identity, figures in found.items()}
 
 
 def _circumstances(run: MeasuredRun) -> str:

@@ -113,6 +113,10 @@ class Scheduler:
         """What is set aside on each device; may be asked from any thread."""
         return self._ledger.held_by_device()
 
+    def memory_free(self) -> dict[DeviceId, Bytes]:
+        """What a load may take of each device that may be planned with, as things are."""
+        return self._ledger.free()
+
     def statuses(self) -> tuple[ModelStatus, ...]:
         """Every model, by id."""
         return tuple(self._records[model].status() for model in sorted(self._records))

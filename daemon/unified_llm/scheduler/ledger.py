@@ -85,6 +85,13 @@ class MemoryLedger:
         """What workers may hold of every device that may be planned with."""
         return {device: self.available(device) for device in (RAM, *self.gpus)}
 
+    def free(self) -> dict[DeviceId, Bytes]:
+        """What is held by nobody, of every device that may be planned with."""
+        return {
+            device: Bytes(max(size - self.committed(device), 0))
+            for device, size in self.limits().items()
+        }
+
     def reserved(self, device: DeviceId) -> Bytes:
         """What others than workers have reserved there, whether it is free yet or not."""
         return Bytes(sum(size for at, size in self._reserved.values() if at == device))

@@ -68,6 +68,7 @@ class SchedulerLoop:
         read_memory: Callable[[], Awaitable[object]] = _read_nothing,
     ) -> None:
         self._core = Scheduler(policy, self, jitter)
+        self.sacrifices = policy.sacrifices
         self._clock = clock
         self._workers = workers
         self._on_status = on_status
@@ -206,6 +207,12 @@ class SchedulerLoop:
     def memory_committed(self) -> Bytes:
         """What is set aside for the models loaded, loading and not yet seen gone."""
         return self._core.memory_committed
+
+    async def memory_free(self) -> dict[DeviceId, Bytes]:
+        """What a load may take of each device that may be planned with, as things are."""
+        if not self._core.is_occupied:
+            await self._read_memory()
+        return self._core.memory_free()
 
     @property
     def is_occupied(self) -> bool:

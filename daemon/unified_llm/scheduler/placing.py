@@ -14,14 +14,11 @@ from unified_llm.domain.placement import Placement
 from unified_llm.domain.profile import ModelProfile
 from unified_llm.domain.units import Bytes
 from unified_llm.planner.cache_types import CACHE_TYPES
+from unified_llm.planner.estimate import GPU_CONTEXT_BYTES
 from unified_llm.planner.evict import Amounts
 from unified_llm.planner.explain import explain_sacrifices
 from unified_llm.planner.fit import Device, Machine, Plan, Sacrifice, Wishes, find_plan
 from unified_llm.scheduler.ledger import MemoryLedger
-
-# What a process takes of each GPU it uses before any buffer. A guess on the safe side: it differs
-# between drivers, and nothing tells it before the first load.
-GPU_CONTEXT_BYTES: Final = Bytes(512 * 1024**2)
 
 _GRAIN: Final = 1024**2
 _MOST_ANSWERS: Final = 16
@@ -88,7 +85,7 @@ class Placer:
         )
         wishes = self._wishes(spec)
         try:
-            plan = find_plan(spec.profile, machine, wishes)
+            plan = find_plan(spec.profile, machine, wishes, spec.figures)
         except NoRoom as error:
             return error
         return self._placement(spec, spec.profile, gpus, wishes, plan)

@@ -94,9 +94,9 @@ class ScanBody(_Body):
 class PlanShape(Shape):
     """What `POST /v1/models/{id}/plan` may be asked; what is left out is as the model has it.
 
-    ram_bytes, gpu_bytes: free memory to plan for; without ram_bytes, what the daemon has left.
-    minimum_context: down to which the context may be cut; without it, it may not. needs_gpu: refuse
-    rather than compute in main memory.
+    ram_bytes, gpu_bytes: free memory to plan for, of main memory and of each GPU; what is left out
+    is as the daemon has it left. minimum_context: down to which the context may be cut. needs_gpu:
+    refuse rather than compute in main memory.
     """
 
     context_tokens: int | None = None
@@ -105,8 +105,8 @@ class PlanShape(Shape):
     cache_type: str | None = None
     ram_bytes: _ByteCount | None = None
     # Strictly, a JSON array would be no tuple.
-    gpu_bytes: Annotated[tuple[_ByteCount, ...], Field(strict=False)] = ()
-    needs_gpu: bool = False
+    gpu_bytes: Annotated[tuple[_ByteCount, ...], Field(strict=False)] | None = None
+    needs_gpu: bool | None = None
 
 
 class PlannedDeviceBody(_Body):
@@ -119,19 +119,24 @@ class PlannedDeviceBody(_Body):
 
 
 class PlannedPartBody(_Body):
-    """Something that takes memory on a device, and why, as half a sentence."""
+    """Something that takes memory on a device, and why, as half a sentence.
+
+    bytes: below zero where it corrects other parts. source: measured, dry-run or arithmetic.
+    """
 
     device: str
     part: str
     bytes: int
     why: str
+    source: str
 
 
 class PlanBody(_Body):
     """`POST /v1/models/{id}/plan`: the best way to run the model that fits.
 
     sacrifices: what is not as it was wished; assumptions: what the file does not tell; a sentence
-    each. cpu_experts: of how many layers the routed experts stay in main memory.
+    each. cpu_experts: of how many layers the routed experts stay in main memory. source: the best
+    source of a figure in it: measured, dry-run or arithmetic.
     """
 
     model: str
@@ -141,6 +146,7 @@ class PlanBody(_Body):
     layers: int
     cpu_experts: int
     total_bytes: int
+    source: str
     devices: tuple[PlannedDeviceBody, ...]
     parts: tuple[PlannedPartBody, ...]
     sacrifices: tuple[str, ...] = ()

@@ -110,7 +110,7 @@ async def test_a_look_tells_what_has_come_and_gone(tmp_path: Path) -> None:
     for name in "abc":
         write_tiny_gguf(tmp_path / f"{name}.gguf")
     async with open_store(None, unix_time=lambda: 0.0) as store:
-        keeper = CatalogueKeeper(Kept(), store, unix_time=lambda: 0.0)
+        keeper = CatalogueKeeper(Kept(), store, build="fake fake 1", unix_time=lambda: 0.0)
         assert await keeper.refresh(settings(tmp_path)) == ScanReport(3, 3, 0, 0)
         (tmp_path / "a.gguf").unlink()
         (tmp_path / "b.gguf").rename(tmp_path / "d.gguf")

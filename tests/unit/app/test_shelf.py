@@ -44,7 +44,7 @@ def source(tmp_path: Path) -> Iterator[SourceFile]:
 async def shelf_over(directory: Path | None) -> AsyncIterator[Scene]:
     where = None if directory is None else str(directory)
     async with open_house() as house, open_store(None, unix_time=lambda: 0.0) as store:
-        keeper = CatalogueKeeper(house.models, store, unix_time=lambda: 0.0)
+        keeper = CatalogueKeeper(house.models, store, build="fake fake 1", unix_time=lambda: 0.0)
         await keeper.refresh(Settings.model_validate({"models": {"directory": where}}))
         yield Scene(ModelShelf(keeper, house.models, store), keeper, house.models, store)
 

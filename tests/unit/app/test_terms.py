@@ -9,6 +9,8 @@ from unified_llm.app import terms
 from unified_llm.fleet.backend import Deadlines
 from unified_llm.settings.load import parse_settings
 from unified_llm.settings.schema import Settings
+from unified_llm.settings.sections.worker import WorkerSettings
+from unified_llm.worker import fake_engine
 
 
 def settings(**sections: Any) -> Settings:
@@ -73,3 +75,7 @@ def test_the_registry_is_in_memory_if_told_so_or_not_a_service(tmp_path: Path) -
     assert terms.registry_path(settings(registry={"path": None}).registry, state) is None
     nowhere = {"STATE_DIRECTORY": str(tmp_path / "missing")}
     assert terms.registry_path(settings().registry, nowhere) is None
+
+
+def test_the_fake_engine_is_known_by_the_name_it_gives_itself() -> None:
+    assert terms.engine_build(WorkerSettings(engine="fake")) == f"fake {fake_engine.BUILD}"

@@ -6,17 +6,21 @@ import pytest
 
 from tests.fakes.house import TINY, make_spec
 from tests.unit.planner.test_fit import llama
+from unified_llm.domain.devices import RAM, DeviceId
 from unified_llm.domain.errors import InvalidRequest, ModelFailedToLoad, NoRoom
+from unified_llm.domain.measurements import Figure, FigureSource, MeasuredRun
+from unified_llm.domain.models import GpuUse
 from unified_llm.domain.units import Bytes, Tokens
 from unified_llm.operations.plans import PlanQuestion, answer_plan
 
 GIB = 2**30
 SPEC = replace(make_spec(TINY), profile=llama())
 PLENTY = Bytes(64 * GIB)
+ROOM = {RAM: PLENTY}
 
 
 def test_what_is_not_asked_is_as_the_catalogue_has_it() -> None:
-    report = answer_plan(SPEC, PlanQuestion(), PLENTY)
+    report = answer_plan(SPEC, PlanQuestion(), ROOM)
     assert (report.plan.run.context_tokens, report.plan.run.slots) == (4096, 2)
     (ram,) = report.devices
     assert (ram.name, ram.budget, ram.layers) == ("RAM", PLENTY, 32)
@@ -25,7 +29,7 @@ def test_what_is_not_asked_is_as_the_catalogue_has_it() -> None:
 
 def test_named_devices_are_planned_for_and_not_the_daemons_own() -> None:
     question = PlanQuestion(ram=Bytes(GIB), gpus=(Bytes(8 * GIB), Bytes(GIB)))
-    report = answer_plan(SPEC, question, Bytes(0))
+    report = answer_plan(SPEC, question, {DeviceId("nvml:0"): PLENTY})
     assert [(each.name, each.layers) for each in report.devices] == [
         ("RAM", 0),
         ("GPU 0", 32),
@@ -36,8 +40,8 @@ def test_named_devices_are_planned_for_and_not_the_daemons_own() -> None:
 def test_a_context_that_may_not_be_cut_is_not_cut() -> None:
     asked = PlanQuestion(context_tokens=Tokens(100_000), slots=1)
     with pytest.raises(NoRoom):
-        answer_plan(SPEC, asked, Bytes(8 * GIB))
-    cut = answer_plan(SPEC, replace(asked, minimum_context=Tokens(1024)), Bytes(8 * GIB))
+        answer_plan(SPEC, asked, {RAM: Bytes(8 * GIB)})
+    cut = answer_plan(SPEC, replace(asked, minimum_context=Tokens(1024)), {RAM: Bytes(8 * GIB)})
     assert 1024 <= cut.plan.run.context_tokens < 100_000
     assert len(cut.sacrifices) == 2
 
@@ -56,11 +60,45 @@ def test_a_context_that_may_not_be_cut_is_not_cut() -> None:
 )
 def test_a_question_out_of_range_is_refused_by_name(question: PlanQuestion, parameter: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        answer_plan(SPEC, question, PLENTY)
+        answer_plan(SPEC, question, ROOM)
     assert caught.value.parameter == parameter
 
 
 def test_a_model_with_a_defect_has_no_plan() -> None:
     broken = replace(SPEC, profile=None, defect="It is a picture.")
     with pytest.raises(ModelFailedToLoad, match="It is a picture"):
-        answer_plan(broken, PlanQuestion(), PLENTY)
+        answer_plan(broken, PlanQuestion(), ROOM)
+
+
+def test_the_machines_own_gpus_are_planned_for_when_none_are_named() -> None:
+    free = {RAM: PLENTY, DeviceId("nvml:0"): PLENTY}
+    report = answer_plan(SPEC, PlanQuestion(), free)
+    assert [(each.name, each.layers) for each in report.devices] == [("RAM", 0), ("nvml:0", 32)]
+    without = answer_plan(SPEC, PlanQuestion(gpus=()), free)
+    assert [each.name for each in without.devices] == ["RAM"]
+    kept_off = answer_plan(replace(SPEC, gpu=GpuUse.OFF), PlanQuestion(), free)
+    assert [each.name for each in kept_off.devices] == ["RAM"]
+
+
+def test_what_the_catalogue_says_of_cache_minimum_and_gpu_holds_for_a_plan_too() -> None:
+    small = replace(SPEC, cache_type="q4_0", minimum_context=Tokens(256))
+    assert answer_plan(small, PlanQuestion(), ROOM).plan.run.cache_type.name == "q4_0"
+    with pytest.raises(NoRoom, match="on GPUs alone"):
+        answer_plan(replace(SPEC, gpu=GpuUse.REQUIRED), PlanQuestion(), ROOM)
+    tight = {RAM: Bytes(int(4.75 * GIB))}
+    cut = answer_plan(replace(SPEC, minimum_context=Tokens(256)), PlanQuestion(), tight)
+    assert cut.plan.run.context_tokens < 4096
+
+
+def test_a_plan_says_where_its_figures_come_from() -> None:
+    plain = answer_plan(SPEC, PlanQuestion(), ROOM)
+    assert plain.plan.estimate.source is FigureSource.ARITHMETIC
+    took = Bytes(plain.plan.estimate.ram.buffers - 1000)
+    run = MeasuredRun("ab" * 32, Tokens(4096), 2, "f16", 512, (), "llama 1")
+    known = replace(SPEC, figures=(Figure(run, {"ram": took}),))
+    report = answer_plan(known, PlanQuestion(), ROOM)
+    assert report.plan.estimate.source is FigureSource.MEASURED
+    assert report.plan.estimate.total == plain.plan.estimate.total - 1000
+    (part,) = [each for each in report.parts if each.source is FigureSource.MEASURED]
+    assert (part.part, part.size_bytes) == ("correction", -1000)
+    assert sum(each.size_bytes for each in report.parts) == report.plan.estimate.total

@@ -14,7 +14,7 @@ def plan_question(asked: native.PlanShape) -> PlanQuestion:
         slots=asked.slots,
         cache_type=asked.cache_type,
         ram=None if asked.ram_bytes is None else Bytes(asked.ram_bytes),
-        gpus=tuple(map(Bytes, asked.gpu_bytes)),
+        gpus=None if asked.gpu_bytes is None else tuple(map(Bytes, asked.gpu_bytes)),
         needs_gpu=asked.needs_gpu,
     )
 
@@ -30,6 +30,7 @@ def plan_body(model: ModelId, report: PlanReport) -> native.PlanBody:
         layers=len(report.profile.layers),
         cpu_experts=plan.layout.cpu_experts,
         total_bytes=plan.estimate.total,
+        source=plan.estimate.source,
         devices=tuple(
             native.PlannedDeviceBody(
                 name=each.name,
@@ -41,7 +42,11 @@ def plan_body(model: ModelId, report: PlanReport) -> native.PlanBody:
         ),
         parts=tuple(
             native.PlannedPartBody(
-                device=each.device, part=each.part, bytes=each.size_bytes, why=each.why
+                device=each.device,
+                part=each.part,
+                bytes=each.size_bytes,
+                why=each.why,
+                source=each.source,
             )
             for each in report.parts
         ),
