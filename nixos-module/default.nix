@@ -9,6 +9,7 @@
     ./hardening.nix
     ./dbus.nix
     ./polkit.nix
+    ./session.nix
     ./users.nix
   ];
 }

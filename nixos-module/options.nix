@@ -143,6 +143,24 @@ in
       '';
     };
 
+    session = {
+      enable = mkOption {
+        type = types.bool;
+        default = true;
+        description = ''
+          Whether each graphical login runs `unified-llm-session.service`, which has models make room
+          while a game is registered with GameMode.
+        '';
+      };
+
+      vram = mkOption {
+        type = types.strMatching "[0-9]+[KMGT]";
+        default = "4G";
+        example = "8G";
+        description = "How much memory models leave to a game; less if there is not so much.";
+      };
+    };
+
     checkConfig = mkOption {
       type = types.bool;
       default = pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform;

@@ -127,6 +127,25 @@ def private_bus(owner: str = "root", *, policies: Sequence[Path] = ()) -> Iterat
         shutil.rmtree(folder)
 
 
+@contextmanager
+def private_session_bus(data: Path) -> Iterator[str]:
+    """The address of a session bus with the distribution's own configuration.
+
+    data: its XDG_DATA_HOME, where it finds services to start.
+    """
+    with subprocess.Popen(
+        ["dbus-daemon", "--session", "--nofork", "--nopidfile", "--print-address"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "XDG_DATA_HOME": str(data), "XDG_DATA_DIRS": str(data)},
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
 def _render_config(socket: Path, policies: Sequence[Path]) -> str:
     text = SYSTEM_CONF.read_text()
     for tag in _LEFT_OUT:

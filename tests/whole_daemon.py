@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +33,7 @@ class WholeDaemon:
     bus: PrivateBus | None
     process: "subprocess.Popen[bytes]"
     manager: socket.socket
+    start: Callable[[], "subprocess.Popen[bytes]"]
     notified: list[str] = field(default_factory=list)
 
     @property
@@ -96,6 +97,13 @@ class WholeDaemon:
     def wait(self) -> int:
         return self.process.wait(PATIENCE)
 
+    def restart(self) -> None:
+        """End it as a crash would, and start another in its place."""
+        self.process.kill()
+        self.process.wait()
+        self.process = self.start()
+        self.wait_for("READY=1")
+
     def log(self) -> str:
         return (self.folder / "log").read_text()
 
@@ -148,22 +156,26 @@ def open_daemon(
         manager.bind(str(folder / "notify"))
         manager.settimeout(PATIENCE)
         log = stack.enter_context((folder / "log").open("wb"))
-        process = stack.enter_context(
-            subprocess.Popen(
-                [*wrapper, str(BIN / "unified-llmd"), "--config", str(settings)],
-                env={
-                    **(bus.environment if bus else os.environ),
-                    "NOTIFY_SOCKET": str(folder / "notify"),
-                    **(environment or {}),
-                },
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=pass_fds,
+
+        def start() -> "subprocess.Popen[bytes]":
+            process = stack.enter_context(
+                subprocess.Popen(
+                    [*wrapper, str(BIN / "unified-llmd"), "--config", str(settings)],
+                    env={
+                        **(bus.environment if bus else os.environ),
+                        "NOTIFY_SOCKET": str(folder / "notify"),
+                        **(environment or {}),
+                    },
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=pass_fds,
+                )
             )
-        )
-        stack.callback(process.kill)
-        daemon = WholeDaemon(folder, bus, process, manager)
+            stack.callback(process.kill)
+            return process
+
+        daemon = WholeDaemon(folder, bus, start(), manager, start)
         try:
             daemon.wait_for("READY=1")
         except TimeoutError:

@@ -22,11 +22,15 @@ def render_files() -> dict[str, str]:
     units = {
         f"usr/lib/systemd/system/{name}": _ORIGIN + text for name, text in found["units"].items()
     }
+    user_units = {
+        f"usr/lib/systemd/user/{name}": _ORIGIN + text for name, text in found["userUnits"].items()
+    }
     bus = {
         f"usr/{path}": text for path, text in (found["dbusFiles"] | found["polkitFiles"]).items()
     }
     return {
         **units,
+        **user_units,
         **bus,
         "usr/lib/sysusers.d/unified-llm.conf": _ORIGIN + _render_accounts(found),
         f"usr/share/doc/unified-llm/{_OLDER_SYSTEMD}": _older_systemd(),

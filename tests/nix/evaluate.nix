@@ -36,6 +36,9 @@ in
         units =
           lib.mapAttrs' (name: unit: lib.nameValuePair "${name}.service" (text.service unit)) config.systemd.services
           // lib.mapAttrs' (name: unit: lib.nameValuePair "${name}.socket" (text.socket unit)) config.systemd.sockets;
+        userUnits = lib.mapAttrs' (
+          name: unit: lib.nameValuePair "${name}.service" (text.service unit)
+        ) config.systemd.user.services;
         triggers = lib.mapAttrs (_: unit: {
           reload = map toString unit.reloadTriggers;
           restart = map toString unit.restartTriggers;

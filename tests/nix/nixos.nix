@@ -62,6 +62,7 @@ in
       restartTriggers = option (types.listOf types.unspecified) [ ];
     }) { };
     systemd.sockets = option (unit "socketConfig" { listenStreams = listOfNames; }) { };
+    systemd.user.services = option (unit "serviceConfig" { }) { };
     systemd.tmpfiles.settings = anything;
     users.users = option (types.attrsOf (
       types.submodule {

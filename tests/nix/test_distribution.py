@@ -14,6 +14,7 @@ from tests.static.places import REPOSITORY, pyproject
 _PAGE = REPOSITORY / "docs" / "deployment-debian.md"
 _SERVICE = "usr/lib/systemd/system/unified-llm.service"
 _SOCKET = "usr/lib/systemd/system/unified-llm.socket"
+_SESSION = "usr/lib/systemd/user/unified-llm-session.service"
 _DATA = REPOSITORY / "daemon" / "data"
 
 
@@ -105,6 +106,6 @@ def test_the_page_speaks_of_what_is_there() -> None:
         assert drop_in in files
         assert f"dist/{drop_in}" in page
     assert "/usr/share/doc/unified-llm/config.example.yaml" in page
-    for unit in (_SERVICE, _SOCKET):
+    for unit in (_SERVICE, _SOCKET, _SESSION):
         assert unit in files
         assert Path(unit).name in page

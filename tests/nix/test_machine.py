@@ -95,6 +95,15 @@ def test_without_dbus_nothing_is_on_the_bus(library: Path) -> None:
     assert _directives("without_dbus", library, "BusName") == []
 
 
+def test_logins_get_the_helper_for_games_where_it_can_reach_the_daemon(library: Path) -> None:
+    units = machine(CONFIGURATIONS["cpu"], library)["userUnits"]
+    text = units["unified-llm-session.service"]
+    assert "/bin/unified-llm session --vram 4G\n" in text
+    assert "WantedBy=graphical-session.target" in text
+    for name in ("without_dbus", "another_bus", "without_session"):
+        assert machine(CONFIGURATIONS[name], library)["userUnits"] == {}
+
+
 def test_systemd_knows_the_name_on_the_system_bus_only(library: Path) -> None:
     assert _directives("cpu", library, "BusName") == ["org.unifiedllm1"]
     assert _directives("another_bus", library, "BusName") == []

@@ -1,5 +1,6 @@
 """systemd understands the rendered units, and finds little that they leave exposed."""
 
+import os
 import re
 import subprocess
 import sys
@@ -51,6 +52,22 @@ def test_systemd_understands_every_line(name: str, tmp_path: Path) -> None:
     expected = {words for release, words in _NEWER.items() if _systemd_release() < release}
     assert complaints == expected
     assert done.returncode == 0
+
+
+@pytest.mark.system
+def test_a_users_manager_understands_every_line_of_the_helper(tmp_path: Path) -> None:
+    package = Path(sys.executable).parents[1]
+    (text,) = machine(CONFIGURATIONS["cpu"])["userUnits"].values()
+    unit = tmp_path / "unified-llm-session.service"
+    unit.write_text(re.sub(r"/nix/store/0+-unified-llm(?=/)", str(package), text))
+    done = subprocess.run(
+        ["systemd-analyze", "--user", "verify", "--man=no", str(unit)],
+        env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.system

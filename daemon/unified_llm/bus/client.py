@@ -16,7 +16,7 @@ from typing import Final, cast
 
 from unified_llm.bus import faults
 from unified_llm.bus.connection import CALL_SECONDS, BusConnection, Signal, open_connection
-from unified_llm.bus.encoding import ALLOW_INTERACTIVE_AUTHORIZATION
+from unified_llm.bus.encoding import ALLOW_INTERACTIVE_AUTHORIZATION, NO_AUTOSTART
 from unified_llm.bus.names import BUS_NAME, PROPERTIES_INTERFACE
 from unified_llm.bus.values import unwrap
 from unified_llm.domain.units import Seconds
@@ -44,13 +44,16 @@ class BusClient:
         expects: str | None = None,
         timeout: Seconds = CALL_SECONDS,
         may_interact: bool = True,
+        may_start: bool = True,
     ) -> tuple[object, ...]:
-        """The values of the reply; starts the daemon if it is not running.
+        """The values of the reply.
 
         expects: signature the reply must have. timeout: seconds to wait for it.
         may_interact: allow that the person is asked for a password.
+        may_start: have the daemon started if it is not running.
         Raises UnifiedLlmError, BusFault.
         """
+        flags = ALLOW_INTERACTIVE_AUTHORIZATION if may_interact else 0
         try:
             return await self._bus.call(
                 self._name,
@@ -61,7 +64,7 @@ class BusClient:
                 *values,
                 expects=expects,
                 timeout=timeout,
-                flags=ALLOW_INTERACTIVE_AUTHORIZATION if may_interact else 0,
+                flags=flags if may_start else flags | NO_AUTOSTART,
             )
         except faults.BusFault as exc:
             raise faults.parse_fault(exc) from exc

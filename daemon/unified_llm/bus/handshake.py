@@ -21,6 +21,19 @@ def system_bus_address() -> str:
     return os.environ.get("DBUS_SYSTEM_BUS_ADDRESS", SYSTEM_BUS_ADDRESS)
 
 
+def session_bus_address() -> str:
+    """The address of this login's session bus. Raises BusFault if the environment has none."""
+    found = os.environ.get("DBUS_SESSION_BUS_ADDRESS")
+    if not found and (folder := os.environ.get("XDG_RUNTIME_DIR")):
+        found = f"unix:path={folder}/bus"
+    if not found:
+        raise BusFault(
+            DISCONNECTED,
+            "Neither DBUS_SESSION_BUS_ADDRESS nor XDG_RUNTIME_DIR is set: there is no session bus.",
+        )
+    return found
+
+
 async def connect(address: str) -> socket.socket:
     """A connected, authenticated, non-blocking socket. Raises BusFault."""
     reasons = []

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from unified_llm.cli import chat, config, models, status
+from unified_llm.cli import chat, config, games, lease, models, status
 
 app = typer.Typer(
     name="unified-llm",
@@ -17,6 +17,9 @@ app = typer.Typer(
 )
 app.command("chat")(chat.chat)
 app.command("status")(status.status)
+# What follows the first word of the command is the command's, `-` or not.
+app.command("lease", context_settings={"allow_interspersed_args": False})(lease.lease)
+app.command("session")(games.session)
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")
 

@@ -1,0 +1,6 @@
+{
+  services.unified-llm = {
+    enable = true;
+    session.enable = false;
+  };
+}
