@@ -43,6 +43,7 @@ class Question:
     system: str | None
     text: str
     seed: int
+    model: str = "smollm2"
 
     def body(self, max_tokens: int) -> bytes:
         messages = [{"role": "user", "content": self.text}]
@@ -50,7 +51,7 @@ class Question:
             messages.insert(0, {"role": "system", "content": self.system})
         return json.dumps(
             {
-                "model": "smollm2",
+                "model": self.model,
                 "messages": messages,
                 "max_tokens": max_tokens,
                 "seed": self.seed,

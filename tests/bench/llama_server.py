@@ -109,13 +109,31 @@ def open_llama_server(
 
     Everything but these is as it comes, its prompt cache above all.
     """
-    program = ensure_llama_server()
-    port = _free_port()
-    command = [
-        *(str(program), "--model", str(model), "--host", "127.0.0.1", "--port", str(port)),
+    with _open("--model", str(model), *_placed(slots, context_tokens, threads)) as server:
+        yield server
+
+
+@contextmanager
+def open_router(
+    folder: Path, *, slots: int, context_tokens: int, threads: int
+) -> Iterator[LlamaServer]:
+    """As `open_llama_server`, for all models in `folder`, of which it keeps one in memory."""
+    where = ("--models-dir", str(folder), "--models-max", "1")
+    with _open(*where, *_placed(slots, context_tokens, threads)) as server:
+        yield server
+
+
+def _placed(slots: int, context_tokens: int, threads: int) -> tuple[str, ...]:
+    return (
         *("--parallel", str(slots), "--ctx-size", str(slots * context_tokens)),
         *("--threads", str(threads), "--threads-batch", str(threads)),
-    ]
+    )
+
+
+@contextmanager
+def _open(*arguments: str) -> Iterator[LlamaServer]:
+    port = _free_port()
+    command = [str(ensure_llama_server()), "--host", "127.0.0.1", "--port", str(port), *arguments]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         with process:
@@ -143,5 +161,5 @@ def _wait_until_it_serves(process: subprocess.Popen[bytes], port: int) -> None:
                 return
         except httpx.TransportError:
             pass
-        time.sleep(0.1)
+        time.sleep(0.01)
     raise RuntimeError(f"llama-server does not serve; exit status {process.poll()}")
