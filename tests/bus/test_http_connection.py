@@ -56,7 +56,13 @@ async def open_both(bus: PrivateBus, folder: Path) -> AsyncIterator[BothDoors]:
         house = front.house
         limits = HttpLimits(connections_per_uid=2)
         app = create_app(
-            house.inference, house.models, house.library, house.status, version="1", limits=limits
+            house.inference,
+            house.models,
+            house.library,
+            house.status,
+            house.routes,
+            version="1",
+            limits=limits,
         )
         with open_listener(folder / "sock", mode=0o600, gid=None) as listener:
             server.door = HttpDoor(app, (listener,), limits)

@@ -10,12 +10,14 @@ from tests.fakes.backend import FakeBackend
 from tests.fakes.clock import FakeClock
 from tests.fakes.profiles import sized_profile
 from tests.fakes.shelf import FakeShelf
+from tests.fakes.timers import FakeTimers
 from tests.fakes.workers import FakeWorkers
 from unified_llm.domain.callers import Caller, Door
 from unified_llm.domain.chat import Finished, FinishReason, TextDelta, Usage
 from unified_llm.domain.devices import RAM, DeviceId, DeviceMemory, MemoryReading
 from unified_llm.domain.events import ModelChanged
 from unified_llm.domain.models import FileIdentity, ModelId, ModelSpec
+from unified_llm.domain.ports import Backend
 from unified_llm.domain.units import Bytes, Instant, Seconds, Tokens
 from unified_llm.guard.audit import Audit
 from unified_llm.guard.permissions import Authority, Permissions
@@ -28,10 +30,15 @@ from unified_llm.operations.jobs import Jobs
 from unified_llm.operations.library import Library
 from unified_llm.operations.memory_leases import MemoryLeases
 from unified_llm.operations.models import Models
+from unified_llm.operations.routes import Routes
 from unified_llm.operations.status import Status
 from unified_llm.operations.watch import Watch
 from unified_llm.planner.run_shape import RunShape
+from unified_llm.routing.attempts import AttemptPolicy
 from unified_llm.routing.directory import Directory
+from unified_llm.routing.retry_budget import RetryBudget
+from unified_llm.routing.router import Router
+from unified_llm.routing.routes import RouteBook
 from unified_llm.scheduler.loop import SchedulerLoop
 from unified_llm.scheduler.policy import SchedulingPolicy
 from unified_llm.surfaces.dbus.generation import Generations
@@ -112,6 +119,7 @@ class House:
     models: Models
     library: Library
     shelf: FakeShelf
+    routes: Routes
     inference: Inference
     jobs: Jobs
     status: Status
@@ -158,12 +166,19 @@ def make_scheduler(clock: FakeClock, workers: FakeWorkers, watch: Watch) -> Sche
     )
 
 
+def make_router(directory: Directory) -> Router:
+    """One whose time stands still."""
+    return Router(directory, FakeTimers(), AttemptPolicy(), RetryBudget())
+
+
 @asynccontextmanager
 async def open_house(
     *,
     backend: FakeBackend | None = None,
     obedient: bool = True,
     authority: Authority | None = None,
+    providers: Mapping[str, Backend] | None = None,
+    book: RouteBook | None = None,
 ) -> AsyncIterator[House]:
     """Models `tiny` and `org/big:q4`, on disk and not loaded; leaving writes the audit log.
 
@@ -182,7 +197,9 @@ async def open_house(
         async with Jobs(clock, gate) as jobs:
             models = Models(gate, scheduler, jobs, watch, load_limit=Seconds(60))
             shelf = FakeShelf()
-            inference = Inference(gate, models, Directory(backend, {}))
+            directory = Directory(backend, providers or {})
+            routes = Routes(gate, models, directory, book or RouteBook())
+            inference = Inference(gate, routes, make_router(directory))
             status = Status(
                 gate,
                 scheduler,
@@ -200,6 +217,7 @@ async def open_house(
                 models,
                 Library(gate, jobs, models, scheduler, shelf, unload_limit=Seconds(60)),
                 shelf,
+                routes,
                 inference,
                 jobs,
                 status,

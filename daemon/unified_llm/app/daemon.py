@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 # The sections a reload can not change while connections and workers live.
 _FIXED_SECTIONS: Final = (
     "memory", "hardware", "registry", "scheduler", "worker", "requests", "providers",
-    "socket", "dbus", "host",
+    "routing", "socket", "dbus", "host",
 )  # fmt: skip
 
 

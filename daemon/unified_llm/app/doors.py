@@ -40,6 +40,7 @@ async def open_http(plan: Plan, rooms: Rooms) -> AsyncIterator[HttpDoor]:
         rooms.models,
         rooms.library,
         rooms.status,
+        rooms.routes,
         version=plan.version,
         limits=limits,
     )

@@ -14,7 +14,6 @@ from unified_llm.app.learning import Learning
 from unified_llm.app.plan import Plan
 from unified_llm.app.rescans import Rescans
 from unified_llm.app.shelf import ModelShelf
-from unified_llm.fleet.backend import LocalBackend
 from unified_llm.fleet.kept_states import KeptStates
 from unified_llm.fleet.timers import LoopTimers
 from unified_llm.guard.audit import Audit
@@ -25,13 +24,17 @@ from unified_llm.operations.inference import Inference
 from unified_llm.operations.jobs import Jobs
 from unified_llm.operations.library import Library
 from unified_llm.operations.models import Models
+from unified_llm.operations.routes import Routes
 from unified_llm.operations.status import Status
 from unified_llm.operations.watch import Watch
 from unified_llm.registry.digests import Digests
 from unified_llm.registry.store import Store, open_store
 from unified_llm.routing.directory import Directory
+from unified_llm.routing.retry_budget import RetryBudget
+from unified_llm.routing.router import Router
 from unified_llm.scheduler.loop import SchedulerLoop
 from unified_llm.settings.schema import Settings
+from unified_llm.settings.sections.routing import RoutingSettings
 
 if TYPE_CHECKING:
     from unified_llm.app.providers import Providers
@@ -50,6 +53,7 @@ class Rooms:
     library: Library
     catalogue: CatalogueKeeper
     asleep: ModelsAsleep
+    routes: Routes
     inference: Inference
     status: Status
 
@@ -82,6 +86,8 @@ async def open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
         await shelf.sweep()
         library = Library(gate, jobs, models, scheduler, shelf, unload_limit=limit)
         providers = await stack.enter_async_context(_open_providers(plan, timers, models))
+        directory = Directory(engine.backend, providers.backends() if providers else {})
+        routes = Routes(gate, models, directory, terms.route_book(settings.routing))
         status = Status(
             gate,
             scheduler,
@@ -94,10 +100,11 @@ async def open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
                 *catalogue.complaints,
                 *asleep.complaints,
                 *(providers.complaints() if providers else ()),
+                *routes.complaints(),
             ),
             read_memory=monitor.read,
         )
-        inference = Inference(gate, models, _directory(engine.backend, providers))
+        inference = Inference(gate, routes, _router(settings.routing, directory, timers))
         yield Rooms(
             gate,
             watch,
@@ -108,6 +115,7 @@ async def open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
             library,
             catalogue,
             asleep,
+            routes,
             inference,
             status,
         )
@@ -156,5 +164,6 @@ async def _open_providers(
         yield providers
 
 
-def _directory(local: LocalBackend, providers: "Providers | None") -> Directory:
-    return Directory(local, providers.backends() if providers else {})
+def _router(routing: RoutingSettings, directory: Directory, timers: LoopTimers) -> Router:
+    budget = RetryBudget(routing.retry_percent / 100)
+    return Router(directory, timers, terms.attempt_policy(routing), budget)

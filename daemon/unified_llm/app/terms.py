@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from unified_llm.domain.callers import Door
+from unified_llm.domain.models import ModelId
+from unified_llm.domain.routing import Route, Strategy
 from unified_llm.domain.units import Bytes
 from unified_llm.fleet.backend import Deadlines
 from unified_llm.fleet.patience import Patience
@@ -16,9 +18,12 @@ from unified_llm.guard.permissions import ADMIN_GROUP, USER_GROUP, Permissions
 from unified_llm.hardware.ram import usable_ram
 from unified_llm.planner.evict import EvictionPolicy
 from unified_llm.planner.fit import Sacrifice
+from unified_llm.routing.attempts import AttemptPolicy
+from unified_llm.routing.routes import RouteBook
 from unified_llm.scheduler.policy import SchedulingPolicy
 from unified_llm.settings.schema import Settings
 from unified_llm.settings.sections.registry import RegistrySettings
+from unified_llm.settings.sections.routing import RoutingSettings
 from unified_llm.settings.sections.socket import SocketSettings
 from unified_llm.settings.sections.worker import WorkerSettings
 from unified_llm.surfaces.http.limits import HttpLimits
@@ -86,6 +91,32 @@ def engine_build(worker: WorkerSettings) -> str:
 def patience(settings: Settings) -> Patience:
     """How long the fleet waits for a worker."""
     return Patience(progress=settings.worker.stall_seconds)
+
+
+def route_book(routing: RoutingSettings) -> RouteBook:
+    """The names that stand for models."""
+    return RouteBook(
+        routes={
+            ModelId(name): Route(
+                ModelId(name),
+                Strategy(route.strategy),
+                tuple(map(ModelId, route.targets)),
+                {ModelId(target): weight for target, weight in route.weights.items()},
+                route.local_only,
+            )
+            for name, route in routing.routes.items()
+        },
+        aliases={ModelId(name): ModelId(model) for name, model in routing.aliases.items()},
+        fallbacks={
+            ModelId(name): tuple(map(ModelId, models)) for name, models in routing.fallbacks.items()
+        },
+        local_only_callers=frozenset(routing.local_only_users),
+    )
+
+
+def attempt_policy(routing: RoutingSettings) -> AttemptPolicy:
+    """How often and how long other targets are tried."""
+    return AttemptPolicy(most=routing.max_attempts, patience=routing.patience_seconds)
 
 
 def deadlines(settings: Settings) -> Deadlines:

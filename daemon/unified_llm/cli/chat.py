@@ -35,6 +35,9 @@ def chat(
         float | None, typer.Option(help="0 (always the likeliest word) to 2.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="For the same answer again.")] = None,
+    local_only: Annotated[
+        bool, typer.Option("--local-only", help="Ask no model of a provider, whatever happens.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Talk to a model: interactively, with an argument, or with text on standard input."""
@@ -42,6 +45,8 @@ def chat(
     options: dict[str, object] = {
         name: value for name, value in wished.items() if value is not None
     }
+    if local_only:
+        options["x_unified_llm"] = {"local_only": True}
     with reporting(as_json), Daemon() as daemon:
         conversation = _Conversation(
             daemon, _only_model(daemon) if model is None else model, system, options
@@ -69,7 +74,9 @@ def _question(prompt: str | None) -> str:
 
 
 def _only_model(daemon: Daemon) -> str:
-    names = [str(found["id"]) for found in daemon.models()]
+    names = [
+        str(found["id"]) for found in daemon.models() if found["x_unified_llm"]["source"] != "route"
+    ]
     if len(names) == 1:
         return names[0]
     known = ", ".join(names) or "none; see `models.directory` in the configuration"

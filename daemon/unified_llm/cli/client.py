@@ -23,6 +23,8 @@ from unified_llm.domain.errors import (
 from unified_llm.domain.units import Tokens
 from unified_llm.wire.native import (
     ChunkBody,
+    ExplainShape,
+    ExplanationBody,
     HealthBody,
     PlanBody,
     PlanShape,
@@ -84,6 +86,11 @@ class Daemon:
         """How a model would be run. Raises UnknownModel, NoRoom."""
         body = asked.model_dump_json(exclude_none=True).encode()
         return decode_body(PlanBody, self._post(f"/v1/models/{_quoted(model)}/plan", body).content)
+
+    def explain_route(self, asked: ExplainShape) -> ExplanationBody:
+        """Who would be asked for a request, and why. Raises UnknownModel."""
+        body = _encoded(asked.model_dump())
+        return decode_body(ExplanationBody, self._post("/v1/routes/explain", body).content)
 
     @contextmanager
     def open_chat(

@@ -28,6 +28,7 @@ MEANINGS: Final = {
 
 _BY_CLASS: Final[tuple[tuple[type[errors.UnifiedLlmError], int], ...]] = (
     (errors.NotPermitted, NOT_PERMITTED),
+    (errors.LocalOnly, NOT_PERMITTED),
     (errors.AuthenticationRequired, NOT_PERMITTED),
     (errors.AuthenticationDismissed, NOT_PERMITTED),
     (errors.RateLimited, UNAVAILABLE),

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from unified_llm.cli import chat, config, games, lease, models, status
+from unified_llm.cli import chat, config, games, lease, models, routes, status
 
 app = typer.Typer(
     name="unified-llm",
@@ -21,6 +21,7 @@ app.command("status")(status.status)
 app.command("lease", context_settings={"allow_interspersed_args": False})(lease.lease)
 app.command("session")(games.session)
 app.add_typer(models.app, name="models")
+app.add_typer(routes.app, name="route")
 app.add_typer(config.app, name="config")
 
 

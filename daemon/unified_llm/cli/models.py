@@ -247,7 +247,7 @@ def _run(verb: Verb, done: str, model: str, as_json: bool, *, may_interact: bool
 
 def _row(model: dict[str, Any]) -> list[str]:
     own = model["x_unified_llm"]
-    context = own["context_tokens"]
+    context = own.get("context_tokens")
     return [
         model["id"],
         own["state"],

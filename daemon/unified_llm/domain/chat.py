@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from unified_llm.domain.models import ModelId
+from unified_llm.domain.routing import Attempt
 from unified_llm.domain.units import Seconds, Tokens
 
 
@@ -131,6 +132,7 @@ class ChatRequest:
     stop: up to 4 texts of 1 to 64 characters that end the answer and are not part of it.
     tool_use: None if there are no tools. answer: None for text as it comes.
     top_logprobs: tell of each token how likely it was, and so many (0 to 20) of the likeliest.
+    local_only: it may not leave this machine, whatever the model stands for.
     """
 
     model: ModelId
@@ -141,6 +143,7 @@ class ChatRequest:
     tool_use: ToolUse | None = None
     answer: JsonAnswer | None = None
     top_logprobs: int | None = None
+    local_only: bool = False
 
 
 class FinishReason(StrEnum):
@@ -236,12 +239,14 @@ class Finished:
 
     usage: None if whoever answered does not tell; it is unknown then, not nothing.
     first_token, total: seconds from the lease to the first token and to the end.
+    attempts: every target that was asked, the one that answered last; empty from a backend.
     """
 
     reason: FinishReason
     usage: Usage | None
     first_token: Seconds | None = None
     total: Seconds | None = None
+    attempts: tuple[Attempt, ...] = ()
 
 
 Delta = TextDelta | ReasoningDelta | ToolCallDelta | RefusalDelta

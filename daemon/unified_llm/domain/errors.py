@@ -4,7 +4,7 @@ UnifiedLlmError
   RequestError                 the caller can fix it
     UnknownModel  UnknownObject  InvalidRequest  NotPermitted  AuthenticationRequired
     AuthenticationDismissed  RateLimited  TooLarge  Quarantined  Cancelled
-    ModelInUse  ProviderRefused  ContentFiltered
+    ModelInUse  LocalOnly  ProviderRefused  ContentFiltered
   UnavailableError             time or the operator can fix it
     NoRoom  GpuUnusable  QueueFull  ModelFailedToLoad  WorkerDied  RequestTimedOut  Draining
     Closing  Inhibited  AuditUnavailable  StoreUnavailable  DiskFull
@@ -117,6 +117,12 @@ class ModelInUse(RequestError):
     """The model is loaded or about to be, and what was asked would take it away."""
 
     code = "model-in-use"
+
+
+class LocalOnly(RequestError):
+    """It may not leave this machine, and nothing on it may answer."""
+
+    code = "local-only"
 
 
 class Cancelled(RequestError):

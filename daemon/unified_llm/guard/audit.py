@@ -25,6 +25,7 @@ from systemd import journal
 
 from unified_llm.domain.callers import Caller
 from unified_llm.domain.errors import AuditUnavailable
+from unified_llm.domain.routing import Attempt
 from unified_llm.domain.units import Seconds, Tokens
 from unified_llm.guard.permissions import Action
 
@@ -51,7 +52,7 @@ class AuditRecord:
     """One use. None is unknown or does not apply.
 
     request: a random id that also stands in the answer and in other log lines.
-    code: of the error, if it ended with one. backend: who was asked, `local` or a provider's name.
+    code: of the error, if it ended with one. attempts: who was asked, in order.
     """
 
     caller: Caller
@@ -61,7 +62,7 @@ class AuditRecord:
     outcome: Outcome
     duration: Seconds
     code: str | None = None
-    backend: str | None = None
+    attempts: tuple[Attempt, ...] = ()
     prompt_tokens: Tokens | None = None
     completion_tokens: Tokens | None = None
 
@@ -71,7 +72,8 @@ class AuditRecord:
         values: dict[str, object | None] = {
             "ACTION": self.action.label,
             "OBJECT": self.object[:_MAX_VALUE_CHARACTERS],
-            "BACKEND": self.backend,
+            "BACKEND": self.attempts[-1].backend if self.attempts else None,
+            "TRIED": _render_tried(self.attempts),
             "RESULT": self.outcome.value,
             "CODE": self.code,
             "UID": caller.uid,
@@ -100,6 +102,12 @@ class AuditRecord:
         who = f"{self.caller.principal} by {self.caller.door.value}"
         shown = json.dumps(self.object[:_MAX_VALUE_CHARACTERS])
         return f"{who}: {self.action.label} {shown}: {ending}"
+
+
+def _render_tried(attempts: tuple[Attempt, ...]) -> str | None:
+    """`far/a=provider-down tiny`: each model asked, and the error it ended with, if any."""
+    told = (f"{each.model}={each.code}" if each.code else each.model for each in attempts)
+    return " ".join(told) or None
 
 
 class AuditDevice(Protocol):

@@ -14,20 +14,17 @@ from unified_llm.grammar.answers import answer_grammar
 MAX_MESSAGES = 2048
 MAX_STOPS = 4
 MAX_STOP_CHARACTERS = 64
-# No tokenizer in use needs less than one token for 16 bytes of ordinary text; beyond that the
-# prompt can not fit the context and is not worth tokenising.
-MAX_BYTES_PER_CONTEXT_TOKEN = 16
+# No tokenizer in use needs less than one token for 16 bytes of ordinary text; a prompt that does
+# not fit a context by that count is not worth tokenising.
+MAX_BYTES_PER_TOKEN = 16
 
 
-def ensure_sane(request: ChatRequest, context_tokens: Tokens | None) -> None:
+def ensure_sane(request: ChatRequest) -> None:
     """Raise InvalidRequest or TooLarge, with the number and the limit, unless `request` is sane.
 
-    context_tokens: the context of one conversation with the model that will answer; None if it is
-    not known.
+    Whether it fits the context of a model is not asked here: that depends on who answers.
     """
     _check_messages(request)
-    if context_tokens is not None:
-        _check_size(request, context_tokens)
     _check_stops(request.stop)
     ensure_sane_sampling(request.sampling)
     _check_end(request)
@@ -73,15 +70,10 @@ def _check_text(text: str, parameter: str) -> None:
         ) from error
 
 
-def _check_size(request: ChatRequest, context_tokens: Tokens) -> None:
+def least_tokens(request: ChatRequest) -> Tokens:
+    """How many tokens the messages of a sane request have at least, whatever the vocabulary."""
     size = sum(len(message.content.encode()) for message in request.messages)
-    limit = context_tokens * MAX_BYTES_PER_CONTEXT_TOKEN
-    if size > limit:
-        raise TooLarge(
-            f"The messages have {size} bytes; {limit} is the most for a context of "
-            f"{context_tokens} tokens.",
-            hint="Shorten the conversation or give the model a larger context.",
-        )
+    return Tokens(-(-size // MAX_BYTES_PER_TOKEN))
 
 
 def _check_stops(stops: tuple[str, ...]) -> None:

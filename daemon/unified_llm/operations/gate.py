@@ -10,6 +10,7 @@ from unified_llm.domain.callers import Caller
 from unified_llm.domain.chat import Usage
 from unified_llm.domain.errors import Cancelled, InternalError, RequestError, UnifiedLlmError
 from unified_llm.domain.ports import Clock
+from unified_llm.domain.routing import Attempt
 from unified_llm.domain.units import Seconds
 from unified_llm.guard.audit import Audit, AuditRecord, Outcome
 from unified_llm.guard.permissions import Action, Permissions
@@ -24,11 +25,11 @@ def new_request_id() -> str:
 class Entry:
     """One use of the daemon while it lasts.
 
-    backend, usage: filled in by the operation once they are known; None is recorded as unknown.
+    attempts, usage: filled in by the operation once they are known; None is recorded as unknown.
     """
 
     request: str
-    backend: str | None = None
+    attempts: tuple[Attempt, ...] = ()
     usage: Usage | None = None
 
 
@@ -106,7 +107,7 @@ class Gate:
                         outcome=outcome,
                         duration=Seconds(self.clock.now() - begun),
                         code=code,
-                        backend=entry.backend,
+                        attempts=entry.attempts,
                         prompt_tokens=usage.prompt_tokens if usage else None,
                         completion_tokens=usage.completion_tokens if usage else None,
                     )

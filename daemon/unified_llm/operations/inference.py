@@ -15,8 +15,8 @@ from unified_llm.domain.chat import ChatEvent, ChatRequest, Finished
 from unified_llm.guard.permissions import Action
 from unified_llm.guard.sanitize import ensure_sane
 from unified_llm.operations.gate import Entry, Gate
-from unified_llm.operations.models import Models
-from unified_llm.routing.directory import Directory, Target
+from unified_llm.operations.routes import Routes
+from unified_llm.routing.router import Router
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +24,8 @@ class Inference:
     """Generation, whoever asks and wherever it runs."""
 
     gate: Gate
-    models: Models
-    directory: Directory
+    routes: Routes
+    router: Router
 
     @contextmanager
     def open_admission(self, caller: Caller, request: ChatRequest) -> Iterator[None]:
@@ -33,11 +33,12 @@ class Inference:
 
         For a door that answers before the generation begins, which it begins in the body: a refusal
         is recorded, also one that the body raises; a pass is not.
-        Raises NotPermitted, AuditUnavailable, UnknownModel, InvalidRequest, TooLarge,
+        Raises NotPermitted, AuditUnavailable, UnknownModel, InvalidRequest, TooLarge, LocalOnly,
         ProviderDenied.
         """
         with self.gate.open_entry(caller, Action.GENERATE, request.model, only_refusals=True):
-            self._target_of(request)
+            ensure_sane(request)
+            self.routes.plan(caller, request, is_only_asked=True)
             yield
 
     @asynccontextmanager
@@ -51,6 +52,7 @@ class Inference:
     ) -> AsyncIterator[AsyncIterator[ChatEvent]]:
         """The stream of answers to `request`; leaving the context stops the generation.
 
+        Entered when the first event is there, whoever of the plan's targets it comes from.
         request_id: the door's name for it, for the audit log. scope: what may interrupt it; all of
         it runs inside, and the error that the scope raises is what the audit log is told.
         Raises, on entry or while iterating, any UnifiedLlmError.
@@ -58,16 +60,16 @@ class Inference:
         with self.gate.open_entry(
             caller, Action.GENERATE, request.model, request=request_id
         ) as entry:
-            target = self._target_of(request)
-            entry.backend = target.name
-            async with scope or nullcontext(), target.backend.chat(request, caller) as events:
-                yield _Counted(events, entry)
-
-    def _target_of(self, request: ChatRequest) -> Target:
-        """Who answers `request`, which is sane for it."""
-        model = self.models.find(request.model)
-        ensure_sane(request, model.context_tokens)
-        return self.directory.target_of(model)
+            ensure_sane(request)
+            attempts = self.router.begin(self.routes.plan(caller, request))
+            try:
+                async with (
+                    scope or nullcontext(),
+                    self.router.open_chat(attempts, request, caller) as events,
+                ):
+                    yield _Counted(events, entry)
+            finally:
+                entry.attempts = attempts.trail
 
 
 class _Counted:

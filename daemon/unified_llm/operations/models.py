@@ -88,8 +88,21 @@ class Models:
         return found
 
     def is_known(self, model: ModelId) -> bool:
-        """Whether there is a model of that id."""
+        """Whether there is a model of that id on this machine."""
         return model in self._specs
+
+    def may_be_known(self, model: ModelId) -> bool:
+        """As `is_known`, also of providers, which may not have told all they have yet."""
+        return model in self._specs or "/" in model
+
+    def sound_ids(self) -> tuple[ModelId, ...]:
+        """The models of this machine that nothing is wrong with; the most important first."""
+        sound = [spec for spec in self._specs.values() if spec.defect is None]
+        return tuple(spec.id for spec in sorted(sound, key=lambda spec: -spec.priority))
+
+    def look(self, model: ModelId) -> ModelView:
+        """A model as it is now, for rooms that have asked the gate. Raises as `find`."""
+        return self._view(self.find(model))
 
     def list(self, caller: Caller) -> tuple[ModelView, ...]:
         """All models, those of this machine first, each by id."""

@@ -7,7 +7,7 @@ from typing import Final
 
 from unified_llm.domain.callers import Caller
 from unified_llm.domain.chat import ChatEvent, ChatRequest, Finished
-from unified_llm.domain.errors import RequestTimedOut, UnifiedLlmError
+from unified_llm.domain.errors import LocalOnly, RequestTimedOut, UnifiedLlmError
 from unified_llm.domain.ports import Timers
 from unified_llm.domain.providers import ProviderKind
 from unified_llm.domain.secret import Secret
@@ -68,6 +68,9 @@ class Provider:
         ContentFiltered, ProviderRefused, ProviderDenied or ProviderOverloaded if it does not take
         it; and, also while iterating, ProviderFailed and RequestTimedOut.
         """
+        if request.local_only:
+            # The plan keeps such a request here; this is the last line before the network.
+            raise LocalOnly(f"Provider {self.name} is not asked: the request stays here.")
         ensure_supported(self.kind, request)
         outgoing = self.api.render_chat(request, request.model.removeprefix(f"{self.name}/"))
         answer = _Answer(self, self.api.open_reader(), self.timers.now())

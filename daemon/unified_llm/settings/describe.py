@@ -44,7 +44,8 @@ def names_at(path: Sequence[str]) -> tuple[str, ...]:
 
 
 def all_settings() -> Iterator[tuple[tuple[str, ...], JsonSchema]]:
-    """Every setting with its path, in the order of the schema; sections are left out."""
+    """Every setting with its path, in the order of the schema, but a section's own before those of
+    the sections in it; sections are left out."""
     yield from _settings_under((), _root())
 
 
@@ -54,8 +55,9 @@ def _settings_under(
     if schema.get("type") != "object":
         yield path, schema
         return
-    for name, inner in schema.get("properties", {}).items():
-        yield from _settings_under((*path, name), _followed(inner))
+    inner = {name: _followed(found) for name, found in schema.get("properties", {}).items()}
+    for name in sorted(inner, key=lambda name: inner[name].get("type") == "object"):
+        yield from _settings_under((*path, name), inner[name])
     if isinstance(more := schema.get("additionalProperties"), Mapping):
         yield from _settings_under((*path, ANY_MODEL), _followed(more))
 

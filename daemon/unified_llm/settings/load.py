@@ -32,6 +32,8 @@ _OWN_ERRORS: Final = frozenset(
         "provider_name",
         "provider_place",
         "provider_url",
+        "route_target",
+        "route_weight",
     }
 )
 

@@ -20,6 +20,7 @@ from unified_llm.settings.sections.models import DefaultsSettings, ModelsSetting
 from unified_llm.settings.sections.providers import ProvidersSettings
 from unified_llm.settings.sections.registry import RegistrySettings
 from unified_llm.settings.sections.requests import RequestsSettings
+from unified_llm.settings.sections.routing import RoutingSettings
 from unified_llm.settings.sections.scheduler import SchedulerSettings
 from unified_llm.settings.sections.socket import SocketSettings
 from unified_llm.settings.sections.worker import WorkerSettings
@@ -40,6 +41,7 @@ class Settings(Section):
     providers: ProvidersSettings = Field(
         default={}, description="Model servers elsewhere, by the name that their models begin with."
     )
+    routing: RoutingSettings = RoutingSettings()
     socket: SocketSettings = SocketSettings()
     dbus: DbusSettings = DbusSettings()
     host: HostSettings = HostSettings()
@@ -47,12 +49,19 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _has_one_namespace(self) -> Self:
-        for model in self.models.configured:
-            provider, slash, _ = model.partition("/")
-            if slash and provider in self.providers:
+        invented = (*self.routing.routes, *self.routing.aliases)
+        for place, names in (("models", self.models.configured), ("routing", invented)):
+            for name in names:
+                provider, slash, _ = name.partition("/")
+                if slash and provider in self.providers:
+                    raise PydanticCustomError(
+                        "model_clash",
+                        "{model} under `{place}` would be taken for a model of provider {provider}",
+                        {"model": name, "place": place, "provider": provider},
+                    )
+        for name in invented:
+            if name in self.models.configured:
                 raise PydanticCustomError(
-                    "model_clash",
-                    "{model} under `models` would be taken for a model of provider {provider}",
-                    {"model": model, "provider": provider},
+                    "model_clash", "{name} is both a model and a route or alias", {"name": name}
                 )
         return self

@@ -12,6 +12,7 @@ from unified_llm.domain.errors import InvalidRequest
 from unified_llm.wire.fields import Shape, decode_json, parse_shape
 
 _MOST_BYTES: Final = 2**60
+_MOST_TOKENS: Final = 2**31
 _ByteCount = Annotated[int, Field(ge=0, le=_MOST_BYTES)]
 
 
@@ -153,6 +154,40 @@ class PlanBody(_Body):
     assumptions: tuple[str, ...] = ()
 
 
+class ExplainShape(Shape):
+    """What `POST /v1/routes/explain` is asked.
+
+    model: what a client would ask for: a model, a route or an alias. prompt_tokens: length of the
+    prompt, as far as that decides who can be asked.
+    """
+
+    model: str
+    local_only: bool = False
+    prompt_tokens: Annotated[int, Field(ge=0, le=_MOST_TOKENS)] = 0
+
+
+class ExplainedTargetBody(_Body):
+    """A target. place: 1 for the one that is asked first; null if it is not asked at all."""
+
+    model: str
+    backend: str
+    place: int | None
+    reason: str
+
+
+class ExplanationBody(_Body):
+    """`POST /v1/routes/explain`: who would be asked, in which order, and why.
+
+    kept_local: who wants the request not to leave the machine; null if it may.
+    """
+
+    model: str
+    route: str
+    strategy: str
+    kept_local: str | None
+    targets: tuple[ExplainedTargetBody, ...]
+
+
 class DeltaBody(_Body):
     """The next piece of a streamed message."""
 
@@ -198,6 +233,11 @@ def decode_body(shape: type[BodyT], raw: bytes) -> BodyT:
             f"The answer is not a {shape.__name__}: {error.error_count()} problems.",
             hint="Daemon and client may be of different versions.",
         ) from error
+
+
+def parse_explain(raw: bytes) -> ExplainShape:
+    """The question in a body. Raises InvalidRequest."""
+    return parse_shape(ExplainShape, decode_json(raw))
 
 
 def parse_plan(raw: bytes) -> PlanShape:

@@ -88,6 +88,12 @@ class StreamOptionsShape(Shape):
     include_obfuscation: Ignored = None
 
 
+class OwnFieldsShape(Shape):
+    """What OpenAI has no field for. local_only: the request may not leave this machine."""
+
+    local_only: bool | None = None
+
+
 class ChatCompletionShape(SamplingShape):
     """The body of `POST /v1/chat/completions`."""
 
@@ -105,6 +111,7 @@ class ChatCompletionShape(SamplingShape):
     top_logprobs: int | None = None
 
     response_format: ResponseFormat | None = None
+    x_unified_llm: OwnFieldsShape | None = None
 
     # Change nothing about an answer here: labels, and hints to OpenAI's own machinery.
     metadata: Ignored = None
@@ -176,6 +183,7 @@ def parse_chat(raw: bytes) -> AskedChat:
         sampling=shape.sampling(),
         top_logprobs=shape.asked_logprobs(),
         answer=shape.response_format.answer() if shape.response_format else None,
+        local_only=bool(shape.x_unified_llm and shape.x_unified_llm.local_only),
     )
     options = shape.stream_options
     return AskedChat(request, bool(shape.stream), bool(options and options.include_usage))

@@ -24,6 +24,7 @@ from unified_llm.domain.events import ModelStatus
 from unified_llm.domain.models import ModelId, ModelSpec
 from unified_llm.domain.placement import Placement
 from unified_llm.domain.providers import RemoteModel
+from unified_llm.domain.routing import Route
 from unified_llm.wire.logprobs import told_logprobs
 from unified_llm.wire.problem import HttpProblem
 
@@ -133,14 +134,21 @@ class CompletionWriter:
     def _extras(self, end: Finished) -> dict[str, object]:
         return {
             "request_id": self._request_id,
+            "tried": [msgspec.to_builtins(attempt) for attempt in end.attempts],
             "first_token_seconds": end.first_token,
             "total_seconds": end.total,
         }
 
 
-def encode_models(models: Iterable[tuple[ModelSpec | RemoteModel, ModelStatus]]) -> bytes:
-    """The body of `GET /v1/models`."""
-    return _encode({"object": "list", "data": [_model(spec, status) for spec, status in models]})
+def encode_models(
+    models: Iterable[tuple[ModelSpec | RemoteModel, ModelStatus]],
+    routes: Iterable[tuple[ModelId, Route]],
+) -> bytes:
+    """The body of `GET /v1/models`: the models, and the names that stand for some of them."""
+    listed = [_model(spec, status) for spec, status in models]
+    return _encode(
+        {"object": "list", "data": [*listed, *(_route(name, route) for name, route in routes)]}
+    )
 
 
 def encode_model(spec: ModelSpec | RemoteModel, status: ModelStatus) -> bytes:
@@ -164,6 +172,22 @@ def _remote(model: RemoteModel, status: ModelStatus) -> dict[str, object]:
             "provider": model.provider,
             "kind": model.kind.value,
             "context_tokens": model.context_tokens,
+        },
+    }
+
+
+def _route(name: ModelId, route: Route) -> dict[str, object]:
+    return {
+        "id": name,
+        "object": "model",
+        "created": 0,
+        "owned_by": _OWNER,
+        "x_unified_llm": {
+            "state": "route",
+            "source": "route",
+            "strategy": route.strategy.value,
+            "targets": route.targets,
+            "local_only": route.local_only,
         },
     }
 

@@ -34,6 +34,7 @@ TABLE: dict[type[UnifiedLlmError], tuple[int, str]] = {
     errors.Inhibited: (503, SERVER),
     errors.InternalError: (500, SERVER),
     errors.InvalidRequest: (400, INVALID),
+    errors.LocalOnly: (403, PERMISSION),
     errors.ModelFailedToLoad: (503, SERVER),
     errors.ModelInUse: (409, INVALID),
     errors.NoRoom: (503, SERVER),

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from unified_llm.domain.callers import Caller, Door
 from unified_llm.domain.errors import AuditUnavailable
+from unified_llm.domain.models import ModelId
+from unified_llm.domain.routing import Attempt
 from unified_llm.domain.units import Seconds, Tokens
 from unified_llm.guard import audit as module
 from unified_llm.guard.audit import Audit, AuditRecord, Outcome, StderrDevice
@@ -27,7 +29,10 @@ def record(target: str = "tiny", **changes: object) -> AuditRecord:
         "request": "00ff",
         "outcome": Outcome.DONE,
         "duration": Seconds(1.5),
-        "backend": "local",
+        "attempts": (
+            Attempt(ModelId("far/big"), "far", "provider-down"),
+            Attempt(ModelId("tiny"), "local"),
+        ),
         "prompt_tokens": Tokens(3),
         "completion_tokens": Tokens(4),
     }
@@ -73,6 +78,7 @@ def test_a_record_says_who_what_how_and_how_much() -> None:
         "UNIFIED_LLM_ACTION": "generate",
         "UNIFIED_LLM_OBJECT": "tiny",
         "UNIFIED_LLM_BACKEND": "local",
+        "UNIFIED_LLM_TRIED": "far/big=provider-down tiny",
         "UNIFIED_LLM_RESULT": "done",
         "UNIFIED_LLM_UID": "1000",
         "UNIFIED_LLM_PID": "77",

@@ -14,14 +14,13 @@ from unified_llm.domain.errors import InvalidRequest, RequestError, TooLarge
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.sampling import NUMBERS
 from unified_llm.domain.units import Tokens
-from unified_llm.guard.sanitize import MAX_MESSAGES, ensure_sane
+from unified_llm.guard.sanitize import MAX_MESSAGES, ensure_sane, least_tokens
 
-CONTEXT = Tokens(512)
 SANE = ChatRequest(model=ModelId("tiny"), messages=(Message(Role.USER, "Hello"),))
 
 
 def test_an_ordinary_request_passes() -> None:
-    ensure_sane(SANE, CONTEXT)
+    ensure_sane(SANE)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +46,7 @@ def test_an_ordinary_request_passes() -> None:
 )
 def test_the_refusal_names_the_field(request_: ChatRequest, parameter: str) -> None:
     with pytest.raises(InvalidRequest) as refusal:
-        ensure_sane(request_, CONTEXT)
+        ensure_sane(request_)
     assert refusal.value.parameter == parameter
 
 
@@ -56,19 +55,18 @@ def test_the_refusal_names_the_field(request_: ChatRequest, parameter: str) -> N
 def test_absurd_sampling_is_refused(name: str, value: float) -> None:
     changes: Any = {name: value}
     with pytest.raises(InvalidRequest) as refusal:
-        ensure_sane(replace(SANE, sampling=Sampling(**changes)), CONTEXT)
+        ensure_sane(replace(SANE, sampling=Sampling(**changes)))
     assert refusal.value.parameter == name
 
 
 def test_too_many_messages_are_refused_with_the_numbers() -> None:
     with pytest.raises(TooLarge, match=f"{MAX_MESSAGES + 1} messages; the most is {MAX_MESSAGES}"):
-        ensure_sane(replace(SANE, messages=SANE.messages * (MAX_MESSAGES + 1)), CONTEXT)
+        ensure_sane(replace(SANE, messages=SANE.messages * (MAX_MESSAGES + 1)))
 
 
-def test_a_prompt_that_can_not_fit_never_reaches_a_tokenizer() -> None:
-    huge = replace(SANE, messages=(Message(Role.USER, "x" * (512 * 16 + 1)),))
-    with pytest.raises(TooLarge, match="8193 bytes; 8192 is the most for a context of 512"):
-        ensure_sane(huge, CONTEXT)
+@pytest.mark.parametrize(("text", "least"), [("x", 1), ("x" * 16, 1), ("x" * 17, 2), ("ä" * 16, 2)])
+def test_a_prompt_has_a_token_for_16_bytes_at_least(text: str, least: int) -> None:
+    assert least_tokens(replace(SANE, messages=(Message(Role.USER, text),))) == least
 
 
 @given(
@@ -91,5 +89,5 @@ def test_a_prompt_that_can_not_fit_never_reaches_a_tokenizer() -> None:
 )
 def test_any_request_is_sane_or_refused_as_the_callers_mistake(request_: ChatRequest) -> None:
     with suppress(RequestError):
-        ensure_sane(request_, CONTEXT)
+        ensure_sane(request_)
         "".join(message.content for message in request_.messages).encode()

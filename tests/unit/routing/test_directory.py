@@ -9,7 +9,8 @@ from tests.unit.fleet.specs import spec_of
 from unified_llm.domain.errors import ProviderDenied
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.providers import ProviderKind, RemoteModel
-from unified_llm.routing.directory import LOCAL, Directory
+from unified_llm.routing.directory import Directory
+from unified_llm.routing.plan import LOCAL
 
 REMOTE = RemoteModel(ModelId("far/model"), "far", ProviderKind.OPENAI, "model")
 
@@ -19,11 +20,11 @@ def test_each_model_has_the_backend_of_its_place(tmp_path: Path) -> None:
     file.touch()
     here, far = FakeBackend(), FakeBackend()
     directory = Directory(here, {"far": far})
-    local, remote = directory.target_of(spec_of(file)), directory.target_of(REMOTE)
-    assert (local.name, local.backend) == (LOCAL, here)
-    assert (remote.name, remote.backend) == ("far", far)
+    local, remote = directory.name_of(spec_of(file)), directory.name_of(REMOTE)
+    assert (local, directory.backend(local)) == (LOCAL, here)
+    assert (remote, directory.backend(remote)) == ("far", far)
 
 
 def test_a_provider_that_is_off_says_so() -> None:
     with pytest.raises(ProviderDenied, match="far is off"):
-        Directory(FakeBackend(), {}).target_of(REMOTE)
+        Directory(FakeBackend(), {}).backend("far")

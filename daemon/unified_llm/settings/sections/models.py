@@ -139,13 +139,14 @@ class ModelSettings(Section):
         return defaults.model_copy(update=own)
 
 
-def _require_model_id(name: str) -> str:
+def require_model_id(name: str) -> str:
+    """`name`, if it may name a model. Raises PydanticCustomError."""
     if not is_model_id(name):
         raise PydanticCustomError("model_id", "is not a model id")
     return name
 
 
-_Models = dict[Annotated[str, AfterValidator(_require_model_id)], ModelSettings]
+_Models = dict[Annotated[str, AfterValidator(require_model_id)], ModelSettings]
 
 
 class ModelsSettings(Section):

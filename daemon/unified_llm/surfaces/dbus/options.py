@@ -99,6 +99,7 @@ class AnswerOptions(NoOptions):
     ignore_eos: _Flag = False
     stop: _Texts = ()
     json_schema: _Text | None = None
+    local_only: _Flag = False
 
     def request(self, model: ModelId, messages: tuple[Message, ...]) -> ChatRequest:
         """These options, applied to a conversation."""
@@ -109,7 +110,15 @@ class AnswerOptions(NoOptions):
         )
         limit = None if self.max_tokens is None else Tokens(self.max_tokens)
         answer = None if self.json_schema is None else JsonAnswer(self.json_schema or None)
-        return ChatRequest(model, messages, limit, self.stop, sampling, answer=answer)
+        return ChatRequest(
+            model,
+            messages,
+            limit,
+            self.stop,
+            sampling,
+            answer=answer,
+            local_only=self.local_only,
+        )
 
 
 class GenerateOptions(AnswerOptions):

@@ -14,16 +14,19 @@ from unified_llm.domain.devices import DeviceMemory
 from unified_llm.domain.events import ModelStatus
 from unified_llm.domain.models import ModelId, ModelSpec
 from unified_llm.domain.providers import RemoteModel
+from unified_llm.domain.units import Tokens
 from unified_llm.operations.gate import new_request_id
 from unified_llm.operations.inference import Inference
 from unified_llm.operations.library import Library, ScanReport
 from unified_llm.operations.models import Models, ModelView
+from unified_llm.operations.routes import Routes
 from unified_llm.operations.status import Health, Status, StatusReport
 from unified_llm.surfaces.http.connections import Peer
 from unified_llm.surfaces.http.faults import REQUEST_ID_HEADER, error_response, problem_response
 from unified_llm.surfaces.http.limits import HttpLimits
 from unified_llm.surfaces.http.plans import plan_body, plan_question
 from unified_llm.surfaces.http.protocol import PEER_KEY
+from unified_llm.surfaces.http.routes import explanation_body
 from unified_llm.surfaces.http.stream import ChatStream, read_to_end
 from unified_llm.wire import native
 from unified_llm.wire.openai import ChatCompletionShape, parse_chat
@@ -43,13 +46,14 @@ def create_app(
     models: Models,
     library: Library,
     status: Status,
+    routes: Routes,
     *,
     version: str,
     limits: HttpLimits | None = None,
     unix_time: Callable[[], int] = _unix_time,
 ) -> FastAPI:
     """The application that `HttpDoor` serves; it needs the Peer that our protocol puts in scope."""
-    routes = _Routes(inference, models, library, status, limits or HttpLimits(), unix_time)
+    answers = _Routes(inference, models, library, status, routes, limits or HttpLimits(), unix_time)
     app = _Api(
         title="unified-llm",
         version=version,
@@ -59,13 +63,14 @@ def create_app(
         redirect_slashes=False,
         exception_handlers={HTTPException: _no_such_route},
     )
-    _add(app, "GET", "/health", routes.health)
-    _add(app, "GET", "/v1/status", routes.report)
-    _add(app, "GET", "/v1/models", routes.list_models)
-    _add(app, "POST", "/v1/models/scan", routes.scan_models)
-    _add(app, "GET", "/v1/models/{model:path}", routes.get_model)
-    _add(app, "POST", "/v1/models/{model:path}/plan", routes.plan_model, _PLAN_BODY)
-    _add(app, "POST", "/v1/chat/completions", routes.create_chat_completion, _CHAT_BODY)
+    _add(app, "GET", "/health", answers.health)
+    _add(app, "GET", "/v1/status", answers.report)
+    _add(app, "GET", "/v1/models", answers.list_models)
+    _add(app, "POST", "/v1/models/scan", answers.scan_models)
+    _add(app, "GET", "/v1/models/{model:path}", answers.get_model)
+    _add(app, "POST", "/v1/models/{model:path}/plan", answers.plan_model, _PLAN_BODY)
+    _add(app, "POST", "/v1/routes/explain", answers.explain_route, _EXPLAIN_BODY)
+    _add(app, "POST", "/v1/chat/completions", answers.create_chat_completion, _CHAT_BODY)
     return app
 
 
@@ -89,6 +94,14 @@ _CHAT_BODY: dict[str, Any] = {
 _PLAN_BODY: dict[str, Any] = {
     "requestBody": {
         "content": {"application/json": {"schema": native.PlanShape.model_json_schema()}},
+    }
+}
+
+
+_EXPLAIN_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": native.ExplainShape.model_json_schema()}},
     }
 }
 
@@ -119,6 +132,7 @@ class _Routes:
     catalogue: Models
     library: Library
     condition: Status
+    named: Routes
     limits: HttpLimits
     unix_time: Callable[[], int]
 
@@ -141,7 +155,9 @@ class _Routes:
     async def list_models(self, request: Request) -> Response:
         """All models, in OpenAI's shape."""
         caller = _peer(request).caller
-        return _answer(lambda: encode_models(map(_parts, self.catalogue.list(caller))))
+        return _answer(
+            lambda: encode_models(map(_parts, self.catalogue.list(caller)), self.named.list(caller))
+        )
 
     async def get_model(self, request: Request, model: str) -> Response:
         """One model, in OpenAI's shape."""
@@ -168,6 +184,24 @@ class _Routes:
         except Exception as error:  # noqa: BLE001  the client is told, and the log if it is a bug
             return error_response(error, request_id)
         return _json(native.encode_body(plan_body(ModelId(model), report)), request_id)
+
+    async def explain_route(self, request: Request) -> Response:
+        """Who would be asked for a request, and why; nobody is."""
+        request_id, caller = new_request_id(), _peer(request).caller
+        try:
+            asked = native.parse_explain(await request.body())
+            model = ModelId(asked.model)
+            found = self.named.explain(
+                caller,
+                model,
+                local_only=asked.local_only,
+                prompt_tokens=Tokens(asked.prompt_tokens),
+            )
+        except ClientDisconnect:
+            return Response(status_code=_UNREAD)
+        except Exception as error:  # noqa: BLE001  the client is told, and the log if it is a bug
+            return error_response(error, request_id)
+        return _json(native.encode_body(explanation_body(model, found)), request_id)
 
     async def create_chat_completion(self, request: Request) -> Response:
         """The next message of a conversation, in OpenAI's shape; streamed if `stream` is true."""

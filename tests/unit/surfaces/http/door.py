@@ -135,6 +135,7 @@ async def open_door(
             house.models,
             house.library,
             house.status,
+            house.routes,
             version="1.2.3",
             limits=limits,
             unix_time=lambda: CREATED,

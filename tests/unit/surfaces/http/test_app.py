@@ -150,6 +150,32 @@ async def test_models_are_listed_and_found_by_ids_with_slashes(tmp_path: Path) -
     assert bad.status_code == 400
 
 
+async def test_a_route_is_explained_and_nobody_asked(tmp_path: Path) -> None:
+    async with open_door(tmp_path) as found, found.client() as client:
+        asked = {"model": "auto", "prompt_tokens": 10}
+        answer = (await client.post("/v1/routes/explain", json=asked)).json()
+        assert (answer["strategy"], answer["kept_local"]) == ("local-first", "route auto")
+        assert [(each["model"], each["place"]) for each in answer["targets"]] == [
+            ("org/big:q4", 1),
+            ("tiny", 2),
+        ]
+        wrong = await client.post("/v1/routes/explain", json={"model": "tyni"})
+        assert wrong.status_code == 404
+        refused = await client.post("/v1/routes/explain", json={"model": "tiny", "promt": 1})
+        assert refused.status_code == 400
+        assert found.house.backend.asked == []
+
+
+async def test_a_chat_tells_who_was_tried_and_takes_that_it_stays_here(tmp_path: Path) -> None:
+    async with open_door(tmp_path) as found, found.client() as client:
+        body = chat_body(x_unified_llm={"local_only": True})
+        answer = (await client.post("/v1/chat/completions", json=body)).json()
+        assert answer["x_unified_llm"]["tried"] == [
+            {"model": "tiny", "backend": "local", "code": None}
+        ]
+        assert [request.local_only for request, _ in found.house.backend.asked] == [True]
+
+
 async def test_health_tells_ready_from_not(tmp_path: Path) -> None:
     async with open_door(tmp_path) as door, door.client() as client:
         well = await client.get("/health")

@@ -1,0 +1,48 @@
+"""Names that stand for several models, and what was tried for a request."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from unified_llm.domain.models import ModelId
+
+AUTO: Final = ModelId("auto")
+"""The default route."""
+
+
+class Strategy(StrEnum):
+    """In which order the targets of a route are tried."""
+
+    IN_ORDER = "in-order"  # as they are written
+    LOCAL_FIRST = "local-first"  # loaded here, then not loaded here, then elsewhere
+    CLOUD_FIRST = "cloud-first"  # elsewhere, then loaded here, then not loaded here
+    ROUND_ROBIN = "round-robin"  # each in its turn
+    WEIGHTED = "weighted"  # each in its turn, as often as its weight says
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A name that stands for several models.
+
+    targets: None for every model of this machine. weights: of WEIGHTED; what is not there has 1.
+    local_only: nothing that is asked under this name leaves the machine.
+    """
+
+    name: ModelId
+    strategy: Strategy
+    targets: tuple[ModelId, ...] | None
+    weights: Mapping[ModelId, int] = field(default_factory=dict)
+    local_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A target that was asked.
+
+    backend: `local` or a provider's name. code: of the error it ended with; None if it answered.
+    """
+
+    model: ModelId
+    backend: str
+    code: str | None = None

@@ -1,0 +1,162 @@
+"""Which targets are asked for a request, in which order, and why: pure, so it can be explained.
+
+Rule 1: a request that may not leave the machine has no target elsewhere in its plan, whoever said
+so: the request itself, its caller, or the route. Nothing after the plan can add one.
+Rule 2: every target of the route is in the plan once, to be asked or skipped, with the reason.
+Rule 3: what is skipped is what is known to fail; what is merely likely to fail is asked later.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from unified_llm.domain.errors import LocalOnly, TooLarge, UnifiedLlmError
+from unified_llm.domain.models import ModelId
+from unified_llm.domain.routing import Route, Strategy
+from unified_llm.domain.units import Tokens
+from unified_llm.routing.rotation import Credits, take_turn
+
+LOCAL: Final = "local"
+"""What the backend of this machine is called; no provider can be."""
+
+_SPINNING: Final = frozenset({Strategy.ROUND_ROBIN, Strategy.WEIGHTED})
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A target, and what is known of it at this moment.
+
+    backend: LOCAL or the provider's name. context_tokens: None if not known.
+    is_resident: loaded and serving. obstacle: why it can not be asked; None if nothing is known.
+    """
+
+    model: ModelId
+    backend: str
+    context_tokens: Tokens | None = None
+    is_resident: bool = False
+    obstacle: UnifiedLlmError | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the request stays on this machine."""
+        return self.backend == LOCAL
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is known of a request before anybody has seen it.
+
+    kept_local: who wants it not to leave the machine, as a subject; None if it may.
+    least_tokens: the prompt has as many at least.
+    """
+
+    kept_local: str | None = None
+    least_tokens: Tokens = Tokens(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A target that is asked in its turn."""
+
+    candidate: Candidate
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A target that is not asked. error: what asking it would come to."""
+
+    candidate: Candidate
+    error: UnifiedLlmError
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is done for one request. credits: of the route's rotation, once this turn is taken."""
+
+    route: Route
+    kept_local: str | None
+    attempts: tuple[Planned, ...]
+    skipped: tuple[Skipped, ...]
+    credits: Credits
+
+
+def make_plan(
+    route: Route, candidates: Sequence[Candidate], wish: Wish, had: Credits | None = None
+) -> Plan:
+    """The plan for one request. candidates: each target of `route`, in its order."""
+    kept_local = wish.kept_local
+    if kept_local is None and route.local_only:
+        kept_local = f"route {route.name}"
+    usable: list[Candidate] = []
+    skipped: list[Skipped] = []
+    for candidate in candidates:
+        error = _refusal(candidate, kept_local, wish.least_tokens)
+        if error is None:
+            usable.append(candidate)
+        else:
+            skipped.append(Skipped(candidate, error))
+    ordered, left = _in_turn(route, usable, had or {})
+    attempts = tuple(
+        Planned(candidate, _reason(route.strategy, candidate, place, route.weights))
+        for place, candidate in enumerate(ordered)
+    )
+    return Plan(route, kept_local, attempts, tuple(skipped), left)
+
+
+def _refusal(candidate: Candidate, kept_local: str | None, least: Tokens) -> UnifiedLlmError | None:
+    if kept_local is not None and not candidate.is_local:
+        return LocalOnly(
+            f"{candidate.model} is not on this machine, and {kept_local} keeps the request here.",
+            hint="Ask a model of this machine.",
+        )
+    if candidate.obstacle is not None:
+        return candidate.obstacle
+    if candidate.context_tokens is not None and least > candidate.context_tokens:
+        return TooLarge(
+            f"The messages have {least} tokens at least; the context of {candidate.model} has "
+            f"{candidate.context_tokens}.",
+            hint="Shorten the conversation or give the model a larger context.",
+        )
+    return None
+
+
+def _in_turn(
+    route: Route, usable: Sequence[Candidate], had: Credits
+) -> tuple[Sequence[Candidate], Credits]:
+    if route.strategy in _SPINNING:
+        weights = route.weights if route.strategy is Strategy.WEIGHTED else {}
+        turn = take_turn([each.model for each in usable], weights, had)
+        by_model = {each.model: each for each in usable}
+        return [by_model[model] for model in turn.order], turn.credits
+    return sorted(usable, key=lambda each: _rank(route.strategy, each)), had
+
+
+def _rank(strategy: Strategy, candidate: Candidate) -> int:
+    """Smaller is earlier; sorting keeps the order of equals."""
+    if strategy is Strategy.IN_ORDER:
+        return 0
+    if not candidate.is_local:
+        return 2 if strategy is Strategy.LOCAL_FIRST else -1
+    return 0 if candidate.is_resident else 1
+
+
+def _reason(
+    strategy: Strategy, candidate: Candidate, place: int, weights: Mapping[ModelId, int]
+) -> str:
+    match strategy:
+        case Strategy.IN_ORDER:
+            return "asked first" if place == 0 else "falls back to it"
+        case Strategy.ROUND_ROBIN:
+            return "its turn" if place == 0 else "a later turn"
+        case Strategy.WEIGHTED:
+            turn = "its turn" if place == 0 else "a later turn"
+            return f"{turn}, weight {weights.get(candidate.model, 1)}"
+        case Strategy.LOCAL_FIRST | Strategy.CLOUD_FIRST:
+            return _where(candidate)
+
+
+def _where(candidate: Candidate) -> str:
+    if not candidate.is_local:
+        return f"answered by provider {candidate.backend}"
+    return "loaded on this machine" if candidate.is_resident else "on this machine, not loaded"

@@ -1,0 +1,118 @@
+"""Asks one target after another until one answers.
+
+Rule 1: what a caller hears begins with the first content of the target that answers. Until then a
+failure is nobody's business but the audit log's; from then on it ends the answer, once.
+Rule 2: a target that has failed has been left, with all that it held, before another is asked.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Self
+
+from unified_llm.domain.callers import Caller
+from unified_llm.domain.chat import ChatEvent, ChatRequest, Finished, FinishReason
+from unified_llm.domain.errors import ContentFiltered, UnifiedLlmError
+from unified_llm.domain.ports import Timers
+from unified_llm.domain.units import Instant
+from unified_llm.routing.attempts import AttemptPolicy, Attempts
+from unified_llm.routing.directory import Directory
+from unified_llm.routing.plan import Candidate, Plan
+from unified_llm.routing.retry_budget import RetryBudget
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """Carries out plans. budget: of all requests together."""
+
+    directory: Directory
+    timers: Timers
+    policy: AttemptPolicy
+    budget: RetryBudget
+
+    def begin(self, plan: Plan) -> Attempts:
+        """The attempts of a request about to be made; they tell afterwards who was asked."""
+        return Attempts(plan, self.policy, self.budget)
+
+    @asynccontextmanager
+    async def open_chat(
+        self, attempts: Attempts, request: ChatRequest, caller: Caller
+    ) -> AsyncIterator[AsyncIterator[ChatEvent]]:
+        """The answer of the first target that gives one; entered when its first event is there.
+
+        Leaving stops it. Raises, on entry or while iterating, any UnifiedLlmError.
+        """
+        while (following := attempts.next(self.timers.now())) is not None:
+            await self._wait_until(following.moment)
+            async with AsyncExitStack() as stack:
+                asked = _as_asked(request, following.candidate, attempts.plan)
+                try:
+                    events = await self._open(stack, following.candidate, asked, caller)
+                    first = await _first_of(events)
+                except UnifiedLlmError as error:
+                    if attempts.failed(error, self.timers.now()):
+                        continue
+                    raise
+                yield _Answer(first, events, attempts)
+                return
+        raise attempts.verdict()
+
+    async def _open(
+        self, stack: AsyncExitStack, candidate: Candidate, asked: ChatRequest, caller: Caller
+    ) -> AsyncIterator[ChatEvent]:
+        backend = self.directory.backend(candidate.backend)
+        return await stack.enter_async_context(backend.chat(asked, caller))
+
+    async def _wait_until(self, moment: Instant | None) -> None:
+        if moment is None:
+            return
+        with suppress(TimeoutError):
+            async with self.timers.timeout_at(moment):
+                await asyncio.Event().wait()
+
+
+def _as_asked(request: ChatRequest, candidate: Candidate, plan: Plan) -> ChatRequest:
+    return replace(request, model=candidate.model, local_only=plan.kept_local is not None)
+
+
+async def _first_of(events: AsyncIterator[ChatEvent]) -> ChatEvent:
+    """The first event. Raises ContentFiltered where the answer ends before it has begun."""
+    first = await anext(events, None)
+    if first is None:
+        raise EOFError("a backend broke its contract: the events ended without Finished")
+    if isinstance(first, Finished) and first.reason is FinishReason.CONTENT_FILTER:
+        raise ContentFiltered("The provider's filter held back the whole answer.")
+    return first
+
+
+class _Answer:
+    """The events of one target, its end marked with all that were asked.
+
+    Not an async generator: one that is left half-way is finalised by a task that nobody owns.
+    """
+
+    def __init__(
+        self, first: ChatEvent, events: AsyncIterator[ChatEvent], attempts: Attempts
+    ) -> None:
+        self._first: ChatEvent | None = first
+        self._events = events
+        self._attempts = attempts
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ChatEvent:
+        event, self._first = self._first, None
+        if event is None:
+            event = await self._next()
+        if isinstance(event, Finished):
+            return replace(event, attempts=self._attempts.trail)
+        return event
+
+    async def _next(self) -> ChatEvent:
+        try:
+            return await anext(self._events)
+        except UnifiedLlmError as error:
+            self._attempts.broke_off(error)
+            raise

@@ -1,0 +1,56 @@
+"""Two daemons, one the other's provider: what is asked when one of them does not answer."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.whole_daemon import open_daemon
+
+pytestmark = [pytest.mark.system, pytest.mark.slow]
+
+HELLO: list[Any] = [{"role": "user", "content": "Hello there."}]
+ROUTING = {
+    "routes": {"smart": {"strategy": "cloud-first", "targets": ["tiny", "far/tiny"]}},
+    "aliases": {"gpt-4o": "smart"},
+}
+
+
+def test_a_route_falls_back_when_its_provider_is_gone() -> None:
+    with open_daemon(with_bus=False) as upstream:
+        far = {"kind": "openai-compatible", "socket": str(upstream.socket_path), "models": ["tiny"]}
+        changes = {"providers": {"far": far}, "routing": ROUTING}
+        with open_daemon(changes) as daemon, daemon.open_openai() as client:
+            assert {model.id for model in client.models.list()} == {
+                "tiny", "far/tiny", "smart", "gpt-4o",
+            }  # fmt: skip
+
+            def ask(**more: Any) -> list[str]:
+                answer = client.chat.completions.create(model="gpt-4o", messages=HELLO, **more)
+                assert answer.choices[0].message.content == "Hello there."
+                extras: Any = (answer.model_extra or {})["x_unified_llm"]
+                return [f"{each['model']}:{each['code']}" for each in extras["tried"]]
+
+            assert ask() == ["far/tiny:None"]
+            local = {"x_unified_llm": {"local_only": True}}
+            assert ask(extra_body=local) == ["tiny:None"]
+            asked_before = len(upstream.audit())
+            upstream.process.kill()
+            upstream.wait()
+            assert ask() == ["far/tiny:provider-down", "tiny:None"]
+            told = daemon.run("unified-llm", "route", "explain", "gpt-4o", "--json")
+            targets = json.loads(told.stdout)["targets"]
+            assert [each["model"] for each in targets] == ["far/tiny", "tiny"]
+            shown = daemon.run("unified-llm", "route", "explain", "gpt-4o", "--local-only")
+            assert "the request keeps it on this machine" in shown.stdout
+            assert "-      far/tiny" in shown.stdout
+            kept = daemon.run("unified-llm", "chat", "--model", "far/tiny", "--local-only", "Hi")
+            assert kept.returncode == 5
+            bus = daemon.run(
+                "busctl",
+                *("--json=short", "--timeout=100", "call", "org.unifiedllm1", "/org/unifiedllm1"),
+                *("org.unifiedllm1.Manager", "GenerateText", "ssa{sv}", "smart", "Bus"),
+                *("1", "local_only", "b", "true"),
+            )
+            assert json.loads(bus.stdout)["data"][0] == "Bus", bus.stderr
+        assert asked_before == 1

@@ -1,0 +1,126 @@
+"""Names as users ask for them, over the models there are."""
+
+import pytest
+
+from tests.fakes.backend import FakeBackend
+from tests.fakes.house import ANSWER, BIG, STRANGER, TINY, USER, House, open_house
+from unified_llm.domain.chat import ChatRequest, Finished, Message, Role
+from unified_llm.domain.errors import LocalOnly, NotPermitted, ProviderDown, UnknownModel
+from unified_llm.domain.models import ModelId
+from unified_llm.domain.providers import ProviderKind, RemoteModel
+from unified_llm.domain.routing import AUTO, Attempt, Route, Strategy
+from unified_llm.domain.units import Tokens
+from unified_llm.routing.routes import RouteBook
+
+FAR, SMART = ModelId("far/model"), ModelId("smart")
+REMOTE = RemoteModel(FAR, "far", ProviderKind.OPENAI, "model")
+BOOK = RouteBook(
+    routes={SMART: Route(SMART, Strategy.CLOUD_FIRST, (TINY, FAR))},
+    aliases={ModelId("gpt-4o"): SMART},
+    fallbacks={FAR: (TINY,)},
+)
+
+
+def request(model: ModelId, *, local_only: bool = False) -> ChatRequest:
+    return ChatRequest(model, (Message(Role.USER, "Sky?"),), local_only=local_only)
+
+
+async def end_of(house: House, asked: ChatRequest) -> Finished:
+    async with house.inference.open_chat(USER, asked) as events:
+        async for event in events:
+            if isinstance(event, Finished):
+                return event
+    raise AssertionError("no end")
+
+
+async def test_a_route_asks_its_targets_and_the_audit_log_says_which() -> None:
+    away = FakeBackend(refusal=ProviderDown("Down."))
+    async with open_house(providers={"far": away}, book=BOOK) as house:
+        house.models.replace_remote({FAR: REMOTE})
+        end = await end_of(house, request(ModelId("gpt-4o")))
+        await end_of(house, request(FAR))
+    assert end.attempts == (Attempt(FAR, "far", "provider-down"), Attempt(TINY, "local"))
+    first, second = house.trail.records
+    assert first["UNIFIED_LLM_OBJECT"] == "gpt-4o"
+    assert second["UNIFIED_LLM_OBJECT"] == "far/model"
+    for record in (first, second):
+        assert record["UNIFIED_LLM_TRIED"] == "far/model=provider-down tiny"
+        assert record["UNIFIED_LLM_BACKEND"] == "local"
+
+
+async def test_what_stays_here_reaches_no_provider_by_any_name() -> None:
+    away = FakeBackend(ANSWER)
+    async with open_house(providers={"far": away}, book=BOOK) as house:
+        house.models.replace_remote({FAR: REMOTE})
+        for name in (SMART, ModelId("gpt-4o"), FAR, AUTO, TINY):
+            end = await end_of(house, request(name, local_only=True))
+            assert [attempt.backend for attempt in end.attempts] == ["local"]
+        house.models.replace_remote({ModelId("far/other"): REMOTE})
+        with pytest.raises(LocalOnly, match="far/other"):
+            await end_of(house, request(ModelId("far/other"), local_only=True))
+    assert away.asked == []
+
+
+async def test_a_user_may_be_kept_on_this_machine() -> None:
+    away = FakeBackend(ANSWER)
+    book = RouteBook(local_only_callers=frozenset({USER.principal}), routes=BOOK.routes)
+    async with open_house(providers={"far": away}, book=book) as house:
+        house.models.replace_remote({FAR: REMOTE})
+        await end_of(house, request(SMART))
+        found = house.routes.explain(USER, SMART, local_only=False, prompt_tokens=Tokens(0))
+    assert away.asked == []
+    assert found.kept_local == "a rule for uid:1000"
+
+
+async def test_auto_is_every_sound_model_of_this_machine() -> None:
+    async with open_house() as house:
+        found = house.routes.explain(USER, AUTO, local_only=False, prompt_tokens=Tokens(0))
+        assert {target.model for target in found.targets} == {TINY, BIG}
+        house.set_models()
+        with pytest.raises(UnknownModel, match="there is none"):
+            await end_of(house, request(AUTO))
+
+
+async def test_an_explanation_tells_of_every_target_and_asks_nobody() -> None:
+    away = FakeBackend(ANSWER)
+    async with open_house(providers={"far": away}, book=BOOK) as house:
+        house.models.replace_remote({FAR: REMOTE})
+        found = house.routes.explain(USER, SMART, local_only=True, prompt_tokens=Tokens(0))
+        long = house.routes.explain(USER, SMART, local_only=False, prompt_tokens=Tokens(5000))
+    assert [(each.model, each.place) for each in found.targets] == [(TINY, 1), (FAR, None)]
+    assert "keeps the request here" in found.targets[1].reason
+    assert [(each.model, each.place) for each in long.targets] == [(FAR, 1), (TINY, None)]
+    assert away.asked == []
+
+
+async def test_turns_are_taken_by_requests_and_not_by_looking() -> None:
+    book = RouteBook({SMART: Route(SMART, Strategy.ROUND_ROBIN, (TINY, BIG))})
+    async with open_house(book=book) as house:
+        asked = []
+        for _ in range(4):
+            house.routes.explain(USER, SMART, local_only=False, prompt_tokens=Tokens(0))
+            with house.inference.open_admission(USER, request(SMART)):
+                pass
+            end = await end_of(house, request(SMART))
+            asked.append(end.attempts[0].model)
+    assert asked == [TINY, BIG, TINY, BIG]
+
+
+async def test_nobody_but_users_is_answered_under_any_name() -> None:
+    async with open_house(book=BOOK) as house:
+        with pytest.raises(NotPermitted):
+            async with house.inference.open_chat(STRANGER, request(SMART)):
+                raise AssertionError("answered")
+
+
+async def test_names_that_lead_nowhere_are_complaints() -> None:
+    book = RouteBook(
+        routes={TINY: Route(TINY, Strategy.IN_ORDER, (ModelId("gone"), FAR))},
+        fallbacks={BIG: (ModelId("away"),)},
+    )
+    async with open_house(book=book) as house:
+        assert house.routes.complaints() == (
+            "the model tiny can not be asked: a route has its name",
+            "routing names the model away, which is not there",
+            "routing names the model gone, which is not there",
+        )

@@ -1,0 +1,162 @@
+"""One target after another, and one answer or one error for the caller."""
+
+import asyncio
+
+import pytest
+
+from tests.fakes.backend import FakeBackend
+from tests.fakes.house import ANSWER, USER
+from tests.fakes.timers import FakeTimers, settle
+from tests.unit.routing.targets import far, here, plan_of
+from unified_llm.domain.chat import (
+    ChatEvent,
+    ChatRequest,
+    Finished,
+    FinishReason,
+    Message,
+    Role,
+    TextDelta,
+)
+from unified_llm.domain.errors import (
+    ContentFiltered,
+    NoRoom,
+    ProviderDown,
+    ProviderFailed,
+    ProviderOverloaded,
+    UnifiedLlmError,
+)
+from unified_llm.domain.models import ModelId
+from unified_llm.domain.routing import Attempt
+from unified_llm.domain.units import Seconds
+from unified_llm.routing.attempts import AttemptPolicy, Attempts
+from unified_llm.routing.directory import Directory
+from unified_llm.routing.plan import Wish
+from unified_llm.routing.retry_budget import RetryBudget
+from unified_llm.routing.router import Router
+
+REQUEST = ChatRequest(ModelId("smart"), (Message(Role.USER, "Sky?"),))
+TINY, FAR = here("tiny"), far("a/x")
+
+
+class Stage:
+    """A router over two backends."""
+
+    def __init__(self, away: FakeBackend, local: FakeBackend | None = None) -> None:
+        self.away = away
+        self.local = local or FakeBackend(ANSWER)
+        self.timers = FakeTimers()
+        directory = Directory(self.local, {"a": away})
+        self.router = Router(directory, self.timers, AttemptPolicy(), RetryBudget())
+        self.attempts: Attempts
+
+    async def ask(
+        self, *, kept_local: str | None = None, heard: list[ChatEvent] | None = None
+    ) -> list[ChatEvent]:
+        """The whole answer; `heard` has what came of it if it fails."""
+        heard = [] if heard is None else heard
+        self.attempts = self.router.begin(plan_of(FAR, TINY, wish=Wish(kept_local)))
+        async with self.router.open_chat(self.attempts, REQUEST, USER) as events:
+            async for event in events:
+                heard.append(event)
+        return heard
+
+
+def text_of(events: list[ChatEvent]) -> str:
+    return "".join(event.text for event in events if isinstance(event, TextDelta))
+
+
+@pytest.mark.parametrize(
+    "away",
+    [
+        FakeBackend(refusal=ProviderDown("Down.")),
+        FakeBackend([ProviderFailed("Broke.")]),
+        FakeBackend([Finished(FinishReason.CONTENT_FILTER, None)]),
+    ],
+)
+async def test_a_failure_before_the_first_content_is_not_seen(away: FakeBackend) -> None:
+    stage = Stage(away)
+    events = await stage.ask()
+    assert text_of(events) == "Blue light."
+    end = events[-1]
+    assert isinstance(end, Finished)
+    assert [attempt.model for attempt in end.attempts] == ["a/x", "tiny"]
+    assert end.attempts[-1] == Attempt(ModelId("tiny"), "local")
+    assert (away.open, stage.local.open) == (0, 0)
+    assert [request.model for request, _ in stage.local.asked] == ["tiny"]
+
+
+async def test_a_failed_target_has_been_left_before_another_is_asked() -> None:
+    away = FakeBackend([ProviderFailed("Broke.")])
+    seen: list[int] = []
+
+    class Watching(FakeBackend):
+        def chat(self, request, caller):  # type: ignore[no-untyped-def]
+            seen.append(away.open)
+            return super().chat(request, caller)
+
+    await Stage(away, Watching(ANSWER)).ask()
+    assert seen == [0]
+
+
+async def test_after_the_first_content_the_error_is_told_once_and_nobody_else_asked() -> None:
+    stage = Stage(FakeBackend([TextDelta("Bl"), ProviderFailed("Broke.")]))
+    heard: list[ChatEvent] = []
+    with pytest.raises(ProviderFailed):
+        await stage.ask(heard=heard)
+    assert text_of(heard) == "Bl"
+    assert stage.local.asked == []
+    assert stage.attempts.trail == (Attempt(ModelId("a/x"), "a", "provider-failed"),)
+
+
+async def test_when_nobody_answers_one_error_tells_of_all() -> None:
+    stage = Stage(FakeBackend(refusal=ProviderDown("Down.")), FakeBackend(refusal=NoRoom("Full.")))
+    with pytest.raises(UnifiedLlmError) as told:
+        await stage.ask()
+    assert "a/x (provider-down), tiny (no-room)" in told.value.hint
+
+
+async def test_a_filter_that_lets_nothing_through_is_a_refusal() -> None:
+    filtered = [Finished(FinishReason.CONTENT_FILTER, None)]
+    stage = Stage(FakeBackend(filtered), FakeBackend(filtered))
+    with pytest.raises(ContentFiltered):
+        await stage.ask()
+
+
+async def test_what_stays_here_says_so_to_every_backend() -> None:
+    stage = Stage(FakeBackend(ANSWER))
+    await stage.ask(kept_local="the request")
+    assert stage.away.asked == []
+    assert [request.local_only for request, _ in stage.local.asked] == [True]
+
+
+async def test_a_provider_is_waited_for_as_long_as_it_asked() -> None:
+    busy = ProviderOverloaded("Busy.", retry_after=Seconds(2))
+    stage = Stage(FakeBackend(refusal=busy), FakeBackend(refusal=NoRoom("Full.")))
+    async with asyncio.TaskGroup() as group:
+        asking = group.create_task(stage.ask())
+        await settle()
+        stage.away.refusal, stage.away.script = None, list(ANSWER)
+        await stage.timers.advance(1.9)
+        assert len(stage.away.asked) == 1
+        await stage.timers.advance(0.2)
+        events = await asking
+    assert text_of(events) == "Blue light."
+    assert [attempt.code for attempt in stage.attempts.trail] == [
+        "provider-overloaded",
+        "no-room",
+        None,
+    ]
+
+
+async def test_a_backend_that_ends_without_its_end_is_a_bug() -> None:
+    with pytest.raises(EOFError):
+        await Stage(FakeBackend([])).ask()
+
+
+async def test_whoever_leaves_frees_the_target() -> None:
+    stage = Stage(FakeBackend([TextDelta("Bl"), asyncio.Event()]))
+    attempts = stage.router.begin(plan_of(FAR, TINY))
+    async with stage.router.open_chat(attempts, REQUEST, USER) as events:
+        await anext(events)
+        assert stage.away.open == 1
+    assert stage.away.open == 0
