@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from unified_llm.app import terms
+from unified_llm.app.answering import open_answering
 from unified_llm.app.asleep import ModelsAsleep
 from unified_llm.app.beside import running
 from unified_llm.app.catalogue import CatalogueKeeper, Takers
@@ -29,15 +29,8 @@ from unified_llm.operations.status import Status
 from unified_llm.operations.watch import Watch
 from unified_llm.registry.digests import Digests
 from unified_llm.registry.store import Store, open_store
-from unified_llm.routing.directory import Directory
-from unified_llm.routing.retry_budget import RetryBudget
-from unified_llm.routing.router import Router
 from unified_llm.scheduler.loop import SchedulerLoop
 from unified_llm.settings.schema import Settings
-from unified_llm.settings.sections.routing import RoutingSettings
-
-if TYPE_CHECKING:
-    from unified_llm.app.providers import Providers
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +78,9 @@ async def open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
         shelf = ModelShelf(catalogue, models, store)
         await shelf.sweep()
         library = Library(gate, jobs, models, scheduler, shelf, unload_limit=limit)
-        providers = await stack.enter_async_context(_open_providers(plan, timers, models))
-        directory = Directory(engine.backend, providers.backends() if providers else {})
-        routes = Routes(gate, models, directory, terms.route_book(settings.routing))
+        answering = await stack.enter_async_context(
+            open_answering(plan, gate, models, engine.backend, timers)
+        )
         status = Status(
             gate,
             scheduler,
@@ -99,12 +92,10 @@ async def open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
                 *monitor.faults,
                 *catalogue.complaints,
                 *asleep.complaints,
-                *(providers.complaints() if providers else ()),
-                *routes.complaints(),
+                *answering.complaints(),
             ),
             read_memory=monitor.read,
         )
-        inference = Inference(gate, routes, _router(settings.routing, directory, timers))
         yield Rooms(
             gate,
             watch,
@@ -115,8 +106,8 @@ async def open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
             library,
             catalogue,
             asleep,
-            routes,
-            inference,
+            answering.routes,
+            answering.inference,
             status,
         )
 
@@ -146,24 +137,3 @@ async def _open_asleep(settings: Settings, scheduler: SchedulerLoop) -> AsyncIte
     )
     async with running(asleep.run()):
         yield asleep
-
-
-@asynccontextmanager
-async def _open_providers(
-    plan: Plan, timers: LoopTimers, models: Models
-) -> AsyncIterator["Providers | None"]:
-    """Those of the settings, at work; None if there are none."""
-    if not plan.settings.providers:
-        yield None
-        return
-    # Only here, for the 14 MiB that aiohttp takes once it is imported.
-    from unified_llm.app.providers import open_providers
-
-    opening = open_providers(plan.settings.providers, plan.credentials, timers)
-    async with opening as providers, running(providers.run(models)):
-        yield providers
-
-
-def _router(routing: RoutingSettings, directory: Directory, timers: LoopTimers) -> Router:
-    budget = RetryBudget(routing.retry_percent / 100)
-    return Router(directory, timers, terms.attempt_policy(routing), budget)

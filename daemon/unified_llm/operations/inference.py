@@ -13,7 +13,6 @@ from typing import Self
 from unified_llm.domain.callers import Caller
 from unified_llm.domain.chat import ChatEvent, ChatRequest, Finished
 from unified_llm.guard.permissions import Action
-from unified_llm.guard.sanitize import ensure_sane
 from unified_llm.operations.gate import Entry, Gate
 from unified_llm.operations.routes import Routes
 from unified_llm.routing.router import Router
@@ -37,7 +36,6 @@ class Inference:
         ProviderDenied.
         """
         with self.gate.open_entry(caller, Action.GENERATE, request.model, only_refusals=True):
-            ensure_sane(request)
             self.routes.plan(caller, request, is_only_asked=True)
             yield
 
@@ -60,7 +58,6 @@ class Inference:
         with self.gate.open_entry(
             caller, Action.GENERATE, request.model, request=request_id
         ) as entry:
-            ensure_sane(request)
             attempts = self.router.begin(self.routes.plan(caller, request))
             try:
                 async with (

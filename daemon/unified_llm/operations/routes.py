@@ -15,7 +15,7 @@ from unified_llm.domain.models import ModelId
 from unified_llm.domain.routing import Route
 from unified_llm.domain.units import Tokens
 from unified_llm.guard.permissions import Action
-from unified_llm.guard.sanitize import least_tokens
+from unified_llm.guard.sanitize import ensure_sane, least_tokens
 from unified_llm.operations.gate import Gate
 from unified_llm.operations.models import Models
 from unified_llm.routing.directory import Directory
@@ -71,12 +71,14 @@ class Routes:
             return _explain(self._plan(model, Wish(kept, prompt_tokens)))
 
     def plan(self, caller: Caller, request: ChatRequest, *, is_only_asked: bool = False) -> Plan:
-        """The plan for a sane request; it has one attempt at least.
+        """The plan for a request, which is sane then; it has one attempt at least.
 
         is_only_asked: nothing will be done by it, so that it takes no turn.
         Raises UnknownModel, InvalidRequest, LocalOnly, TooLarge, ProviderDenied.
         """
         kept = self._kept_local(caller, "the request" if request.local_only else None)
+        self._targets(self.book.resolve(request.model))  # a wrong name is told of before the rest
+        ensure_sane(request)
         plan = self._plan(request.model, Wish(kept, least_tokens(request)))
         if not plan.attempts:
             failures = [Failure(each.candidate.model, each.error) for each in plan.skipped]
@@ -101,11 +103,15 @@ class Routes:
 
     def _plan(self, name: ModelId, wish: Wish) -> Plan:
         route = self.book.resolve(name)
+        candidates = [self._candidate(target) for target in self._targets(route)]
+        return make_plan(route, candidates, wish, self._credits.get(route.name))
+
+    def _targets(self, route: Route) -> tuple[ModelId, ...]:
+        """Raises UnknownModel, with its neighbours, if there is one target and it is not there."""
         targets = self.models.sound_ids() if route.targets is None else route.targets
         if len(targets) == 1:
-            self.models.find(targets[0])  # so that a wrong name is told with its neighbours
-        candidates = [self._candidate(target) for target in targets]
-        return make_plan(route, candidates, wish, self._credits.get(route.name))
+            self.models.find(targets[0])
+        return targets
 
     def _candidate(self, model: ModelId) -> Candidate:
         try:

@@ -102,6 +102,7 @@ def test_all_options_reach_the_request() -> None:
         "ignore_eos": Variant("b", True),
         "stop": Variant("as", ["a", "b"]),
         "json_schema": Variant("s", '{"type": "object"}'),
+        "local_only": Variant("b", True),
     }
     assert given.keys() == GenerateOptions.model_fields.keys()
     messages = (Message(Role.USER, "hello"),)
@@ -111,6 +112,7 @@ def test_all_options_reach_the_request() -> None:
     numbers = {name: given[name].value for name in NUMBERS}
     assert request.sampling == Sampling(**numbers, logit_bias=((7, -100.0),), ignore_eos=True)
     assert request.answer == JsonAnswer('{"type": "object"}')
+    assert request.local_only
 
 
 def test_an_empty_schema_stands_for_any_object() -> None:

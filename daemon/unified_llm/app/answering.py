@@ -1,0 +1,64 @@
+"""Whoever answers requests, and the choice between them, put together."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from unified_llm.app import terms
+from unified_llm.app.beside import running
+from unified_llm.app.plan import Plan
+from unified_llm.domain.ports import Backend, Timers
+from unified_llm.operations.gate import Gate
+from unified_llm.operations.inference import Inference
+from unified_llm.operations.models import Models
+from unified_llm.operations.routes import Routes
+from unified_llm.routing.directory import Directory
+from unified_llm.routing.retry_budget import RetryBudget
+from unified_llm.routing.router import Router
+
+if TYPE_CHECKING:
+    from unified_llm.app.providers import Providers
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """What answers requests. providers: None if the settings name none."""
+
+    routes: Routes
+    inference: Inference
+    providers: "Providers | None"
+
+    def complaints(self) -> tuple[str, ...]:
+        """A sentence for each thing that does not work as configured."""
+        return (*(self.providers.complaints() if self.providers else ()), *self.routes.complaints())
+
+
+@asynccontextmanager
+async def open_answering(
+    plan: Plan, gate: Gate, models: Models, local: Backend, timers: Timers
+) -> AsyncIterator[Answering]:
+    """The providers of the settings, at work beside `local`."""
+    routing = plan.settings.routing
+    async with _open_providers(plan, timers, models) as providers:
+        directory = Directory(local, providers.backends() if providers else {})
+        budget = RetryBudget(routing.retry_percent / 100)
+        router = Router(directory, timers, terms.attempt_policy(routing), budget)
+        routes = Routes(gate, models, directory, terms.route_book(routing))
+        yield Answering(routes, Inference(gate, routes, router), providers)
+
+
+@asynccontextmanager
+async def _open_providers(
+    plan: Plan, timers: Timers, models: Models
+) -> AsyncIterator["Providers | None"]:
+    """Those of the settings, at work; None if there are none."""
+    if not plan.settings.providers:
+        yield None
+        return
+    # Only here, for the 14 MiB that aiohttp takes once it is imported.
+    from unified_llm.app.providers import open_providers
+
+    opening = open_providers(plan.settings.providers, plan.credentials, timers)
+    async with opening as providers, running(providers.run(models)):
+        yield providers
