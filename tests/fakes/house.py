@@ -171,6 +171,11 @@ def make_router(directory: Directory) -> Router:
     return Router(directory, FakeTimers(), AttemptPolicy(), RetryBudget())
 
 
+def _permissions(authority: Authority | None) -> Permissions:
+    doors = frozenset({Door.DBUS} if authority else ())
+    return Permissions(DAEMON_UID, USER_GID, ADMIN_GID, doors)
+
+
 @asynccontextmanager
 async def open_house(
     *,
@@ -188,10 +193,8 @@ async def open_house(
     workers = FakeWorkers(obedient=obedient)
     backend = backend or FakeBackend(ANSWER)
     complaints: list[str] = []
-    doors = frozenset({Door.DBUS} if authority else ())
-    permissions = Permissions(DAEMON_UID, USER_GID, ADMIN_GID, doors)
     with Audit([trail]) as audit:
-        gate = Gate(permissions, audit, clock)
+        gate = Gate(_permissions(authority), audit, clock)
         scheduler = make_scheduler(clock, workers, watch)
         workers.reports = scheduler
         async with Jobs(clock, gate) as jobs:
