@@ -59,7 +59,9 @@ def main() -> None:
 def _coldstart(
     files: dict[str, Path], placement: dict[str, int], questions: Iterator[Question], rounds: int
 ) -> list[Bar]:
-    ours, theirs, from_nothing = [], [], []
+    ours: list[float] = []
+    theirs: list[float] = []
+    from_nothing: list[float] = []
     with open_daemon(_settings(files, placement, keep_alive=1), with_bus=False) as daemon:
         for number in range(rounds + 1):
             seconds = (
