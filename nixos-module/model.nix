@@ -101,5 +101,14 @@ in
       default = false;
       description = "Whether the model is never evicted to make room for another.";
     };
+
+    preload = mkOption {
+      type = types.bool;
+      default = false;
+      description = ''
+        Whether the model is loaded when the daemon starts, before anybody asks for it. It leaves memory
+        like any other; `keepAliveSeconds = "forever"` keeps it.
+      '';
+    };
   };
 }

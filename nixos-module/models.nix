@@ -49,6 +49,7 @@ let
         gpu
         priority
         pinned
+        preload
         ;
       cache_type = model.cacheType;
       minimum_context_tokens = model.minimumContextTokens;

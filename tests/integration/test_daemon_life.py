@@ -88,6 +88,18 @@ def test_the_status_line_follows_the_models() -> None:
         assert "loaded: tiny" in daemon.wait_for("loaded: tiny")
 
 
+def test_a_preloaded_model_serves_before_anybody_asks(tmp_path: Path) -> None:
+    wanted = {"path": str(write_tiny_gguf(tmp_path / "wanted.gguf")), "preload": True}
+    with open_daemon({"models": {"directory": None, "wanted": wanted}}, with_bus=False) as daemon:
+        if "loaded: wanted" not in daemon.notified[-1]:
+            daemon.wait_for("loaded: wanted")
+        later = {"path": str(write_tiny_gguf(tmp_path / "later.gguf")), "preload": True}
+        models = {"directory": None, "wanted": wanted, "later": later}
+        write_settings(daemon.folder, {"models": models, "dbus": {"enabled": False}})
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_for("loaded: later, wanted")
+
+
 def test_the_watchdog_is_fed() -> None:
     with open_daemon(environment={"WATCHDOG_USEC": "500000"}) as daemon:
         for _ in range(3):

@@ -58,8 +58,9 @@ def test_forever_keeps_a_model_and_null_leaves_it_to_the_defaults() -> None:
     assert "keep_alive_seconds" in always.model_fields_set
     assert always.keep_alive_seconds is None
     assert always.pinned
+    assert always.preload
     fetched = _settings("declared_and_fetched").models.configured[ModelId("by-url")]
-    assert fetched.model_fields_set == {"path", "pinned"}
+    assert fetched.model_fields_set == {"path", "pinned", "preload"}
 
 
 def test_any_leaf_is_overridden_without_its_neighbours() -> None:

@@ -213,6 +213,7 @@ class _Life:
         self._settings = settings
         set_level(settings.log.level)
         await self._rooms.catalogue.refresh(settings)
+        self._rooms.preload.follow(settings)
         self._tell_state()
         line = self._rooms.status.render_line()
         waiting = f"; {', '.join(fixed)} changed and wait for a restart" if fixed else ""

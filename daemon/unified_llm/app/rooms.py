@@ -12,6 +12,7 @@ from unified_llm.app.catalogue import CatalogueKeeper, Takers
 from unified_llm.app.engine import open_engine
 from unified_llm.app.learning import Learning
 from unified_llm.app.plan import Plan
+from unified_llm.app.preload import Preload
 from unified_llm.app.rescans import Rescans
 from unified_llm.app.shelf import ModelShelf
 from unified_llm.fleet.kept_states import KeptStates
@@ -45,6 +46,7 @@ class Rooms:
     models: Models
     library: Library
     catalogue: CatalogueKeeper
+    preload: Preload
     asleep: ModelsAsleep
     routes: Routes
     inference: Inference
@@ -75,6 +77,7 @@ async def open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
         takers = Takers(models, engine.states)
         catalogue = await stack.enter_async_context(_open_catalogue(takers, store, settings))
         learning.on_learned = catalogue.relearn
+        preload = await stack.enter_async_context(_open_preload(settings, scheduler))
         shelf = ModelShelf(catalogue, models, store)
         await shelf.sweep()
         library = Library(gate, jobs, models, scheduler, shelf, unload_limit=limit)
@@ -105,6 +108,7 @@ async def open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
             models,
             library,
             catalogue,
+            preload,
             asleep,
             answering.routes,
             answering.inference,
@@ -126,6 +130,14 @@ async def _open_catalogue(
         await catalogue.refresh(settings)
         async with running(rescans.run()):
             yield catalogue
+
+
+@asynccontextmanager
+async def _open_preload(settings: Settings, scheduler: SchedulerLoop) -> AsyncIterator[Preload]:
+    preload = Preload(scheduler, load_limit=settings.scheduler.load_seconds)
+    preload.follow(settings)
+    async with running(preload.run()):
+        yield preload
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@
         path = "/var/lib/unified-llm/models/always.gguf";
         keepAliveSeconds = "forever";
         pinned = true;
+        preload = true;
       };
     };
   };

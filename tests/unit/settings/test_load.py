@@ -202,6 +202,7 @@ _WRONG = {
     "context_tokens": "many",
     "keep_alive_seconds": "-1",
     "pinned": "3",
+    "preload": "3",
     "path": "relative",
 }
 

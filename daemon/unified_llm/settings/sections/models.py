@@ -126,6 +126,14 @@ class ModelSettings(Section):
         description="Never evict this model to make room for another.",
         json_schema_extra=about(reason="a pin takes memory from everybody else"),
     )
+    preload: bool = Field(
+        default=False,
+        description=(
+            "Load this model when the daemon starts, before anybody asks for it. It leaves memory "
+            "like any other."
+        ),
+        json_schema_extra=about(reason="memory is for what is asked for"),
+    )
 
     def resolved(self, defaults: DefaultsSettings) -> DefaultsSettings:
         """How this model is run: its own settings over `defaults`."""
