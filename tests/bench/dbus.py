@@ -23,6 +23,7 @@ from dbus_next.constants import BusType
 from dbus_next.service import ServiceInterface, method
 
 from tests.bench.bars import Bar, print_bars
+from tests.bus.flood import open_flood
 from tests.private_bus import PrivateBus, private_bus
 from tests.tiny_gguf import write_tiny_gguf
 from unified_llm.bus.client import open_stream
@@ -35,6 +36,7 @@ from unified_llm.bus.names import (
     model_path,
 )
 from unified_llm.domain.models import ModelId
+from unified_llm.domain.units import Seconds
 
 ECHO_NAME: Final = "org.example.Echo"
 ECHO_PATH: Final = "/org/example/Echo"
@@ -46,6 +48,9 @@ CALLS_PER_ROUND: Final = 200
 OBJECTS: Final = 300
 LISTINGS: Final = 20
 STREAM_TOKENS: Final = 2000
+FLOOD_SECONDS: Final = 5
+FLOOD_CALLS: Final = 9
+FLOODING_CONNECTIONS: Final = (0, 1, 20)
 _READY_SECONDS: Final = 60
 
 
@@ -164,6 +169,35 @@ async def measure_stream(client: BusConnection) -> None:
     print(f"stream: {tokens} tokens in {len(lines)} lines, {tokens / seconds:.0f} tokens/s")
 
 
+async def measure_beside_flood(client: BusConnection, bus: PrivateBus) -> None:
+    """What one user waits for us, and for the bus itself, while another floods us."""
+
+    async def median(call: Callable[[], Awaitable[object]]) -> float:
+        return 1000 * statistics.median([await timed(1, call) for _ in range(FLOOD_CALLS)])
+
+    async def ours() -> object:
+        return await client.call(
+            BUS_NAME,
+            ROOT_PATH,
+            MANAGER_INTERFACE,
+            "GetModel",
+            "s",
+            "model7",
+            timeout=Seconds(120),
+        )
+
+    async def the_bus() -> object:
+        return await client.call_bus("GetId")
+
+    for connections in FLOODING_CONNECTIONS:
+        async with AsyncExitStack() as stack:
+            if connections:
+                await stack.enter_async_context(open_flood(bus, connections))
+                await asyncio.sleep(FLOOD_SECONDS)
+            mine, its = await median(ours), await median(the_bus)
+        print(f"flood on {connections} connections: GetModel {mine:.1f} ms, the bus {its:.1f} ms")
+
+
 async def measure(folder: Path, bus: PrivateBus) -> list[Bar]:
     async with AsyncExitStack() as stack:
         settings = write_settings(folder)
@@ -176,6 +210,8 @@ async def measure(folder: Path, bus: PrivateBus) -> list[Bar]:
         bar = await measure_calls(client)
         await measure_listing(client)
         await measure_stream(client)
+        if os.getuid() == 0:  # to be somebody else
+            await measure_beside_flood(client, bus)
     return [bar]
 
 

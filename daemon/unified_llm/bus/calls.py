@@ -2,8 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Final, Self
 
@@ -13,8 +12,8 @@ from unified_llm.domain.callers import Caller
 MAX_CALLS_PER_USER: Final = 32
 """Calls one user may have in flight; root may have four times as many."""
 
-MAX_CALLS_PER_CONNECTION: Final = 4 * MAX_CALLS_PER_USER
-"""Before it is known whose they are. As many as the bus lets one connection wait for."""
+MAX_CALLS_ROOT: Final = 4 * MAX_CALLS_PER_USER
+"""As many as the bus lets one connection wait for."""
 
 
 class Calls:
@@ -43,14 +42,42 @@ class Calls:
 
     @property
     def in_flight(self) -> int:
-        """How many calls are being answered."""
+        """How many tasks are at work."""
         return sum(len(tasks) for tasks in self._by_sender.values())
 
+    def ensure_room(self, caller: Caller) -> None:
+        """Raise BusFault if this user has too many calls in flight to begin another."""
+        limit = MAX_CALLS_ROOT if caller.uid == 0 else MAX_CALLS_PER_USER
+        waiting = self._by_uid[caller.uid]
+        if waiting >= limit:
+            raise faults.BusFault(
+                faults.LIMITS_EXCEEDED,
+                f"{waiting} calls in flight of {limit} allowed. Wait until some of them are "
+                "answered.",
+            )
+
     def begin(
-        self, sender: str, call: Coroutine[object, object, None], when_over: Callable[[], None]
+        self, caller: Caller, call: Coroutine[object, object, None], when_over: Callable[[], None]
     ) -> None:
-        """Run `call`; `when_over` is called in the end, even if it never got to run."""
-        task = self._group.create_task(call)
+        """Run `call`, which counts against its user.
+
+        when_over: called in the end, even if it never got to run.
+        """
+        self._by_uid[caller.uid] += 1
+
+        def give_back() -> None:
+            self._by_uid[caller.uid] -= 1
+            if not self._by_uid[caller.uid]:
+                del self._by_uid[caller.uid]
+            when_over()
+
+        self.begin_for(caller.connection, call, give_back)
+
+    def begin_for(
+        self, sender: str, work: Coroutine[object, object, None], when_over: Callable[[], None]
+    ) -> None:
+        """As `begin`, for a sender of whom nothing is known yet; it does not count."""
+        task = self._group.create_task(work)
         self._by_sender.setdefault(sender, set()).add(task)
 
         def forget(done: asyncio.Task[None]) -> None:
@@ -62,34 +89,7 @@ class Calls:
 
         task.add_done_callback(forget)
 
-    def refuse_flood(self, sender: str) -> None:
-        """Raise BusFault if this connection has too many calls in flight."""
-        waiting = len(self._by_sender.get(sender, ()))
-        if waiting >= MAX_CALLS_PER_CONNECTION:
-            raise _too_many(waiting, MAX_CALLS_PER_CONNECTION)
-
-    @contextmanager
-    def counted(self, caller: Caller) -> Iterator[None]:
-        """Count a call against its user. Raises BusFault if there are too many."""
-        limit = MAX_CALLS_PER_CONNECTION if caller.uid == 0 else MAX_CALLS_PER_USER
-        if self._by_uid[caller.uid] >= limit:
-            raise _too_many(self._by_uid[caller.uid], limit)
-        self._by_uid[caller.uid] += 1
-        try:
-            yield
-        finally:
-            self._by_uid[caller.uid] -= 1
-            if not self._by_uid[caller.uid]:
-                del self._by_uid[caller.uid]
-
     def on_name_vanished(self, name: str) -> None:
         """End the calls of a connection that has left."""
         for task in list(self._by_sender.get(name, ())):
             task.cancel()
-
-
-def _too_many(have: int, limit: int) -> faults.BusFault:
-    return faults.BusFault(
-        faults.LIMITS_EXCEEDED,
-        f"{have} calls in flight of {limit} allowed. Wait until some of them are answered.",
-    )

@@ -60,6 +60,9 @@ class Signal:
 class CallServer(Protocol):
     """Answers method calls."""
 
+    def is_noise(self, header: bytes) -> bool:
+        """Whether the message with this header is not worth reading the header; asked of all."""
+
     def wants_body(self, header: Header) -> bool:
         """Whether the arguments of this call are worth parsing."""
 
@@ -272,6 +275,7 @@ class BusConnection:
         """Connect and say hello; for `open_connection`. Raises BusFault."""
         self._stream = MessageStream(
             await connect(address),
+            is_noise=self._is_noise,
             wants_body=self._wants_body,
             on_message=self._on_message,
             on_lost=self._on_lost,
@@ -293,6 +297,9 @@ class BusConnection:
     def _send(self, frame: encoding.Frame) -> None:
         if self._stream is not None:
             self._stream.send(frame)
+
+    def _is_noise(self, header: bytes) -> bool:
+        return self._server is not None and self._server.is_noise(header)
 
     def _wants_body(self, header: Header) -> bool:
         match header.kind:
@@ -320,13 +327,11 @@ class BusConnection:
         self.begin_error(incoming.header, faults.UNKNOWN_OBJECT, "This program has no objects.")
 
     def _on_signal(self, incoming: Incoming) -> None:
-        header = incoming.header
+        header, body = incoming.header, incoming.parse()
         incoming.close_fds()
-        if incoming.body is None:
+        if body is None:
             return
-        signal = Signal(
-            header.sender, header.path, header.interface, header.member, tuple(incoming.body)
-        )
+        signal = Signal(header.sender, header.path, header.interface, header.member, tuple(body))
         for callback in self._listening(header):
             callback(signal)
 

@@ -30,6 +30,11 @@ class Credentials:
         self._entries: dict[str, _Entry] = {}
         bus.on_name_vanished(self._on_name_vanished)
 
+    def known(self, unique_name: str) -> Caller | None:
+        """Who has been looked up and is still there."""
+        entry = self._entries.get(unique_name)
+        return None if entry is None else entry.caller
+
     async def caller_of(self, unique_name: str) -> Caller:
         """The verified identity behind a unique name. Raises NotPermitted if it is not known."""
         entry = self._entries.get(unique_name)

@@ -1,11 +1,9 @@
 """From a received method call to exactly one answer.
 
 Rules:
-1. A call that is refused by its header never has its arguments parsed. One that only asks, and
-   wants no reply, is not answered at all: the bus limits the calls that wait for a reply and no
-   others, and a flood of these kept everybody waiting after the flooder had left.
+1. A call that is refused by its header never has its arguments parsed.
 2. What the standard interfaces answer from memory is answered at once; everything else runs as a
-   task, after the caller has been identified.
+   task.
 3. A private object does not exist for those who may not see it: they get the same refusal as for a
    path where nothing is.
 4. Every call ends in one reply or one error, also when it is cancelled or when we have a bug; no
@@ -20,13 +18,12 @@ from typing import Final, cast
 from unified_llm.bus import faults
 from unified_llm.bus.calls import Calls
 from unified_llm.bus.connection import BusConnection
-from unified_llm.bus.credentials import Credentials
 from unified_llm.bus.decoding import MAX_CALL_VALUES, Header
 from unified_llm.bus.encoding import ALLOW_INTERACTIVE_AUTHORIZATION, NO_REPLY_EXPECTED
+from unified_llm.bus.intake import MAX_WAITING_BYTES
 from unified_llm.bus.interface import Argument, Interface, Method
 from unified_llm.bus.names import (
     INTROSPECTABLE_INTERFACE,
-    OBJECT_MANAGER_INTERFACE,
     PEER_INTERFACE,
     PROPERTIES_INTERFACE,
 )
@@ -39,24 +36,18 @@ from unified_llm.domain.errors import Cancelled, UnifiedLlmError
 from unified_llm.domain.units import render_bytes
 
 _CANCELLED: Final = Cancelled("The call was cancelled before it was done.")
-_SET: Final = (PROPERTIES_INTERFACE, "Set")
-# What these tell depends on who asks, as soon as some objects are private.
-_LISTINGS: Final = frozenset({INTROSPECTABLE_INTERFACE, OBJECT_MANAGER_INTERFACE})
 
 
 class Dispatcher:
-    """Answers every call that arrives on a connection, from the objects in `tree`."""
+    """Answers every call that it is given, from the objects in `tree`."""
 
-    def __init__(
-        self, bus: BusConnection, tree: ObjectTree, calls: Calls, credentials: Credentials
-    ) -> None:
+    def __init__(self, bus: BusConnection, tree: ObjectTree, calls: Calls) -> None:
         self._bus = bus
         self._tree = tree
         self._calls = calls
-        self._credentials = credentials
         self._standard = StandardAnswers(tree)
 
-    def wants_body(self, header: Header) -> bool:
+    def is_worth_reading(self, header: Header) -> bool:
         """Whether there is such a method, with such arguments."""
         if _is_idle_question(header):
             return False
@@ -66,54 +57,53 @@ class Dispatcher:
             return False
         return True
 
-    def on_call(self, incoming: Incoming) -> None:
+    def on_call(self, incoming: Incoming, caller: Caller) -> None:
         """Answer at once, or begin to."""
-        header = incoming.header
-        if _is_idle_question(header):
+        try:
+            self._answer(incoming, caller)
+        except Exception as exc:  # noqa: BLE001 - logged and mapped by refuse
+            self.refuse(incoming.header, exc)
             incoming.close_fds()
-            return
-        try:
-            if self._is_private(header.path):
-                self._begin(incoming)
-                return
-            method = self._find_method(header)
-            _refuse_unreadable(incoming, method)
-            if self._needs_caller(header):
-                self._begin(incoming)
-                return
-            self._reply(header, method, self._answer_standard(incoming, method, None))
-        except Exception as exc:  # noqa: BLE001 - logged and mapped by _refuse
-            self._refuse(header, exc)
-        incoming.close_fds()
 
-    def _begin(self, incoming: Incoming) -> None:
-        sender = incoming.header.sender
-        self._calls.refuse_flood(sender)
-        self._calls.begin(sender, self._answer(incoming), incoming.close_fds)
+    def refuse(self, header: Header, error: BaseException) -> None:
+        """Answer with an error."""
+        if not isinstance(error, UnifiedLlmError | faults.BusFault):
+            where = f"{header.interface}.{header.member}"
+            error = faults.internal_fault(where, cast("Exception", error))
+        self._bus.begin_error(header, *faults.describe(error))
 
-    async def _answer(self, incoming: Incoming) -> None:
+    def _answer(self, incoming: Incoming, caller: Caller) -> None:
         header = incoming.header
+        self._refuse_stranger(header.path, caller)
+        method = self._find_method(header)
+        is_standard = header.interface in STANDARD and not _is_set(header)
+        if not is_standard:
+            self._calls.ensure_room(caller)
+        arguments = _Arguments(incoming, method)
+        if is_standard:
+            answer = self._standard.answer(
+                header.path, header.interface, header.member, arguments.take(), caller
+            )
+            self._reply(header, method, answer)
+        else:
+            self._calls.begin(caller, self._run(header, arguments, caller), incoming.close_fds)
+
+    async def _run(self, header: Header, arguments: "_Arguments", caller: Caller) -> None:
         try:
-            caller = await self._credentials.caller_of(header.sender)
-            with self._calls.counted(caller):
-                self._refuse_stranger(header.path, caller)
-                # Once more: objects may have come and gone since the call arrived.
-                method = self._find_method(header)
-                _refuse_unreadable(incoming, method)
-                result = await self._result(incoming, method, caller)
-            self._reply(header, method, result)
+            result = await self._result(header, arguments, caller)
+            self._reply(header, arguments.method, result)
         except asyncio.CancelledError:
-            self._refuse(header, _CANCELLED)
+            self.refuse(header, _CANCELLED)
             raise
-        except Exception as exc:  # noqa: BLE001 - logged and mapped by _refuse
-            self._refuse(header, exc)
+        except Exception as exc:  # noqa: BLE001 - logged and mapped by refuse
+            self.refuse(header, exc)
 
-    async def _result(self, incoming: Incoming, method: Method, caller: Caller) -> Sequence[object]:
-        header = incoming.header
-        if header.interface in STANDARD and (header.interface, header.member) != _SET:
-            return self._answer_standard(incoming, method, caller)
+    async def _result(
+        self, header: Header, arguments: "_Arguments", caller: Caller
+    ) -> Sequence[object]:
         live = self._tree.get(header.path)
         if live is None:
+            # It has gone since the call was looked at.
             raise _unknown_object(header.path)
         context = CallContext(
             caller,
@@ -122,30 +112,11 @@ class Dispatcher:
             header.member,
             bool(header.flags & ALLOW_INTERACTIVE_AUTHORIZATION),
         )
-        arguments = _take_arguments(incoming, method)
         if header.interface == PROPERTIES_INTERFACE:
-            await _set_property(live, context, *arguments)
+            await _set_property(live, context, *arguments.take())
             return ()
         handler = live.interfaces[header.interface].methods[header.member]
-        return await handler(context, *arguments) or ()
-
-    def _answer_standard(
-        self, incoming: Incoming, method: Method, caller: Caller | None
-    ) -> tuple[object, ...]:
-        header = incoming.header
-        arguments = _take_arguments(incoming, method)
-        return self._standard.answer(
-            header.path, header.interface, header.member, arguments, caller
-        )
-
-    def _needs_caller(self, header: Header) -> bool:
-        if header.interface in _LISTINGS:
-            return self._tree.has_private
-        return header.interface not in STANDARD or (header.interface, header.member) == _SET
-
-    def _is_private(self, path: str) -> bool:
-        live = self._tree.get(path)
-        return live is not None and live.exported.owner is not None
+        return await handler(context, *arguments.take()) or ()
 
     def _refuse_stranger(self, path: str, caller: Caller) -> None:
         live = self._tree.get(path)
@@ -195,52 +166,64 @@ class Dispatcher:
                 ]
             )
 
-    def _refuse(self, call: Header, error: BaseException) -> None:
-        if not isinstance(error, UnifiedLlmError | faults.BusFault):
-            where = f"{call.interface}.{call.member}"
-            error = faults.internal_fault(where, cast("Exception", error))
-        self._bus.begin_error(call, *faults.describe(error))
+
+class _Arguments:
+    """What a call was given, read to the end. Raises BusFault if it can not be."""
+
+    def __init__(self, incoming: Incoming, method: Method) -> None:
+        self.method = method
+        self._incoming = incoming
+        body = incoming.parse()
+        if body is None:
+            raise _unreadable(incoming, method)
+        declared = sum(argument.signature == "h" for argument in method.inputs)
+        if len(incoming.fds) != declared:
+            raise faults.BusFault(
+                faults.INVALID_ARGS,
+                f"{method.name} takes {declared} file descriptors, not {len(incoming.fds)}.",
+            )
+        try:
+            self._values = from_body(method.in_signature, body, incoming.fds)
+        except ValueError as exc:
+            raise faults.BusFault(faults.INVALID_ARGS, f"{method.name}: {exc}.") from exc
+
+    def take(self) -> tuple[object, ...]:
+        """The values; the descriptors among them are the taker's from now on."""
+        self._incoming.fds = []
+        return self._values
+
+
+def _is_set(header: Header) -> bool:
+    return header.interface == PROPERTIES_INTERFACE and header.member == "Set"
 
 
 def _is_idle_question(header: Header) -> bool:
     """Whether the call changes nothing and wants no reply."""
     return bool(
-        header.flags & NO_REPLY_EXPECTED
-        and header.interface in STANDARD
-        and (header.interface, header.member) != _SET
+        header.flags & NO_REPLY_EXPECTED and header.interface in STANDARD and not _is_set(header)
     )
 
 
-def _refuse_unreadable(incoming: Incoming, method: Method) -> None:
-    """Raise BusFault if the arguments are not there or come with descriptors nobody wants."""
-    if incoming.problem is Problem.TOO_LARGE:
-        raise faults.BusFault(
-            faults.LIMITS_EXCEEDED,
-            f"The arguments of {method.name} have {render_bytes(incoming.header.body_bytes)}; "
-            f"the limit is {render_bytes(MAX_BODY_BYTES)}. The HTTP socket takes more.",
-        )
-    if incoming.body is None:
-        raise faults.BusFault(
-            faults.INVALID_ARGS,
-            f"The arguments of {method.name} cannot be read, or are more than {MAX_CALL_VALUES} "
-            "values.",
-        )
-    declared = sum(argument.signature == "h" for argument in method.inputs)
-    if len(incoming.fds) != declared:
-        raise faults.BusFault(
-            faults.INVALID_ARGS,
-            f"{method.name} takes {declared} file descriptors, not {len(incoming.fds)}.",
-        )
-
-
-def _take_arguments(incoming: Incoming, method: Method) -> tuple[object, ...]:
-    """The arguments; descriptors among them leave `incoming`. Raises BusFault."""
-    try:
-        arguments = from_body(method.in_signature, incoming.body or (), incoming.fds)
-    except ValueError as exc:
-        raise faults.BusFault(faults.INVALID_ARGS, f"{method.name}: {exc}.") from exc
-    incoming.fds = []
-    return arguments
+def _unreadable(incoming: Incoming, method: Method) -> faults.BusFault:
+    match incoming.problem:
+        case Problem.TOO_LARGE:
+            return faults.BusFault(
+                faults.LIMITS_EXCEEDED,
+                f"The arguments of {method.name} have {render_bytes(incoming.header.body_bytes)}; "
+                f"the limit is {render_bytes(MAX_BODY_BYTES)}. The HTTP socket takes more.",
+            )
+        case Problem.CROWDED:
+            return faults.BusFault(
+                faults.LIMITS_EXCEEDED,
+                f"Your calls that wait for their turn have {render_bytes(MAX_WAITING_BYTES)} of "
+                "arguments already. Wait until some of them are answered.",
+            )
+        case _:
+            return faults.BusFault(
+                faults.INVALID_ARGS,
+                f"The arguments of {method.name} cannot be read, or are more than "
+                f"{MAX_CALL_VALUES} values.",
+            )
 
 
 async def _set_property(live: LiveObject, context: CallContext, *arguments: object) -> None:

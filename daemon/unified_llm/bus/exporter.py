@@ -46,6 +46,7 @@ from unified_llm.bus.calls import Calls
 from unified_llm.bus.connection import BusConnection
 from unified_llm.bus.credentials import Credentials
 from unified_llm.bus.dispatch import Dispatcher
+from unified_llm.bus.intake import Intake
 from unified_llm.bus.names import OBJECT_MANAGER_INTERFACE, PROPERTIES_INTERFACE, ROOT_PATH
 from unified_llm.bus.objects import ExportedObject, LiveObject, ObjectTree
 from unified_llm.bus.standard import is_managed
@@ -145,10 +146,12 @@ async def open_exporter(bus: BusConnection) -> AsyncIterator[Exporter]:
     """Answer the calls that arrive on `bus`; on leaving, those in flight are cancelled."""
     tree = ObjectTree()
     async with Calls() as calls:
-        bus.serve(Dispatcher(bus, tree, calls, Credentials(bus)))
+        intake = Intake(Dispatcher(bus, tree, calls), calls, Credentials(bus))
+        bus.serve(intake)
         unsubscribe = bus.on_name_vanished(calls.on_name_vanished)
         try:
             yield Exporter(bus, tree)
         finally:
             unsubscribe()
             bus.serve(None)
+            intake.close()

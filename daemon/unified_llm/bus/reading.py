@@ -3,9 +3,12 @@
 Rules:
 1. Received descriptors are close-on-exec from birth, so that no worker inherits them.
 2. One turn of the event loop reads at most BYTES_PER_TURN: a peer that floods us shares the loop.
-3. A body nobody wants, or larger than MAX_BODY_BYTES, is passed over unread. Parsing is done in
-   Python: 8 MiB of empty strings take it seconds, and any user may send 32.
+3. A body nobody wants, or larger than MAX_BODY_BYTES, is passed over unread, and one that is wanted
+   is parsed when its turn has come. Parsing is done in Python: 8 MiB of empty strings take it
+   seconds, and any user may send 32.
 4. What is wrong with a message costs that message only, unless its length cannot be told.
+5. Many messages come with one system call. A message's descriptors arrive no later than its last
+   byte and in the order of the messages, so each takes as many as its header says.
 """
 
 import socket
@@ -29,6 +32,7 @@ from unified_llm.bus.decoding import (
 MAX_BODY_BYTES: Final = 1024 * 1024
 MAX_HEADER_BYTES: Final = 64 * 1024
 BYTES_PER_TURN: Final = 256 * 1024
+_RECEIVE_BYTES: Final = 64 * 1024
 # The most descriptors the kernel passes with one message (SCM_MAX_FD).
 _MAX_FDS: Final = 253
 _FD_BYTES: Final = array("i").itemsize
@@ -40,20 +44,31 @@ class Problem(StrEnum):
     UNWANTED = "unwanted"
     TOO_LARGE = "too large"
     MALFORMED = "malformed"
+    CROWDED = "more than may wait"
 
 
 @dataclass(slots=True)
 class Incoming:
     """A received message.
 
-    body: None if there is a `problem`.
+    data: its body as it came; None if there is a `problem`.
     fds: belong to whoever takes the message.
     """
 
     header: Header
-    body: list[object] | None
+    data: bytes | None
     fds: list[int]
     problem: Problem | None = None
+
+    def parse(self) -> list[object] | None:
+        """The values of the body, parsed now; None if there is a `problem`, also a new one."""
+        if self.data is None:
+            return None
+        try:
+            return parse_body(self.header, self.data)
+        except Malformed:
+            self.data, self.problem = None, Problem.MALFORMED
+            return None
 
     def close_fds(self) -> None:
         """Close the descriptors; for whoever does not want them."""
@@ -71,14 +86,24 @@ def close_all(fds: Sequence[int]) -> None:
 class MessageReader:
     """The messages that arrive on a non-blocking socket.
 
-    wants_body: asked once per message, with its header.
+    is_noise: asked first, with the bytes of a header: whether the message is dropped unread.
+    wants_body: asked once for each other message, with its header.
     """
 
-    def __init__(self, sock: socket.socket, wants_body: Callable[[Header], bool]) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        wants_body: Callable[[Header], bool],
+        is_noise: Callable[[bytes], bool] = lambda header: False,
+    ) -> None:
         self._sock = sock
+        self._is_noise = is_noise
         self._wants_body = wants_body
         self._budget = 0
+        self._buffer = b""
+        self._position = 0
         self._fds: list[int] = []
+        self._has_lost_count = False
         self._messages = self._read_messages()
 
     def begin_turn(self) -> None:
@@ -95,32 +120,36 @@ class MessageReader:
     def close(self) -> None:
         """Forget the message that was not all there."""
         self._messages.close()
-        close_all(self._fds)
-        self._fds = []
+        self._drop_fds()
 
     def _read_messages(self) -> Generator[Incoming | None, None, None]:
         while True:
-            data = yield from self._take(FIXED_BYTES)
-            extent = parse_extent(data)
+            fixed = yield from self._take(FIXED_BYTES)
+            extent = parse_extent(fixed)
             rest = extent.header_bytes - FIXED_BYTES
             if extent.header_bytes > MAX_HEADER_BYTES:
                 yield from self._pass_over(rest + extent.body_bytes)
-                self._drop_fds()
+                self._lose_count()
                 continue
-            data += yield from self._take(rest)
+            data = fixed + (yield from self._take(rest))
+            # Its descriptors would be here by now, and who drops them has to count them.
+            if not self._fds and self._is_noise(data):
+                yield from self._pass_over(extent.body_bytes)
+                continue
             try:
                 header = parse_header(data)
             except Malformed:
                 yield from self._pass_over(extent.body_bytes)
-                self._drop_fds()
+                self._lose_count()
                 continue
             body, problem = yield from self._read_body(header)
-            fds, self._fds = self._fds, []
-            yield Incoming(header, body, fds, problem)
+            if self._has_lost_count:
+                self._drop_fds()
+            yield Incoming(header, body, self._take_fds(header.fds), problem)
 
     def _read_body(
         self, header: Header
-    ) -> Generator[None, None, tuple[list[object] | None, Problem | None]]:
+    ) -> Generator[None, None, tuple[bytes | None, Problem | None]]:
         problem = None
         if not self._wants_body(header):
             problem = Problem.UNWANTED
@@ -129,48 +158,62 @@ class MessageReader:
         if problem is not None:
             yield from self._pass_over(header.body_bytes)
             return None, problem
-        data = yield from self._take(header.body_bytes)
-        try:
-            return parse_body(header, data), None
-        except Malformed:
-            return None, Problem.MALFORMED
+        return (yield from self._take(header.body_bytes)), None
 
-    def _take(self, size: int) -> Generator[None, None, bytearray]:
-        data = bytearray()
-        while len(data) < size:
-            piece = self._receive(size - len(data))
-            if not piece:
+    def _take(self, size: int) -> Generator[None, None, bytes]:
+        while len(self._buffer) - self._position < size:
+            if not self._receive():
                 yield None
-            data += piece
-        return data
+        begin = self._position
+        self._position += size
+        return self._buffer[begin : self._position]
 
     def _pass_over(self, size: int) -> Generator[None, None, None]:
-        while size:
-            passed = len(self._receive(size))
-            if not passed:
+        while (there := len(self._buffer) - self._position) < size:
+            size -= there
+            self._position = len(self._buffer)
+            if not self._receive():
                 yield None
-            size -= passed
+        self._position += size
+
+    def _take_fds(self, count: int) -> list[int]:
+        """Those of the message that has just been read."""
+        taken, left = self._fds[:count], self._fds[count:]
+        self._fds = left
+        if self._position == len(self._buffer):
+            # All that has come has been read: what is left is nobody's.
+            self._drop_fds()
+            self._has_lost_count = False
+        return taken
+
+    def _lose_count(self) -> None:
+        """A header could not be read, so nobody knows which descriptors are whose."""
+        self._has_lost_count = True
+        self._drop_fds()
+        self._take_fds(0)
 
     def _drop_fds(self) -> None:
         close_all(self._fds)
         self._fds = []
 
-    def _receive(self, size: int) -> bytes:
-        """Up to `size` bytes; none if there are none now or the turn is used up."""
+    def _receive(self) -> bool:
+        """Have more in the buffer; False if there is nothing now or the turn is used up."""
         if self._budget <= 0:
-            return b""
+            return False
         try:
             data, ancillary, *_ = self._sock.recvmsg(
-                min(size, self._budget),
+                min(_RECEIVE_BYTES, self._budget),
                 socket.CMSG_SPACE(_MAX_FDS * _FD_BYTES),
                 socket.MSG_CMSG_CLOEXEC,
             )
         except (BlockingIOError, InterruptedError):
-            return b""
+            return False
         for level, kind, payload in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 self._fds += array("i", payload[: len(payload) // _FD_BYTES * _FD_BYTES])
         if not data:
             raise EOFError("the bus closed the connection")
         self._budget -= len(data)
-        return data
+        self._buffer = self._buffer[self._position :] + data
+        self._position = 0
+        return True

@@ -89,12 +89,13 @@ def values_of(reply: Incoming, expects: str | None) -> tuple[object, ...]:
 
     expects: signature it must have; None for any.
     """
-    fault = _fault_of(reply, expects)
+    body = reply.parse()
+    fault = _fault_of(reply, body, expects)
     if fault is not None:
         reply.close_fds()
         raise fault
     try:
-        values = from_body(reply.header.signature, reply.body or (), reply.fds)
+        values = from_body(reply.header.signature, body or (), reply.fds)
     except ValueError as exc:
         reply.close_fds()
         raise faults.BusFault(faults.INVALID_SIGNATURE, f"The reply has {exc}.") from exc
@@ -103,15 +104,17 @@ def values_of(reply: Incoming, expects: str | None) -> tuple[object, ...]:
     return values
 
 
-def _fault_of(reply: Incoming, expects: str | None) -> faults.BusFault | None:
+def _fault_of(
+    reply: Incoming, body: list[object] | None, expects: str | None
+) -> faults.BusFault | None:
     header = reply.header
-    if reply.body is None:
+    if body is None:
         problem = reply.problem or Problem.MALFORMED
         return faults.BusFault(
             faults.LIMITS_EXCEEDED, f"The reply of {header.sender} is {problem}."
         )
     if header.kind is Kind.ERROR:
-        text = str(reply.body[0]) if header.signature.startswith("s") else header.error_name
+        text = str(body[0]) if header.signature.startswith("s") else header.error_name
         return faults.BusFault(header.error_name, text)
     if expects is not None and header.signature != expects:
         text = f"The reply of {header.sender} is {header.signature!r}, not {expects!r}."

@@ -21,7 +21,7 @@ from unified_llm.bus.encoding import Frame
 from unified_llm.bus.reading import Incoming, MessageReader, close_all
 
 MAX_QUEUED_BYTES: Final = 128 * 1024 * 1024
-MESSAGES_PER_TURN: Final = 32
+MESSAGES_PER_TURN: Final = 64
 
 
 @dataclass(slots=True)
@@ -33,7 +33,7 @@ class _Outgoing:
 class MessageStream:
     """Reads and writes messages on a connected, authenticated socket, which it owns.
 
-    wants_body: asked once per message, with its header.
+    is_noise, wants_body: as in MessageReader.
     on_message: takes each message, and its descriptors.
     on_lost: told once, with the reason, when the bus or the framing is gone.
     """
@@ -42,13 +42,14 @@ class MessageStream:
         self,
         sock: socket.socket,
         *,
+        is_noise: Callable[[bytes], bool],
         wants_body: Callable[[Header], bool],
         on_message: Callable[[Incoming], None],
         on_lost: Callable[[str], None],
     ) -> None:
         self._sock = sock
         self._loop = asyncio.get_running_loop()
-        self._reader = MessageReader(sock, wants_body)
+        self._reader = MessageReader(sock, wants_body, is_noise)
         self._on_message = on_message
         self._on_lost = on_lost
         self._queue: deque[_Outgoing] = deque()
@@ -56,6 +57,7 @@ class MessageStream:
         self._drained = asyncio.Event()
         self._drained.set()
         self._is_closed = False
+        self._has_rest = False
         self._loop.add_reader(sock.fileno(), self._on_readable)
 
     def send(self, frame: Frame) -> None:
@@ -89,6 +91,11 @@ class MessageStream:
         self._drained.set()
 
     def _on_readable(self) -> None:
+        if not self._has_rest:
+            self._read()
+
+    def _read(self) -> None:
+        self._has_rest = False
         self._reader.begin_turn()
         for _ in range(MESSAGES_PER_TURN):
             if self._is_closed:
@@ -101,6 +108,9 @@ class MessageStream:
             if incoming is None:
                 return
             self._on_message(incoming)
+        # The reader may have more already, of which the socket will not tell.
+        self._has_rest = True
+        self._loop.call_soon(self._read)
 
     def _on_writable(self) -> None:
         try:

@@ -1,9 +1,10 @@
 """Parsing what a peer has sent."""
 
 import struct
-from dataclasses import replace
 
 import pytest
+from dbus_next._private.unmarshaller import Unmarshaller
+from dbus_next.signature import SignatureTree
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -90,7 +91,7 @@ def test_a_call_of_more_values_than_any_needs_is_not_parsed_to_its_end() -> None
     header = parse_header(_call("av", []))
     with pytest.raises(Malformed, match=str(MAX_CALL_VALUES)):
         parse_body(header, body)
-    (values,) = parse_body(replace(header, kind=Kind.RETURN), body)
+    (values,) = parse_body(header._replace(kind=Kind.RETURN), body)
     assert values == [Variant("y", 7)] * count
 
 
@@ -100,6 +101,63 @@ def test_the_longest_conversation_is_not_too_many_values() -> None:
     extent = parse_extent(data[:FIXED_BYTES])
     header = parse_header(data[: extent.header_bytes])
     assert len(parse_body(header, data[extent.header_bytes :])) == 3
+
+
+def _with_fields(fields: bytes, order: str = "<") -> bytes:
+    start = b"l" if order == "<" else b"B"
+    data = start + bytes([1, 0, 1]) + struct.pack(f"{order}III", 0, 9, len(fields)) + fields
+    return data + bytes(-len(data) % 8)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param(b"\x03\x01u\0" + struct.pack("<I", 2), id="a member that is a number"),
+        pytest.param(b"\x05\x01s\0" + struct.pack("<I", 1) + b"x\0", id="a serial that is a text"),
+        pytest.param(b"\x03\x01s\0" + struct.pack("<I", 99) + b"x\0", id="longer than the header"),
+        pytest.param(b"\x03\x01s\0" + struct.pack("<I", 1) + b"\xff\0", id="no UTF-8"),
+        pytest.param(b"\x37\x02as\0" + bytes(8), id="a list"),
+        pytest.param((b"\x37\x01u\0" + bytes(4)) * 40, id="too many"),
+    ],
+)
+def test_a_field_that_is_not_what_it_should_be_is_malformed(fields: bytes) -> None:
+    with pytest.raises(Malformed):
+        parse_header(_with_fields(fields))
+
+
+_NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=40)
+
+
+@given(
+    fields=st.permutations(range(1, 10)),
+    texts=st.lists(_NAMES, min_size=9, max_size=9),
+    number=st.integers(0, 2**32 - 1),
+    order=st.sampled_from("<>"),
+)
+def test_fields_are_read_as_the_library_reads_them(
+    fields: list[int], texts: list[str], number: int, order: str
+) -> None:
+    written, data = {}, b""
+    for field, text in zip(fields, texts, strict=True):
+        kind = "osssussgu"[field - 1]
+        value = {"u": number, "g": "s" * len(text), "o": "/" + "a" * len(text)}.get(kind, text)
+        encoded = str(value).encode()
+        data += bytes(-len(data) % 8) + bytes([field]) + b"\1" + kind.encode() + b"\0"
+        if kind == "u":
+            data += struct.pack(f"{order}I", number)
+        elif kind == "g":
+            data += bytes([len(encoded)]) + encoded + b"\0"
+        else:
+            data += struct.pack(f"{order}I", len(encoded)) + encoded + b"\0"
+        written[field] = value
+    message = _with_fields(data, order)
+    library = Unmarshaller(None)  # type: ignore[no-untyped-call]
+    library.buf, library.endian, library.offset = bytearray(message), message[0], 12
+    kinds = SignatureTree("a(yv)").types
+    told = {code: variant.value for code, variant in library.read_argument(kinds[0])}  # type: ignore[no-untyped-call]
+    assert told == written
+    header = parse_header(message)
+    assert {field: header[field + 4] for field in written} == told
 
 
 @given(st.binary(max_size=200))

@@ -72,7 +72,7 @@ def test_messages_arrive_whole_however_the_bytes_are_cut(texts: list[str], size:
             theirs.sendall(data[begin : begin + size])
             reader.begin_turn()
             while (incoming := reader.read()) is not None:
-                seen.append((incoming.header.serial, incoming.body))
+                seen.append((incoming.header.serial, incoming.parse()))
     assert seen == [(number + 1, [text]) for number, text in enumerate(texts)]
 
 
@@ -96,22 +96,22 @@ def test_a_large_body_is_passed_over_and_the_next_message_is_read(pair: Pair) ->
     reader = MessageReader(pair[0], _wants_all)
     data = _message("x" * MAX_BODY_BYTES) + _message("next", 2)
     large, small = _feed(pair, reader, data)
-    assert (large.problem, large.body) == (Problem.TOO_LARGE, None)
-    assert (small.problem, small.body) == (None, ["next"])
+    assert (large.problem, large.parse()) == (Problem.TOO_LARGE, None)
+    assert (small.problem, small.parse()) == (None, ["next"])
 
 
 def test_a_body_nobody_wants_is_passed_over(pair: Pair) -> None:
     reader = MessageReader(pair[0], lambda header: header.serial == 2)
     unwanted, wanted = _feed(pair, reader, _message("no") + _message("yes", 2))
-    assert (unwanted.problem, unwanted.body) == (Problem.UNWANTED, None)
-    assert wanted.body == ["yes"]
+    assert (unwanted.problem, unwanted.parse()) == (Problem.UNWANTED, None)
+    assert wanted.parse() == ["yes"]
 
 
 def test_an_endless_header_costs_its_own_message_only(pair: Pair) -> None:
     reader = MessageReader(pair[0], _wants_all)
     data = _message("x", path="/" + "a" * MAX_HEADER_BYTES) + _message("next", 2)
     (only,) = _feed(pair, reader, data)
-    assert only.body == ["next"]
+    assert only.parse() == ["next"]
 
 
 def test_a_header_that_makes_no_sense_costs_its_own_message_only(pair: Pair) -> None:
@@ -119,7 +119,7 @@ def test_a_header_that_makes_no_sense_costs_its_own_message_only(pair: Pair) -> 
     bad[1] = 77
     reader = MessageReader(pair[0], _wants_all)
     (only,) = _feed(pair, reader, bytes(bad) + _message("next", 2))
-    assert only.body == ["next"]
+    assert only.parse() == ["next"]
 
 
 def test_a_body_that_makes_no_sense_is_said_to_be_so(pair: Pair) -> None:
@@ -127,8 +127,8 @@ def test_a_body_that_makes_no_sense_is_said_to_be_so(pair: Pair) -> None:
     bad[-8:-4] = b"\xff\xff\xff\x7f"
     reader = MessageReader(pair[0], _wants_all)
     first, second = _feed(pair, reader, bytes(bad) + _message("next", 2))
-    assert (first.problem, first.body) == (Problem.MALFORMED, None)
-    assert second.body == ["next"]
+    assert (first.parse(), first.problem) == (None, Problem.MALFORMED)
+    assert second.parse() == ["next"]
 
 
 def test_bytes_that_are_no_messages_end_the_reading(pair: Pair) -> None:
@@ -162,31 +162,68 @@ def _send_with_fds(sock: socket.socket, data: bytes, fds: list[int]) -> None:
     sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))])
 
 
+def _message_with(fds: list[int], serial: int) -> bytes:
+    frame = encode_signal(
+        serial,
+        path="/a",
+        interface="a.B",
+        member="C",
+        signature="h" * len(fds),
+        values=fds,
+        destination=None,
+    )
+    return frame.data
+
+
 def test_descriptors_belong_to_their_message_and_to_no_child(pair: Pair) -> None:
     reader = MessageReader(pair[0], _wants_all)
     reading, writing = os.pipe()
     pair[1].sendall(_message("without", 1))
-    _send_with_fds(pair[1], _message("with", 2), [reading, writing])
+    _send_with_fds(pair[1], _message_with([reading, writing], 2), [reading, writing])
     pair[1].sendall(_message("without", 3))
+    _send_with_fds(pair[1], _message_with([reading], 4), [reading])
     messages = _read_everything(reader)
-    assert [len(message.fds) for message in messages] == [0, 2, 0]
-    assert not any(os.get_inheritable(fd) for fd in messages[1].fds)
-    messages[1].close_fds()
-    assert messages[1].fds == []
+    assert [len(message.fds) for message in messages] == [0, 2, 0, 1]
+    fds = [fd for message in messages for fd in message.fds]
+    assert not any(os.get_inheritable(fd) for fd in fds)
+    for message in messages:
+        message.close_fds()
+        assert message.fds == []
     os.close(reading)
+    with pytest.raises(BrokenPipeError):
+        os.write(writing, b"x")
     os.close(writing)
 
 
 def test_descriptors_of_what_is_passed_over_or_never_ends_are_closed(pair: Pair) -> None:
     reading, writing = os.pipe()
-    bad = bytearray(_message("bad"))
+    bad = bytearray(_message_with([reading], 1))
     bad[1] = 77
     reader = MessageReader(pair[0], _wants_all)
     _send_with_fds(pair[1], bytes(bad), [reading])
+    _send_with_fds(pair[1], _message("more than it says", 2), [reading])
     _send_with_fds(pair[1], _message("cut")[:30], [reading])
-    assert _read_everything(reader) == []
+    (only,) = _read_everything(reader)
+    assert only.fds == []
     reader.close()
     os.close(reading)
     with pytest.raises(BrokenPipeError):
         os.write(writing, b"x")
+    os.close(writing)
+
+
+def test_nobody_gets_a_descriptor_that_came_with_what_could_not_be_read(pair: Pair) -> None:
+    reading, writing = os.pipe()
+    bad = bytearray(_message_with([writing], 1))
+    bad[1] = 77
+    reader = MessageReader(pair[0], _wants_all)
+    # In one piece for the reader: the kernel hands over bytes up to the next descriptors.
+    pair[1].sendall(_message("before", 1))
+    _send_with_fds(pair[1], bytes(bad) + _message_with([reading], 2), [writing])
+    _send_with_fds(pair[1], _message_with([reading], 3), [reading])
+    messages = _read_everything(reader)
+    assert [len(message.fds) for message in messages] == [0, 0, 1]
+    assert os.fstat(messages[2].fds[0]).st_ino == os.fstat(reading).st_ino
+    messages[2].close_fds()
+    os.close(reading)
     os.close(writing)

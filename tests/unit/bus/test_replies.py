@@ -15,8 +15,8 @@ from unified_llm.domain.units import Seconds
 def _reply(
     serial: int, *, sender: str = ":1.2", kind: Kind = Kind.RETURN, signature: str = "s"
 ) -> Incoming:
-    header = Header(kind, 0, 9, 1, False, reply_serial=serial, sender=sender, signature=signature)
-    return Incoming(header, ["text"], [])
+    header = Header(kind, 0, 9, 9, False, reply_serial=serial, sender=sender, signature=signature)
+    return Incoming(header, b"\4\0\0\0text\0", [])
 
 
 def _with_pipe(reply: Incoming) -> tuple[Incoming, int]:
@@ -89,7 +89,7 @@ def test_serial_numbers_start_over_and_are_never_zero() -> None:
 @pytest.mark.parametrize("problem", Problem)
 def test_a_reply_without_a_body_is_a_fault_that_says_why(problem: Problem) -> None:
     reply, writing = _with_pipe(_reply(1))
-    reply.body, reply.problem = None, problem
+    reply.data, reply.problem = None, problem
     with pytest.raises(faults.BusFault, match=problem):
         values_of(reply, None)
     _assert_closed(writing)

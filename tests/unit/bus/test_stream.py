@@ -33,7 +33,11 @@ def _open_end() -> Iterator[_End]:
     messages: list[Incoming] = []
     lost: list[str] = []
     stream = MessageStream(
-        ours, wants_body=lambda _: True, on_message=messages.append, on_lost=lost.append
+        ours,
+        is_noise=lambda _: False,
+        wants_body=lambda _: True,
+        on_message=messages.append,
+        on_lost=lost.append,
     )
     with theirs:
         theirs.setblocking(False)
@@ -135,4 +139,4 @@ async def test_messages_arrive_in_order() -> None:
             end.other.sendall(_frame(str(number)).data)
         while len(end.messages) < 100:
             await asyncio.sleep(0)
-        assert [message.body for message in end.messages] == [[str(n)] for n in range(100)]
+        assert [message.parse() for message in end.messages] == [[str(n)] for n in range(100)]
