@@ -7,7 +7,7 @@ import heapq
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from time import perf_counter
+from time import thread_time
 
 from unified_llm.domain.devices import RAM, DeviceId, DeviceMemory, MemoryReading
 from unified_llm.domain.errors import UnifiedLlmError
@@ -40,11 +40,12 @@ class Ask:
 
 @dataclass(slots=True)
 class Heard:
-    """What became of one. granted: when; None if it was refused."""
+    """What became of one. granted: when; None if it was refused. on_end: what follows it."""
 
     ask: Ask
     granted: float | None = None
     refused: UnifiedLlmError | None = None
+    on_end: Callable[[], None] = lambda: None
 
     @property
     def waited(self) -> float:
@@ -62,15 +63,13 @@ def load_seconds(spec: ModelSpec) -> float:
 class Replay:
     """Runs requests through a core of its own.
 
-    gpus: their sizes; none for a machine that computes in main memory. on_heard: called when a
-    request's answer has ended, and may ask again with `add`. took: seconds of each call of the
-    core.
+    gpus: their sizes; none for a machine that computes in main memory. took: seconds of CPU of
+    each call of the core, so that other programs have no part in it.
     """
 
     policy: SchedulingPolicy
     specs: Sequence[ModelSpec]
     gpus: dict[DeviceId, Bytes] = field(default_factory=dict)
-    on_heard: Callable[[Heard], None] = lambda heard: None
     now: Instant = Instant(0.0)
     heard: list[Heard] = field(default_factory=list)
     loads: list[ModelId] = field(default_factory=list)
@@ -89,10 +88,11 @@ class Replay:
         self._call(lambda: self.core.catalogue({spec.id: spec for spec in self.specs}, self.now))
         self._read()
 
-    def add(self, ask: Ask) -> None:
-        """Have a request come at its time."""
+    def add(self, ask: Ask, on_end: Callable[[], None] = lambda: None) -> None:
+        """Have a request come at its time; `on_end` is called when it has been answered or refused,
+        and may add the next."""
         self._unheard += 1
-        self._at(ask.at, lambda: self._request(ask))
+        self._at(ask.at, lambda: self._request(Heard(ask, on_end=on_end)))
 
     def run(self, asks: Iterable[Ask] = ()) -> list[Heard]:
         """Go on until every request has been answered or refused."""
@@ -141,7 +141,7 @@ class Replay:
         heard = self._tickets.pop(ticket)
         heard.refused = error
         self._unheard -= 1
-        self.on_heard(heard)
+        heard.on_end()
 
     def reservation_met(self, ticket: Ticket) -> None:
         """As in Effects."""
@@ -155,9 +155,8 @@ class Replay:
 
     # What happens.
 
-    def _request(self, ask: Ask) -> None:
-        ticket = Ticket(next(self._order))
-        heard = Heard(ask)
+    def _request(self, heard: Heard) -> None:
+        ask, ticket = heard.ask, Ticket(next(self._order))
         self.heard.append(heard)
         self._tickets[ticket] = heard
         give_up_at = Instant(self.now + ask.patience)
@@ -167,7 +166,7 @@ class Replay:
 
     def _answer_ends(self, ticket: Ticket, heard: Heard) -> None:
         self._unheard -= 1
-        self.on_heard(heard)
+        heard.on_end()
         self._call(lambda: self.core.lease_returned(ticket, self.now))
 
     def _end(self, model: ModelId, generation: Generation) -> None:
@@ -195,6 +194,6 @@ class Replay:
         heapq.heappush(self._heap, (moment, next(self._order), action))
 
     def _call(self, event: Callable[[], None]) -> None:
-        begun = perf_counter()
+        begun = thread_time()
         event()
-        self.took.append(perf_counter() - begun)
+        self.took.append(thread_time() - begun)

@@ -149,6 +149,7 @@ class Scheduler:
         needs_slot: False if it wants the model loaded and nothing more; then no lease is counted.
         """
         record = self._records.get(model)
+        before = record.state if record else None
         if self._intake.is_closing:
             self._tickets.refuse(ticket, refusals.closing())
         elif record is None or record.has_vanished:
@@ -163,7 +164,10 @@ class Scheduler:
                 self._tickets.refuse(ticket, error)
             else:
                 self._enqueue(record, Waiter(ticket, principal, now, needs_slot), give_up_at)
-        self._settle(now)
+        if record is not None and record.state is before:
+            self._keep_time(now)
+        else:
+            self._settle(now)
 
     def unload_asked(
         self, ticket: Ticket, model: ModelId, principal: str, give_up_at: Instant, now: Instant
@@ -334,6 +338,17 @@ class Scheduler:
             if ticket not in self._met:
                 self._met.add(ticket)
                 self._effects.reservation_met(ticket)
+        self._ask_to_wake()
+
+    def _keep_time(self, now: Instant) -> None:
+        """As `_settle`, for what makes nothing possible: who joins a queue changes no memory."""
+        due = self._timers.next()
+        if due is not None and due <= now:
+            self._settle(now)
+        else:
+            self._ask_to_wake()
+
+    def _ask_to_wake(self) -> None:
         wake = self._timers.next()
         if wake != self._wake:
             self._wake = wake

@@ -38,17 +38,12 @@ class MemoryLedger:
         self._reserved: dict[Ticket, tuple[DeviceId, Bytes]] = {}
         self._faults: tuple[str, ...] = ()
         self._unusable: str | None = None
+        self._gpus: tuple[DeviceId, ...] = ()
 
     @property
     def gpus(self) -> tuple[DeviceId, ...]:
         """Those that may be planned with, in the engine's order."""
-        if self._unusable is not None:
-            return ()
-        return tuple(
-            device.id
-            for device in self._devices.values()
-            if device.id != RAM and device.free is not None
-        )
+        return self._gpus if self._unusable is None else ()
 
     @property
     def why_no_gpu(self) -> str | None:
@@ -192,6 +187,9 @@ class MemoryLedger:
         """
         self._faults = reading.faults
         self._devices = {device.id: device for device in reading.devices}
+        self._gpus = tuple(
+            device.id for device in reading.devices if device.id != RAM and device.free is not None
+        )
         returned = tuple(
             key
             for key, hold in self._holds.items()

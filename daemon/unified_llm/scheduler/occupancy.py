@@ -18,7 +18,7 @@ class Occupancy:
 
     def __init__(self, ledger: MemoryLedger, residency: Residency) -> None:
         self._ledger = ledger
-        self._records = residency.records
+        self._working = residency.working
 
     def residents(
         self,
@@ -40,14 +40,14 @@ class Occupancy:
                 loaded_since=each.since,
                 reload_seconds=each.pace.load.value or 0.0,
             )
-            for each in self._records.values()
+            for each in self._working.values()
             if each.state in _STAYING
         ]
 
     def held_by(self, is_meant: Callable[[ModelRecord], bool]) -> dict[DeviceId, Bytes]:
         """What is held of each device by those that are meant."""
         found: dict[DeviceId, Bytes] = {}
-        for each in filter(is_meant, self._records.values()):
+        for each in filter(is_meant, self._working.values()):
             for device, size in self._ledger.held(each.id, each.generation).items():
                 found[device] = Bytes(found.get(device, 0) + size)
         return found

@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 class Residency:
     """The models there are, and where each of them is.
 
-    queued: those in QUEUED, in the order in which they entered it.
+    queued: those in QUEUED, in the order in which they entered it. working: those with a worker.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Residency:
         self._generations = count(1)
         self.records: dict[ModelId, ModelRecord] = {}
         self.queued: dict[ModelId, ModelRecord] = {}
+        self.working: dict[ModelId, ModelRecord] = {}
 
     def change(self, record: ModelRecord, state: ModelState, now: Instant) -> None:
         """Enter `state` and announce it. Raises InternalError if the table forbids it."""
@@ -65,6 +66,9 @@ class Residency:
         self.queued.pop(record.id, None)
         if state is ModelState.QUEUED:
             self.queued[record.id] = record
+        self.working.pop(record.id, None)
+        if state.has_worker:
+            self.working[record.id] = record
         self._timers.clear(record.id)
         record.state, record.since = state, now
         record.progress = 0.0 if state is ModelState.LOADING else None

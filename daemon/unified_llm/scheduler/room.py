@@ -15,7 +15,7 @@ from typing import Final
 from unified_llm.domain.devices import RAM, DeviceId
 from unified_llm.domain.errors import NoRoom
 from unified_llm.domain.lifecycle import ModelState
-from unified_llm.domain.models import ModelId
+from unified_llm.domain.models import ModelId, ModelSpec
 from unified_llm.domain.placement import Placement
 from unified_llm.domain.units import Bytes, Instant
 from unified_llm.planner.evict import choose_victims
@@ -58,6 +58,9 @@ class Room:
         self._occupancy = occupancy
         self._placer = placer
         self._turns = Turns(policy)
+        # Those that are known to fit if all leave that may, and into what that was reckoned.
+        self._budgets: dict[DeviceId, Bytes] = {}
+        self._fitting: dict[ModelId, tuple[ModelSpec, object]] = {}
         self.are_loads_inhibited = False
         self.are_evictions_inhibited = False
 
@@ -91,7 +94,7 @@ class Room:
         """Prepare one more try after a load ran out of memory; False if there was one already."""
         if record.replan is not Replan.NONE:
             return False
-        idle = [each for each in self._residency.records.values() if is_idle(each)]
+        idle = [each for each in self._residency.working.values() if is_idle(each)]
         if idle:
             record.replan = Replan.ALONE
             for each in idle:
@@ -106,16 +109,24 @@ class Room:
     def forget(self, model: ModelId) -> None:
         """The model has left the catalogue."""
         self._placer.forget(model)
+        self._fitting.pop(model, None)
 
     def _best(self, record: ModelRecord) -> Placement | NoRoom:
         """What it would be given if all left that may."""
         return self._placer.place(record.spec, self._occupancy.left(must_stay), record.cap)
 
     def _refuse_what_can_not_fit(self, now: Instant) -> None:
+        budgets = self._occupancy.left(must_stay)
+        if budgets != self._budgets:
+            self._budgets, self._fitting = budgets, {}
         for record in tuple(self._residency.queued.values()):
-            best = self._best(record)
-            if isinstance(best, NoRoom):
-                self._tickets.refuse_waiting(record, partial(self._no_room, record, best))
+            question = (record.spec, record.cap or None)
+            if self._fitting.get(record.id) != question:
+                best = self._placer.place(record.spec, budgets, record.cap)
+                if isinstance(best, NoRoom):
+                    self._tickets.refuse_waiting(record, partial(self._no_room, record, best))
+                else:
+                    self._fitting[record.id] = question
             if not record.queue:
                 self._residency.attend(record, now)
 
@@ -175,7 +186,7 @@ class Room:
         # The load before ran out of memory although the ledger had enough, so this time it waits
         # until all that leave have left.
         return record.replan is not Replan.NONE and (
-            self._ledger.awaits_return or any(map(leaves, self._residency.records.values()))
+            self._ledger.awaits_return or any(map(leaves, self._residency.working.values()))
         )
 
     def _victims(
@@ -196,7 +207,7 @@ class Room:
     def _watch_turns(self, waiting: ModelRecord, now: Instant) -> None:
         ends = [
             self._turns.next_chance(each, waiting)
-            for each in self._residency.records.values()
+            for each in self._residency.working.values()
             if each.state is ModelState.READY and not each.spec.pinned
         ]
         next_end = min((end for end in ends if end > now), default=None)
@@ -204,7 +215,7 @@ class Room:
             self._timers.set((_TURN,), next_end, lambda _: None)
 
     def _take_back_drains(self, now: Instant) -> None:
-        for record in tuple(self._residency.records.values()):
+        for record in tuple(self._residency.working.values()):
             if record.drain_reason is DrainReason.ROOM:
                 self._residency.take_back(record, now)
 
