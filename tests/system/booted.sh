@@ -205,6 +205,14 @@ say "So does the bus name"
 systemctl stop unified-llm.service
 as alice busctl --system introspect org.unifiedllm1 /org/unifiedllm1 >/tmp/answer || die "no activation"
 
+say "The helper of a login runs under alice's own manager"
+systemctl start "user@$alice.service"
+mine() { as alice env XDG_RUNTIME_DIR="/run/user/$alice" systemctl --user --no-pager "$@"; }
+mine start unified-llm-session.service || { mine status unified-llm-session.service || true; die "it does not start"; }
+mine status unified-llm-session.service >/tmp/answer || die "it does not run"
+grep -E "Loaded|Active|Status" /tmp/answer
+mine stop unified-llm-session.service
+
 say "Exposure of the running service"
 systemd-analyze security --no-pager --threshold=6 unified-llm.service >/tmp/answer || die "above 0.6"
 tail -n 1 /tmp/answer

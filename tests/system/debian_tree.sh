@@ -105,7 +105,7 @@ page_piece() { # N
 install_by_the_page() {
     inside make -C /root/unified-llm --no-print-directory setup
     inside apt-get install -qq --yes --no-install-recommends -o Acquire::Retries=3 \
-        systemd-sysv libpam-systemd age >/dev/null
+        systemd-sysv libpam-systemd dbus-user-session age >/dev/null
     page_piece 1 >"$root/root/install.sh"
     page_piece 2 >"$root/root/older.sh"
     page_piece 3 >"$root/root/start.sh"
@@ -177,6 +177,7 @@ if [ -n "${DEBIAN_TREE_WORK:-}" ]; then
     exit
 fi
 ensure_tree
+mkdir -p "$cache/debian"
 work=$(mktemp -d "$cache/debian/run.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
