@@ -27,6 +27,8 @@ from unified_llm.worker.slots import Feed, Seat, SlotTable
 from unified_llm.worker.thinking import Passage, Thinking
 
 _TRIAL = 0  # no request of the daemon has this number
+# Enough for a product of matrices. All of a short prompt took as long as the rest of a small load.
+_TRIAL_TOKENS = 8
 
 
 class DecodeError(Exception):
@@ -375,7 +377,7 @@ def _try_out(model: Model) -> None:
 
     Raises ModelFailedToLoad.
     """
-    most = min(model.context_tokens - 1, model.batch_tokens)
+    most = min(model.context_tokens - 1, _TRIAL_TOKENS)
     seat = Seat(_TRIAL, slot=0, cached=0, source=None)
     try:
         prompt = model.encode([Message(Role.USER, "Hello")])[:most]

@@ -11,9 +11,8 @@ Facts about it (0.3.36, llama-grammar.cpp):
 import ctypes
 from typing import Any
 
-from llama_cpp import llama_cpp as native
-
 from unified_llm.worker.batching import DecodeError
+from unified_llm.worker.bindings import native
 
 
 class GrammarRefusedError(Exception):

@@ -20,13 +20,11 @@ from functools import cached_property, partial
 from secrets import randbits, token_hex
 from typing import Any, Final
 
-from llama_cpp import __version__ as _bindings_version
-from llama_cpp import llama_cpp as native
-
 from unified_llm.domain.chat import Message
 from unified_llm.domain.errors import InvalidRequest, ModelFailedToLoad, NoRoom
 from unified_llm.domain.units import Instant, Seconds
 from unified_llm.worker.batching import BatchingEngine, DecodeError
+from unified_llm.worker.bindings import BINDINGS_VERSION, native
 from unified_llm.worker.brake import Brake
 from unified_llm.worker.constraint import Constraint, GrammarRefusedError
 from unified_llm.worker.cores import allowed_physical_cores
@@ -43,7 +41,7 @@ from unified_llm.worker.slots import Feed, Seat
 from unified_llm.worker.template import CHATML, ChatTemplate
 from unified_llm.worker.thinking import tag_bytes
 
-BUILD: Final = f"llama-cpp-python {_bindings_version}"
+BUILD: Final = f"llama-cpp-python {BINDINGS_VERSION}"
 
 _BATCH_TOKENS: Final = 512  # also one micro-batch, so that cancelling never waits for several
 _PIECE_BYTES: Final = 256

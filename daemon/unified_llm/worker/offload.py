@@ -3,10 +3,8 @@
 import ctypes
 from typing import Any, Final
 
-from llama_cpp import llama_cpp as native
-from llama_cpp._ggml import libggml
-
 from unified_llm.domain.errors import GpuUnusable, ModelFailedToLoad
+from unified_llm.worker.bindings import libggml, native
 from unified_llm.worker.protocol import Load
 
 _DEVICE_TYPE_GPU: Final = 1  # enum ggml_backend_dev_type

@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, Final
 
-from llama_cpp import llama_cpp as native
-
 from unified_llm.worker.batching import DecodeError
+from unified_llm.worker.bindings import native
 from unified_llm.worker.constraint import Chooser, Constraint
 from unified_llm.worker.sampling import ResolvedSampling
 
