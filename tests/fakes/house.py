@@ -35,7 +35,9 @@ from unified_llm.operations.status import Status
 from unified_llm.operations.watch import Watch
 from unified_llm.planner.run_shape import RunShape
 from unified_llm.routing.attempts import AttemptPolicy
+from unified_llm.routing.breaker import BreakerPolicy
 from unified_llm.routing.directory import Directory
+from unified_llm.routing.health import Health
 from unified_llm.routing.retry_budget import RetryBudget
 from unified_llm.routing.router import Router
 from unified_llm.routing.routes import RouteBook
@@ -166,14 +168,26 @@ def make_scheduler(clock: FakeClock, workers: FakeWorkers, watch: Watch) -> Sche
     )
 
 
-def make_router(directory: Directory) -> Router:
+def make_router(directory: Directory, health: Health) -> Router:
     """One whose time stands still."""
-    return Router(directory, FakeTimers(), AttemptPolicy(), RetryBudget())
+    return Router(directory, health, FakeTimers(), AttemptPolicy(), RetryBudget())
 
 
 def _permissions(authority: Authority | None) -> Permissions:
     doors = frozenset({Door.DBUS} if authority else ())
     return Permissions(DAEMON_UID, USER_GID, ADMIN_GID, doors)
+
+
+def _status(gate: Gate, scheduler: SchedulerLoop, complaints: list[str], health: Health) -> Status:
+    return Status(
+        gate,
+        scheduler,
+        gate.clock,
+        version="1.2.3",
+        complaints=lambda: complaints,
+        read_memory=read_memory,
+        providers=health,
+    )
 
 
 @asynccontextmanager
@@ -201,16 +215,10 @@ async def open_house(
             models = Models(gate, scheduler, jobs, watch, load_limit=Seconds(60))
             shelf = FakeShelf()
             directory = Directory(backend, providers or {})
-            routes = Routes(gate, models, directory, book or RouteBook())
-            inference = Inference(gate, routes, make_router(directory))
-            status = Status(
-                gate,
-                scheduler,
-                clock,
-                version="1.2.3",
-                complaints=lambda: complaints,
-                read_memory=read_memory,
-            )
+            health = Health(providers or {}, BreakerPolicy(), lambda: 1.0)
+            routes = Routes(gate, models, directory, book or RouteBook(), health)
+            inference = Inference(gate, routes, make_router(directory, health))
+            status = _status(gate, scheduler, complaints, health)
             house = House(
                 gate,
                 Admission(gate, authority),

@@ -1,5 +1,6 @@
 """Whoever answers requests, and the choice between them, put together."""
 
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from unified_llm.operations.inference import Inference
 from unified_llm.operations.models import Models
 from unified_llm.operations.routes import Routes
 from unified_llm.routing.directory import Directory
+from unified_llm.routing.health import Health
 from unified_llm.routing.retry_budget import RetryBudget
 from unified_llm.routing.router import Router
 
@@ -27,6 +29,7 @@ class Answering:
 
     routes: Routes
     inference: Inference
+    health: Health
     providers: "Providers | None"
 
     def complaints(self) -> tuple[str, ...]:
@@ -43,9 +46,10 @@ async def open_answering(
     async with _open_providers(plan, timers, models) as providers:
         directory = Directory(local, providers.backends() if providers else {})
         budget = RetryBudget(routing.retry_percent / 100)
-        router = Router(directory, timers, terms.attempt_policy(routing), budget)
-        routes = Routes(gate, models, directory, terms.route_book(routing))
-        yield Answering(routes, Inference(gate, routes, router), providers)
+        health = Health(plan.settings.providers, terms.breaker_policy(routing), random.random)
+        router = Router(directory, health, timers, terms.attempt_policy(routing), budget)
+        routes = Routes(gate, models, directory, terms.route_book(routing), health)
+        yield Answering(routes, Inference(gate, routes, router), health, providers)
 
 
 @asynccontextmanager

@@ -98,6 +98,7 @@ async def open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
                 *answering.complaints(),
             ),
             read_memory=monitor.read,
+            providers=answering.health,
         )
         yield Rooms(
             gate,

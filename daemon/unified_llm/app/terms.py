@@ -10,7 +10,7 @@ from typing import Final
 from unified_llm.domain.callers import Door
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.routing import Route, Strategy
-from unified_llm.domain.units import Bytes
+from unified_llm.domain.units import Bytes, Seconds
 from unified_llm.fleet.backend import Deadlines
 from unified_llm.fleet.patience import Patience
 from unified_llm.guard.peers import find_group
@@ -19,6 +19,7 @@ from unified_llm.hardware.ram import usable_ram
 from unified_llm.planner.evict import EvictionPolicy
 from unified_llm.planner.fit import Sacrifice
 from unified_llm.routing.attempts import AttemptPolicy
+from unified_llm.routing.breaker import BreakerPolicy
 from unified_llm.routing.routes import RouteBook
 from unified_llm.scheduler.policy import SchedulingPolicy
 from unified_llm.settings.schema import Settings
@@ -32,6 +33,7 @@ _log = logging.getLogger(__name__)
 
 RAM_SHARE: Final = 0.8
 KEPT_STATES_SHARE: Final = 16
+LONGEST_PAUSE: Final = Seconds(300)
 # Where the machine does not say what it has; enough for a small model.
 _RAM_UNKNOWN: Final = Bytes(1024**3)
 
@@ -117,6 +119,15 @@ def route_book(routing: RoutingSettings) -> RouteBook:
 def attempt_policy(routing: RoutingSettings) -> AttemptPolicy:
     """How often and how long other targets are tried."""
     return AttemptPolicy(most=routing.max_attempts, patience=routing.patience_seconds)
+
+
+def breaker_policy(routing: RoutingSettings) -> BreakerPolicy:
+    """When a provider is left alone."""
+    return BreakerPolicy(
+        failures=routing.breaker_failures,
+        pause=routing.breaker_seconds,
+        longest=Seconds(max(routing.breaker_seconds, LONGEST_PAUSE)),
+    )
 
 
 def deadlines(settings: Settings) -> Deadlines:

@@ -6,7 +6,7 @@ from unified_llm.cli.client import Daemon
 from unified_llm.cli.render import print_fields, print_json, render_safe
 from unified_llm.cli.session import AsJson, reporting
 from unified_llm.domain.units import render_bytes
-from unified_llm.wire.native import DeviceBody, StatusBody
+from unified_llm.wire.native import DeviceBody, ProviderBody, StatusBody
 
 
 def status(as_json: AsJson = False) -> None:
@@ -34,6 +34,7 @@ def _show(found: StatusBody) -> None:
                 f"{render_bytes(found.memory.budget_bytes)} given to models",
             ),
             *(("device", _device(device)) for device in found.memory.devices),
+            *(("provider", _provider(provider)) for provider in found.providers),
             *(
                 ("sandbox", f"{worker.model}: {', '.join(worker.sandbox) or 'none'}")
                 for worker in found.workers
@@ -42,6 +43,13 @@ def _show(found: StatusBody) -> None:
     )
     for complaint in found.health.degraded:
         typer.echo(f"! {render_safe(complaint)}")
+
+
+def _provider(provider: ProviderBody) -> str:
+    if provider.trouble is None:
+        return f"{provider.name}: asked"
+    left = provider.free_in_seconds or 0
+    return f"{provider.name}: {provider.trouble}, tried again in {left:.0f} s"
 
 
 def _device(device: DeviceBody) -> str:

@@ -1,6 +1,6 @@
 """What names stand for, and who would be asked for a request, and why."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from unified_llm.domain.callers import Caller
 from unified_llm.domain.chat import ChatRequest
@@ -19,6 +19,7 @@ from unified_llm.guard.sanitize import ensure_sane, least_tokens
 from unified_llm.operations.gate import Gate
 from unified_llm.operations.models import Models
 from unified_llm.routing.directory import Directory
+from unified_llm.routing.health import Health
 from unified_llm.routing.plan import LOCAL, Candidate, Plan, Wish, make_plan
 from unified_llm.routing.rotation import Credits
 from unified_llm.routing.routes import RouteBook
@@ -55,6 +56,7 @@ class Routes:
     models: Models
     directory: Directory
     book: RouteBook
+    health: Health
     _credits: dict[ModelId, Credits] = field(default_factory=dict)
 
     def list(self, caller: Caller) -> tuple[tuple[ModelId, Route], ...]:
@@ -71,7 +73,7 @@ class Routes:
             return _explain(self._plan(model, Wish(kept, prompt_tokens)))
 
     def plan(self, caller: Caller, request: ChatRequest, *, is_only_asked: bool = False) -> Plan:
-        """The plan for a request, which is sane then; it has one attempt at least.
+        """The plan for a request, which is sane then; somebody can be asked, now or in a while.
 
         is_only_asked: nothing will be done by it, so that it takes no turn.
         Raises UnknownModel, InvalidRequest, LocalOnly, TooLarge, ProviderDenied.
@@ -80,7 +82,7 @@ class Routes:
         self._targets(self.book.resolve(request.model))  # a wrong name is told of before the rest
         ensure_sane(request)
         plan = self._plan(request.model, Wish(kept, least_tokens(request)))
-        if not plan.attempts:
+        if not plan.attempts and not plan.later:
             failures = [Failure(each.candidate.model, each.error) for each in plan.skipped]
             raise one_error(request.model, failures) if failures else _nothing_in(plan.route)
         if not is_only_asked:
@@ -94,7 +96,7 @@ class Routes:
         named = sorted(self.book.named_targets())
         missing = (f"routing names the model {name}, which is not there" for name in named
                    if not self.models.may_be_known(name))  # fmt: skip
-        return (*hidden, *missing)
+        return (*hidden, *missing, *self.health.complaints(self.gate.clock.now()))
 
     def _kept_local(self, caller: Caller, request: str | None) -> str | None:
         if caller.principal in self.book.local_only_callers:
@@ -121,13 +123,22 @@ class Routes:
             provider, slash, _ = model.partition("/")
             return Candidate(model, provider if slash else LOCAL, obstacle=error)
         backend = self.directory.name_of(view.spec)
-        return Candidate(
+        found = Candidate(
             model,
             backend,
             context_tokens=view.spec.context_tokens,
             is_resident=view.status.state is ModelState.READY,
             obstacle=self._obstacle(backend),
         )
+        return found if found.obstacle is not None else self._as_it_stands(found)
+
+    def _as_it_stands(self, found: Candidate) -> Candidate:
+        """Not asked for a while if its provider is in trouble."""
+        now = self.gate.clock.now()
+        refusal = self.health.refusal(found.backend, now)
+        if refusal is None:
+            return found
+        return replace(found, obstacle=refusal, free_at=self.health.free_at(found.backend, now))
 
     def _obstacle(self, backend: str) -> UnifiedLlmError | None:
         try:

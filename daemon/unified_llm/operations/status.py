@@ -12,6 +12,8 @@ from unified_llm.domain.ports import Clock
 from unified_llm.domain.units import Bytes, Seconds
 from unified_llm.guard.permissions import Action
 from unified_llm.operations.gate import Gate
+from unified_llm.routing.health import Health as ProviderHealth
+from unified_llm.routing.health import Standing
 from unified_llm.scheduler.loop import SchedulerLoop
 
 
@@ -43,6 +45,7 @@ class StatusReport:
     uptime: since the doors opened. memory_budget, memory_committed: main memory the models may
     take, and what those loaded and loading were given. sandboxes: of each loaded model, the layers
     its worker is confined by. devices: as just read; one whose driver does not answer is missing.
+    providers: whether each is asked at present.
     """
 
     version: str
@@ -55,6 +58,7 @@ class StatusReport:
     memory_committed: Bytes
     sandboxes: dict[ModelId, tuple[str, ...]]
     devices: tuple[DeviceMemory, ...]
+    providers: tuple[Standing, ...]
 
 
 class Status:
@@ -69,6 +73,7 @@ class Status:
         version: str,
         complaints: Callable[[], Sequence[str]],
         read_memory: Callable[[], Awaitable[MemoryReading]],
+        providers: ProviderHealth,
     ) -> None:
         self._gate = gate
         self._scheduler = scheduler
@@ -76,6 +81,7 @@ class Status:
         self._version = version
         self._complaints = complaints
         self._read_memory = read_memory
+        self._providers = providers
         self._phase = ServiceState.STARTING
         self._opened = clock.now()
 
@@ -116,6 +122,7 @@ class Status:
                     status.id: status.sandbox for status in statuses if status.sandbox is not None
                 },
                 devices=reading.devices,
+                providers=self._providers.standings(self._clock.now()),
             )
 
     def render_line(self) -> str:

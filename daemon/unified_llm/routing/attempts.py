@@ -81,6 +81,7 @@ class Attempts:
 
     def __post_init__(self) -> None:
         self._left = [planned.candidate for planned in self.plan.attempts]
+        self._promised = [Next(each, each.free_at) for each in self.plan.later]
         self.budget.on_request()
 
     def next(self, now: Instant) -> Next | None:

@@ -13,7 +13,7 @@ from typing import Final
 from unified_llm.domain.errors import LocalOnly, TooLarge, UnifiedLlmError
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.routing import Route, Strategy
-from unified_llm.domain.units import Tokens
+from unified_llm.domain.units import Instant, Tokens
 from unified_llm.routing.rotation import Credits, take_turn
 
 LOCAL: Final = "local"
@@ -28,6 +28,7 @@ class Candidate:
 
     backend: LOCAL or the provider's name. context_tokens: None if not known.
     is_resident: loaded and serving. obstacle: why it can not be asked; None if nothing is known.
+    free_at: when the obstacle is gone by itself; None if it will not be, or nobody knows.
     """
 
     model: ModelId
@@ -35,6 +36,7 @@ class Candidate:
     context_tokens: Tokens | None = None
     is_resident: bool = False
     obstacle: UnifiedLlmError | None = None
+    free_at: Instant | None = None
 
     @property
     def is_local(self) -> bool:
@@ -69,6 +71,11 @@ class Skipped:
     candidate: Candidate
     error: UnifiedLlmError
 
+    @property
+    def may_pass(self) -> bool:
+        """Whether it is skipped for nothing but an obstacle that goes away by itself."""
+        return self.error is self.candidate.obstacle and self.candidate.free_at is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -79,6 +86,11 @@ class Plan:
     attempts: tuple[Planned, ...]
     skipped: tuple[Skipped, ...]
     credits: Credits
+
+    @property
+    def later(self) -> tuple[Candidate, ...]:
+        """Those that are skipped now and may be asked in a while."""
+        return tuple(each.candidate for each in self.skipped if each.may_pass)
 
 
 def make_plan(

@@ -14,10 +14,11 @@ from typing import Self
 from unified_llm.domain.callers import Caller
 from unified_llm.domain.chat import ChatEvent, ChatRequest, Finished, FinishReason
 from unified_llm.domain.errors import ContentFiltered, UnifiedLlmError
-from unified_llm.domain.ports import Timers
+from unified_llm.domain.ports import Clock, Timers
 from unified_llm.domain.units import Instant
 from unified_llm.routing.attempts import AttemptPolicy, Attempts
 from unified_llm.routing.directory import Directory
+from unified_llm.routing.health import Health, Visit
 from unified_llm.routing.plan import Candidate, Plan
 from unified_llm.routing.retry_budget import RetryBudget
 
@@ -27,6 +28,7 @@ class Router:
     """Carries out plans. budget: of all requests together."""
 
     directory: Directory
+    health: Health
     timers: Timers
     policy: AttemptPolicy
     budget: RetryBudget
@@ -46,23 +48,39 @@ class Router:
         while (following := attempts.next(self.timers.now())) is not None:
             await self._wait_until(following.moment)
             async with AsyncExitStack() as stack:
-                asked = _as_asked(request, following.candidate, attempts.plan)
                 try:
-                    events = await self._open(stack, following.candidate, asked, caller)
-                    first = await _first_of(events)
+                    answer = await self._begin(
+                        stack, following.candidate, attempts, request, caller
+                    )
                 except UnifiedLlmError as error:
                     if attempts.failed(error, self.timers.now()):
                         continue
                     raise
-                yield _Answer(first, events, attempts)
+                yield answer
                 return
         raise attempts.verdict()
 
-    async def _open(
-        self, stack: AsyncExitStack, candidate: Candidate, asked: ChatRequest, caller: Caller
-    ) -> AsyncIterator[ChatEvent]:
-        backend = self.directory.backend(candidate.backend)
-        return await stack.enter_async_context(backend.chat(asked, caller))
+    async def _begin(
+        self,
+        stack: AsyncExitStack,
+        candidate: Candidate,
+        attempts: Attempts,
+        request: ChatRequest,
+        caller: Caller,
+    ) -> "_Answer":
+        """The answer of `candidate`, whose first event is there."""
+        asked = _as_asked(request, candidate, attempts.plan)
+        visit = self.health.begin(candidate.backend, self.timers.now())
+        stack.callback(visit.end)
+        try:
+            chat = self.directory.backend(candidate.backend).chat(asked, caller)
+            events = await stack.enter_async_context(chat)
+            first = await _first_of(events)
+        except UnifiedLlmError as error:
+            visit.failed(error, self.timers.now())
+            raise
+        visit.began(self.timers.now())
+        return _Answer(first, events, attempts, visit, self.timers)
 
     async def _wait_until(self, moment: Instant | None) -> None:
         if moment is None:
@@ -93,11 +111,18 @@ class _Answer:
     """
 
     def __init__(
-        self, first: ChatEvent, events: AsyncIterator[ChatEvent], attempts: Attempts
+        self,
+        first: ChatEvent,
+        events: AsyncIterator[ChatEvent],
+        attempts: Attempts,
+        visit: Visit,
+        clock: Clock,
     ) -> None:
         self._first: ChatEvent | None = first
         self._events = events
         self._attempts = attempts
+        self._visit = visit
+        self._clock = clock
 
     def __aiter__(self) -> Self:
         return self
@@ -107,6 +132,7 @@ class _Answer:
         if event is None:
             event = await self._next()
         if isinstance(event, Finished):
+            self._visit.finished(self._clock.now())
             return replace(event, attempts=self._attempts.trail)
         return event
 
@@ -115,4 +141,5 @@ class _Answer:
             return await anext(self._events)
         except UnifiedLlmError as error:
             self._attempts.broke_off(error)
+            self._visit.failed(error, self._clock.now())
             raise

@@ -67,6 +67,19 @@ class WorkerBody(_Body):
     sandbox: tuple[str, ...]
 
 
+class ProviderBody(_Body):
+    """Whether a provider is asked. state: closed (it is), open (it is not), half-open (one tries).
+
+    trouble: unreachable, failing, overloaded or denying; free_in_seconds: until it is tried again.
+    Both are null while it is asked.
+    """
+
+    name: str
+    state: str
+    trouble: str | None = None
+    free_in_seconds: float | None = None
+
+
 class StatusBody(_Body):
     """`GET /v1/status`: the whole picture.
 
@@ -81,6 +94,7 @@ class StatusBody(_Body):
     requests: RequestsBody
     memory: MemoryBody
     workers: tuple[WorkerBody, ...] = ()
+    providers: tuple[ProviderBody, ...] = ()
 
 
 class ScanBody(_Body):

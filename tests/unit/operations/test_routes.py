@@ -5,11 +5,18 @@ import pytest
 from tests.fakes.backend import FakeBackend
 from tests.fakes.house import ANSWER, BIG, STRANGER, TINY, USER, House, open_house
 from unified_llm.domain.chat import ChatRequest, Finished, Message, Role
-from unified_llm.domain.errors import LocalOnly, NotPermitted, ProviderDown, UnknownModel
+from unified_llm.domain.errors import (
+    LocalOnly,
+    NotPermitted,
+    ProviderDenied,
+    ProviderDown,
+    UnknownModel,
+)
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.providers import ProviderKind, RemoteModel
 from unified_llm.domain.routing import AUTO, Attempt, Route, Strategy
 from unified_llm.domain.units import Tokens
+from unified_llm.routing.health import Trouble
 from unified_llm.routing.routes import RouteBook
 
 FAR, SMART = ModelId("far/model"), ModelId("smart")
@@ -111,6 +118,21 @@ async def test_nobody_but_users_is_answered_under_any_name() -> None:
         with pytest.raises(NotPermitted):
             async with house.inference.open_chat(STRANGER, request(SMART)):
                 raise AssertionError("answered")
+
+
+async def test_a_provider_in_trouble_is_skipped_and_status_says_why() -> None:
+    away = FakeBackend(refusal=ProviderDenied("Wrong key."))
+    async with open_house(providers={"far": away}, book=BOOK) as house:
+        house.models.replace_remote({FAR: REMOTE})
+        await end_of(house, request(SMART))
+        found = house.routes.explain(USER, SMART, local_only=False, prompt_tokens=Tokens(0))
+        report = await house.status.report(USER)
+    skipped = found.targets[-1]
+    assert (skipped.model, skipped.place) == (FAR, None)
+    assert skipped.reason.endswith("it is denying.")
+    assert [(each.provider, each.trouble) for each in report.providers] == [
+        ("far", Trouble.DENYING)
+    ]
 
 
 async def test_names_that_lead_nowhere_are_complaints() -> None:

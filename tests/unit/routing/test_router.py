@@ -29,7 +29,9 @@ from unified_llm.domain.models import ModelId
 from unified_llm.domain.routing import Attempt
 from unified_llm.domain.units import Seconds
 from unified_llm.routing.attempts import AttemptPolicy, Attempts
+from unified_llm.routing.breaker import BreakerPolicy
 from unified_llm.routing.directory import Directory
+from unified_llm.routing.health import Health
 from unified_llm.routing.plan import Wish
 from unified_llm.routing.retry_budget import RetryBudget
 from unified_llm.routing.router import Router
@@ -46,7 +48,8 @@ class Stage:
         self.local = local or FakeBackend(ANSWER)
         self.timers = FakeTimers()
         directory = Directory(self.local, {"a": away})
-        self.router = Router(directory, self.timers, AttemptPolicy(), RetryBudget())
+        self.health = Health(["a"], BreakerPolicy(failures=2), lambda: 1.0)
+        self.router = Router(directory, self.health, self.timers, AttemptPolicy(), RetryBudget())
         self.attempts: Attempts
 
     async def ask(
@@ -160,3 +163,26 @@ async def test_whoever_leaves_frees_the_target() -> None:
         await anext(events)
         assert stage.away.open == 1
     assert stage.away.open == 0
+
+
+async def test_a_provider_that_fails_too_often_is_not_asked_until_it_was_tried_again() -> None:
+    stage = Stage(FakeBackend([ProviderFailed("Broke.")]))
+    for _ in range(4):
+        await stage.ask()
+    assert len(stage.away.asked) == 2
+    await stage.timers.advance(30)
+    stage.away.script = list(ANSWER)
+    assert text_of(await stage.ask()) == "Blue light."
+    await stage.ask()
+    assert len(stage.away.asked) == 4
+
+
+async def test_the_pause_that_is_told_is_kept_by_later_requests() -> None:
+    busy = ProviderOverloaded("Busy.", retry_after=Seconds(3))
+    stage = Stage(FakeBackend(refusal=busy))
+    await stage.ask()
+    await stage.ask()
+    assert len(stage.away.asked) == 1
+    await stage.timers.advance(3)
+    await stage.ask()
+    assert len(stage.away.asked) == 2

@@ -7,7 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from unified_llm.domain.models import MODEL_ID_PATTERN
 from unified_llm.domain.units import Seconds
-from unified_llm.settings.sections.fields import DAY, Section, about
+from unified_llm.settings.sections.fields import DAY, Deadline, Section, about
 from unified_llm.settings.sections.models import require_model_id
 
 _ModelName = Annotated[str, Field(pattern=f"^{MODEL_ID_PATTERN}$")]
@@ -122,6 +122,22 @@ class RoutingSettings(Section):
             "target is left."
         ),
         json_schema_extra=about("seconds", "who waits longer would rather be told"),
+    )
+    breaker_failures: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=5,
+        description=(
+            "Failures in a row, of one kind, after which a provider is left alone for a while; "
+            "half of the last twenty do as well, and so does what it says itself."
+        ),
+        json_schema_extra=about("failures", "fewer happen to providers that are well"),
+    )
+    breaker_seconds: Deadline = Field(
+        default=Seconds(30),
+        description=(
+            "How long a provider is left alone that does not say; doubled each time that one "
+            "request then finds it no better, up to 300."
+        ),
+        json_schema_extra=about("seconds", "a restart takes about as long"),
     )
 
     @model_validator(mode="after")

@@ -291,6 +291,15 @@ def _status_body(report: StatusReport) -> native.StatusBody:
             native.WorkerBody(model=model, sandbox=layers)
             for model, layers in sorted(report.sandboxes.items())
         ),
+        providers=tuple(
+            native.ProviderBody(
+                name=each.provider,
+                state=each.state.value,
+                trouble=each.trouble and each.trouble.value,
+                free_in_seconds=each.free_in,
+            )
+            for each in report.providers
+        ),
     )
 
 
