@@ -36,11 +36,11 @@ async def open_http(plan: Plan, rooms: Rooms) -> AsyncIterator[HttpDoor]:
     """On the sockets that systemd handed over, else on one of our own."""
     limits = terms.http_limits(plan.settings.socket)
     app = create_app(
-        rooms.inference,
+        rooms.answering.inference,
         rooms.models,
         rooms.library,
         rooms.status,
-        rooms.routes,
+        rooms.answering.routes,
         version=plan.version,
         limits=limits,
     )
@@ -65,7 +65,7 @@ async def open_dbus(plan: Plan, rooms: Rooms, http: HttpDoor) -> AsyncIterator[B
             bus,
             models=rooms.models,
             library=rooms.library,
-            inference=rooms.inference,
+            inference=rooms.answering.inference,
             jobs=rooms.jobs,
             status=rooms.status,
             watch=rooms.watch,

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from unified_llm.app import terms
-from unified_llm.app.answering import open_answering
+from unified_llm.app.answering import Answering, open_answering
 from unified_llm.app.asleep import ModelsAsleep
 from unified_llm.app.beside import running
 from unified_llm.app.catalogue import CatalogueKeeper, Takers
@@ -21,11 +21,9 @@ from unified_llm.guard.audit import Audit
 from unified_llm.host.clock import MonotonicClock, unix_time
 from unified_llm.host.folder_watch import FolderWatch
 from unified_llm.operations.gate import Gate
-from unified_llm.operations.inference import Inference
 from unified_llm.operations.jobs import Jobs
 from unified_llm.operations.library import Library
 from unified_llm.operations.models import Models
-from unified_llm.operations.routes import Routes
 from unified_llm.operations.status import Status
 from unified_llm.operations.watch import Watch
 from unified_llm.registry.digests import Digests
@@ -48,8 +46,7 @@ class Rooms:
     catalogue: CatalogueKeeper
     preload: Preload
     asleep: ModelsAsleep
-    routes: Routes
-    inference: Inference
+    answering: Answering
     status: Status
 
 
@@ -111,8 +108,7 @@ async def open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
             catalogue,
             preload,
             asleep,
-            answering.routes,
-            answering.inference,
+            answering,
             status,
         )
 
