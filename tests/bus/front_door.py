@@ -105,6 +105,8 @@ async def open_front_door(
             admission=house.admission,
             leases=house.leases,
             inhibitors=house.inhibitors,
+            administration=house.administration,
+            log=house.log,
             http=house.http if http is None else HttpAccess(house.gate, http),
             version="1.2.3",
             http_socket_path=SOCKET,

@@ -63,7 +63,9 @@ class RandomCalls(RandomValues):
         self._descriptor = descriptor
 
     def call(self) -> tuple[str, Interface, Method, tuple[object, ...]]:
-        interface = self.random.choice([*contract.INTERFACES, *STANDARD.values()])
+        interface = self.random.choice(
+            [found for found in (*contract.INTERFACES, *STANDARD.values()) if found.methods]
+        )
         method = self.random.choice(
             [
                 method

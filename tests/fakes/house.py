@@ -21,6 +21,7 @@ from unified_llm.domain.ports import Backend
 from unified_llm.domain.units import Bytes, Instant, Seconds, Tokens
 from unified_llm.guard.audit import Audit
 from unified_llm.guard.permissions import Authority, Permissions
+from unified_llm.operations.administration import Administration
 from unified_llm.operations.admission import Admission
 from unified_llm.operations.gate import Gate
 from unified_llm.operations.http_access import HttpAccess
@@ -28,6 +29,7 @@ from unified_llm.operations.inference import Inference
 from unified_llm.operations.inhibitors import Inhibitors
 from unified_llm.operations.jobs import Jobs
 from unified_llm.operations.library import Library
+from unified_llm.operations.log_control import LogControl
 from unified_llm.operations.memory_leases import MemoryLeases
 from unified_llm.operations.models import Models
 from unified_llm.operations.routes import Routes
@@ -43,6 +45,7 @@ from unified_llm.routing.router import Router
 from unified_llm.routing.routes import RouteBook
 from unified_llm.scheduler.loop import SchedulerLoop
 from unified_llm.scheduler.policy import SchedulingPolicy
+from unified_llm.surfaces.dbus.administration import AdministrationVerbs
 from unified_llm.surfaces.dbus.generation import Generations
 from unified_llm.surfaces.dbus.holdings import Holdings
 from unified_llm.surfaces.dbus.verbs import Verbs
@@ -118,6 +121,8 @@ class House:
     http: HttpAccess
     leases: MemoryLeases
     inhibitors: Inhibitors
+    administration: Administration
+    log: LogControl
     models: Models
     library: Library
     shelf: FakeShelf
@@ -225,6 +230,8 @@ async def open_house(
                 HttpAccess(gate, FakeHttpServer()),
                 MemoryLeases(gate, scheduler),
                 Inhibitors(gate, scheduler),
+                Administration(gate, jobs, scheduler, unload_limit=Seconds(60)),
+                LogControl(gate, "unified-llmd", "console"),
                 models,
                 Library(gate, jobs, models, scheduler, shelf, unload_limit=Seconds(60)),
                 shelf,
@@ -261,4 +268,5 @@ def verbs_of(house: House) -> Verbs:
         house.admission,
         house.http,
         holdings,
+        AdministrationVerbs(house.administration, house.log, house.admission),
     )

@@ -164,6 +164,7 @@ class _Life:
         self._followers: list[asyncio.Task[None]] = []
         self._rooms = house.rooms
         self._unsubscribe = house.rooms.watch.subscribe(self._on_event)
+        self._rooms.administration.reloads.on_asked = lambda: wishes.add(_Wish.RELOAD)
 
     def follow(self, group: asyncio.TaskGroup) -> None:
         """Begin to watch the bus and to feed the watchdog."""
@@ -197,11 +198,13 @@ class _Life:
     async def _reload(self) -> None:
         """Take what may change from the file; a broken file changes nothing."""
         self._notifier.reloading()
+        end = self._rooms.administration.reloads.begin()
         try:
             settings = await asyncio.to_thread(load_settings, self._start.source)
         except ConfigurationError as error:
             _log.error("reload refused, the old configuration stays: %s", error.message)
             self._notifier.ready(f"reload refused: {error.message}")
+            end(error)
             return
         fixed = [
             name
@@ -218,6 +221,7 @@ class _Life:
         line = self._rooms.status.render_line()
         waiting = f"; {', '.join(fixed)} changed and wait for a restart" if fixed else ""
         self._notifier.ready(line + waiting)
+        end(tuple(fixed))
 
     async def _drain(self) -> None:
         """Take nothing new, let answers end, then end the rest, each with one terminal event."""
@@ -249,6 +253,7 @@ class _Life:
     def _tell_state(self) -> None:
         if self._house.dbus is not None:
             self._house.dbus.door.refresh_state()
+            self._house.dbus.door.refresh_log()
 
     async def _hurry_when_told_again(self) -> None:
         while await self._wishes.take() is not _Wish.STOP:

@@ -6,15 +6,19 @@ from dataclasses import dataclass
 
 from unified_llm.app import terms
 from unified_llm.app.beside import running
+from unified_llm.app.logs import IDENTIFIER
 from unified_llm.app.plan import Plan
 from unified_llm.app.rooms import Rooms
 from unified_llm.bus.connection import BusConnection, open_connection
 from unified_llm.bus.names import BUS_NAME
+from unified_llm.guard.audit import JournalDevice
 from unified_llm.guard.polkit import PolkitAuthority
 from unified_llm.host.logind import SleepWatch
 from unified_llm.operations.admission import Admission
+from unified_llm.operations.gate import Gate
 from unified_llm.operations.http_access import HttpAccess
 from unified_llm.operations.inhibitors import Inhibitors
+from unified_llm.operations.log_control import LogControl
 from unified_llm.operations.memory_leases import MemoryLeases
 from unified_llm.settings.schema import Settings
 from unified_llm.surfaces.dbus.door import DbusDoor
@@ -73,6 +77,8 @@ async def open_dbus(plan: Plan, rooms: Rooms, http: HttpDoor) -> AsyncIterator[B
             http=HttpAccess(rooms.gate, http),
             leases=MemoryLeases(rooms.gate, rooms.scheduler),
             inhibitors=Inhibitors(rooms.gate, rooms.scheduler),
+            administration=rooms.administration,
+            log=_log_control(plan, rooms.gate),
             version=plan.version,
             http_socket_path=plan.settings.socket.path,
         )
@@ -81,6 +87,11 @@ async def open_dbus(plan: Plan, rooms: Rooms, http: HttpDoor) -> AsyncIterator[B
             await stack.enter_async_context(running(SleepWatch(bus, rooms.asleep).run()))
         await bus.request_name(BUS_NAME)
         yield BusDoor(bus, door)
+
+
+def _log_control(plan: Plan, gate: Gate) -> LogControl:
+    target = "journal" if isinstance(plan.device, JournalDevice) else "console"
+    return LogControl(gate, IDENTIFIER, target)
 
 
 def _authority(settings: Settings, bus: BusConnection) -> PolkitAuthority | None:

@@ -20,6 +20,7 @@ from unified_llm.fleet.timers import LoopTimers
 from unified_llm.guard.audit import Audit
 from unified_llm.host.clock import MonotonicClock, unix_time
 from unified_llm.host.folder_watch import FolderWatch
+from unified_llm.operations.administration import Administration
 from unified_llm.operations.gate import Gate
 from unified_llm.operations.jobs import Jobs
 from unified_llm.operations.library import Library
@@ -43,6 +44,7 @@ class Rooms:
     jobs: Jobs
     models: Models
     library: Library
+    administration: Administration
     catalogue: CatalogueKeeper
     preload: Preload
     asleep: ModelsAsleep
@@ -75,8 +77,7 @@ async def open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
         catalogue = await stack.enter_async_context(_open_catalogue(takers, store, settings))
         learning.on_learned = catalogue.relearn
         preload = await stack.enter_async_context(_open_preload(settings, scheduler))
-        shelf = ModelShelf(catalogue, models, store)
-        await shelf.sweep()
+        shelf = await _swept_shelf(catalogue, models, store)
         library = Library(gate, jobs, models, scheduler, shelf, unload_limit=limit)
         answering = await stack.enter_async_context(
             open_answering(plan, gate, models, engine.backend, timers)
@@ -105,6 +106,7 @@ async def open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
             jobs,
             models,
             library,
+            Administration(gate, jobs, scheduler, unload_limit=limit),
             catalogue,
             preload,
             asleep,
@@ -127,6 +129,12 @@ async def _open_catalogue(
         await catalogue.refresh(settings)
         async with running(rescans.run()):
             yield catalogue
+
+
+async def _swept_shelf(catalogue: CatalogueKeeper, models: Models, store: Store) -> ModelShelf:
+    shelf = ModelShelf(catalogue, models, store)
+    await shelf.sweep()
+    return shelf
 
 
 @asynccontextmanager

@@ -11,6 +11,8 @@ MANAGER_INTERFACE: Final = f"{BUS_NAME}.Manager"
 MODEL_INTERFACE: Final = f"{BUS_NAME}.Model"
 JOB_INTERFACE: Final = f"{BUS_NAME}.Job"
 LEASE_INTERFACE: Final = f"{BUS_NAME}.Lease"
+LOG_CONTROL_INTERFACE: Final = "org.freedesktop.LogControl1"
+LOG_CONTROL_PATH: Final = "/org/freedesktop/LogControl1"
 ERROR_PREFIX: Final = f"{BUS_NAME}.Error."
 
 DBUS_NAME: Final = "org.freedesktop.DBus"

@@ -33,6 +33,8 @@ class Action(Enum):
     MANAGE_JOBS = ("manage-jobs", True)
     RESERVE_VRAM = ("reserve-vram", True)
     INHIBIT = ("inhibit", True)
+    CONFIGURE = ("configure", True)
+    RELOAD = ("reload", True)
 
     def __init__(self, label: str, is_recorded: bool) -> None:
         self.label = label
@@ -63,6 +65,9 @@ GRANTED_TO: dict[Action, frozenset[Role]] = {
     # Whoever holds one of these can keep everybody from being answered.
     Action.RESERVE_VRAM: frozenset({Role.ROOT, Role.ADMIN}),
     Action.INHIBIT: frozenset({Role.ROOT, Role.ADMIN}),
+    # Changes how the daemon runs until it is started or reloaded: how much it logs.
+    Action.CONFIGURE: frozenset({Role.ROOT, Role.ADMIN}),
+    Action.RELOAD: frozenset({Role.ROOT, Role.ADMIN}),
 }
 
 _BY_GROUP = frozenset({Role.ADMIN, Role.USER})

@@ -48,6 +48,8 @@ ACTION_IDS: Final[dict[Action, str]] = {
     Action.MANAGE_JOBS: f"{BUS_NAME}.manage-jobs",
     Action.RESERVE_VRAM: f"{BUS_NAME}.reserve-vram",
     Action.INHIBIT: f"{BUS_NAME}.inhibit",
+    Action.CONFIGURE: f"{BUS_NAME}.configure",
+    Action.RELOAD: f"{BUS_NAME}.reload",
 }
 """polkit's name for each action that the table does not give to anyone; those of the policy file.
 

@@ -49,6 +49,7 @@ class JobType(StrEnum):
 
     LOAD = "load"
     UNLOAD = "unload"
+    FLUSH = "flush"
     SCAN = "scan"
     IMPORT = "import"
     REMOVE = "remove"
@@ -188,6 +189,13 @@ class Jobs(AbstractAsyncContextManager["Jobs"]):
             return
         with self._gate.open_entry(caller, Action.MANAGE_JOBS, f"job {job.id}"):
             self._cancel(job)
+
+    def cancel_all(self) -> int:
+        """Ask every job that runs to stop; how many there were."""
+        running = [job for job in self._jobs.values() if job.state is JobState.RUNNING]
+        for job in running:
+            self._cancel(job)
+        return len(running)
 
     def owner_vanished(self, connection: str) -> None:
         """End what dies with its caller: private jobs. Loads and unloads go on."""

@@ -31,6 +31,8 @@ MATRIX = {
     Action.MANAGE_JOBS: {ROOT, ADMIN},
     Action.RESERVE_VRAM: {ROOT, ADMIN},
     Action.INHIBIT: {ROOT, ADMIN},
+    Action.CONFIGURE: {ROOT, ADMIN},
+    Action.RELOAD: {ROOT, ADMIN},
 }
 
 

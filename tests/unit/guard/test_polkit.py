@@ -41,6 +41,8 @@ DEFAULTS = {
     "manage-jobs": (ADMIN, NO, KEEP),
     "reserve-vram": (NO, NO, YES),
     "inhibit": (NO, NO, YES),
+    "configure": (ADMIN, NO, KEEP),
+    "reload": (ADMIN, NO, KEEP),
 }
 
 

@@ -4,7 +4,13 @@ from pathlib import Path
 from typing import Final
 
 from unified_llm.bus.interface import Interface, load_interface
-from unified_llm.bus.names import JOB_INTERFACE, LEASE_INTERFACE, MANAGER_INTERFACE, MODEL_INTERFACE
+from unified_llm.bus.names import (
+    JOB_INTERFACE,
+    LEASE_INTERFACE,
+    LOG_CONTROL_INTERFACE,
+    MANAGER_INTERFACE,
+    MODEL_INTERFACE,
+)
 
 _FOLDER: Final = Path(__file__).parent / "interfaces"
 
@@ -18,6 +24,7 @@ MANAGER: Final[Interface] = load_interface(interface_file(MANAGER_INTERFACE))
 MODEL: Final[Interface] = load_interface(interface_file(MODEL_INTERFACE))
 JOB: Final[Interface] = load_interface(interface_file(JOB_INTERFACE))
 LEASE: Final[Interface] = load_interface(interface_file(LEASE_INTERFACE))
+LOG_CONTROL: Final[Interface] = load_interface(interface_file(LOG_CONTROL_INTERFACE))
 
-INTERFACES: Final = (MANAGER, MODEL, JOB, LEASE)
-"""Every interface of ours, in the order of the reference."""
+INTERFACES: Final = (MANAGER, MODEL, JOB, LEASE, LOG_CONTROL)
+"""Every interface with a file, in the order of the reference."""

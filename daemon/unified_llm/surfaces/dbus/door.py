@@ -11,6 +11,8 @@ from unified_llm.bus.exporter import Exporter, open_exporter
 from unified_llm.bus.names import (
     JOB_INTERFACE,
     LEASE_INTERFACE,
+    LOG_CONTROL_INTERFACE,
+    LOG_CONTROL_PATH,
     MANAGER_INTERFACE,
     MODEL_INTERFACE,
     ROOT_PATH,
@@ -24,17 +26,20 @@ from unified_llm.domain.errors import UnknownModel
 from unified_llm.domain.events import CatalogueChanged, Event, ModelStatus
 from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.models import ModelId
+from unified_llm.operations.administration import Administration
 from unified_llm.operations.admission import Admission
 from unified_llm.operations.http_access import HttpAccess
 from unified_llm.operations.inference import Inference
 from unified_llm.operations.inhibitors import Inhibitors
 from unified_llm.operations.jobs import Job, JobId, Jobs, JobState
 from unified_llm.operations.library import Library
+from unified_llm.operations.log_control import LogControl
 from unified_llm.operations.memory_leases import LeaseState, MemoryLease, MemoryLeases
 from unified_llm.operations.models import Models
 from unified_llm.operations.status import Status
 from unified_llm.operations.watch import Watch
 from unified_llm.surfaces.dbus import contract, views
+from unified_llm.surfaces.dbus.administration import AdministrationVerbs
 from unified_llm.surfaces.dbus.generation import Generations
 from unified_llm.surfaces.dbus.holdings import Holdings
 from unified_llm.surfaces.dbus.verbs import Verbs
@@ -65,6 +70,8 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
         http: HttpAccess,
         leases: MemoryLeases,
         inhibitors: Inhibitors,
+        administration: Administration,
+        log: LogControl,
         version: str,
         http_socket_path: PurePath | None,
     ) -> None:
@@ -80,8 +87,17 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
         self._leases = leases
         self._inhibitors = inhibitors
         self._holdings = Holdings(leases, inhibitors)
+        self._log = log
+        self._administration = AdministrationVerbs(administration, log, admission)
         self._verbs = Verbs(
-            models, library, jobs, self._generations, admission, http, self._holdings
+            models,
+            library,
+            jobs,
+            self._generations,
+            admission,
+            http,
+            self._holdings,
+            self._administration,
         )
         self._stack = AsyncExitStack()
         self._states: dict[ModelId, ModelState] = {}
@@ -94,6 +110,7 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
             self._exporter = await stack.enter_async_context(open_exporter(self._bus))
             stack.callback(self._generations.close)
             self._export_root()
+            self._export_log()
             self._export_models(view.spec.id for view in self._models.list(_OURSELVES))
             stack.callback(self._watch.subscribe(self._on_event))
             stack.callback(self._bus.on_name_vanished(self._jobs.owner_vanished))
@@ -119,6 +136,22 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
     def refresh_state(self) -> None:
         """Read the daemon's state anew; for whoever opens the doors, drains, or finds a fault."""
         self._set_root({"State": self._status.health().state.value})
+
+    def refresh_log(self) -> None:
+        """Read the log level anew; for whoever has set it."""
+        self._exporter.set_properties(
+            LOG_CONTROL_PATH, LOG_CONTROL_INTERFACE, {"LogLevel": self._log.level}
+        )
+
+    def _export_log(self) -> None:
+        properties = {
+            "LogLevel": self._log.level,
+            "LogTarget": self._log.target,
+            "SyslogIdentifier": self._log.identifier,
+        }
+        setters = self._administration.log_setters(self.refresh_log)
+        found = ExportedInterface(contract.LOG_CONTROL, {}, properties, setters)
+        self._exporter.export(LOG_CONTROL_PATH, ExportedObject((found,)))
 
     def _export_root(self) -> None:
         path = self._http_socket_path

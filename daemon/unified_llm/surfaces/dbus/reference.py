@@ -25,7 +25,7 @@ from unified_llm.bus.interface import (
     Property,
     SignalDescription,
 )
-from unified_llm.bus.names import BUS_NAME, ROOT_PATH
+from unified_llm.bus.names import BUS_NAME, LOG_CONTROL_PATH, ROOT_PATH
 from unified_llm.surfaces.dbus import contract
 
 _EXAMPLE: Final = f"{BUS_NAME}.Example"
@@ -52,6 +52,7 @@ Written by `python -m unified_llm.surfaces.dbus.reference` from the interface fi
 | models | `{ROOT_PATH}/model/NAME`, with `{BUS_NAME}.Model` |
 | jobs | `{ROOT_PATH}/job/_ID`, with `{BUS_NAME}.Job` |
 | leases | `{ROOT_PATH}/lease/_ID`, with `{BUS_NAME}.Lease` |
+| its log | `{LOG_CONTROL_PATH}`, with `org.freedesktop.LogControl1` |
 
 Whoever calls is known by the uid and the groups with which they joined the bus; nothing a caller
 says of itself counts. What a method asks polkit for stands with the method; [polkit.md](polkit.md)
@@ -135,6 +136,7 @@ def _path_of(interface: Interface) -> str:
         contract.MODEL.name: f"{ROOT_PATH}/model/tiny",
         contract.JOB.name: '"$JOB"',
         contract.LEASE.name: '"$LEASE"',
+        contract.LOG_CONTROL.name: LOG_CONTROL_PATH,
     }[interface.name]
 
 
@@ -167,7 +169,8 @@ def _render_member(
             yield from _render_arguments(member.arguments, comment)
         case Property():
             yield f"### Property {member.name}\n"
-            yield f"`{member.name} {member.signature}`, {_CHANGES[member.emits]}.\n"
+            can = "can be set, " if member.is_writable else ""
+            yield f"`{member.name} {member.signature}`, {can}{_CHANGES[member.emits]}.\n"
     yield from (f"{paragraph}\n" for paragraph in comment.paragraphs)
     yield f"```sh\n{example}\n```\n"
 

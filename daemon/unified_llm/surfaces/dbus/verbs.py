@@ -23,6 +23,7 @@ from unified_llm.operations.library import ALL, Library
 from unified_llm.operations.memory_leases import MemoryLease
 from unified_llm.operations.models import Models
 from unified_llm.surfaces.dbus import views
+from unified_llm.surfaces.dbus.administration import AdministrationVerbs
 from unified_llm.surfaces.dbus.generation import Generations
 from unified_llm.surfaces.dbus.holdings import Holdings
 from unified_llm.surfaces.dbus.options import (
@@ -50,6 +51,7 @@ class Verbs:
     admission: Admission
     http: HttpAccess
     holdings: Holdings
+    administration: AdministrationVerbs
 
     def of_manager(self) -> dict[str, Handler]:
         """Every method of org.unifiedllm1.Manager."""
@@ -68,6 +70,7 @@ class Verbs:
             "ReserveVram": self._reserve_vram,
             "Inhibit": self._inhibit,
             "ListInhibitors": self._list_inhibitors,
+            **self.administration.of_manager(),
         }
 
     def of_model(self, model: ModelId) -> dict[str, Handler]:

@@ -1,7 +1,7 @@
 """Who may call what over the bus: one table, in which every method stands."""
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -19,7 +19,8 @@ from tests.fakes.house import (
     open_house,
     verbs_of,
 )
-from unified_llm.bus.objects import CallContext, Handler
+from unified_llm.bus.interface import Interface
+from unified_llm.bus.objects import CallContext
 from unified_llm.domain.callers import Caller
 from unified_llm.domain.errors import NotPermitted
 from unified_llm.domain.units import Bytes
@@ -74,6 +75,10 @@ ROWS = [
     Row("Manager.ReserveVram", (1, "game", "why", {}), MANAGERS, Action.RESERVE_VRAM),
     Row("Manager.Inhibit", ("load", "backup", "why", "block"), MANAGERS, Action.INHIBIT),
     Row("Manager.ListInhibitors", ({},), EVERYBODY, None),
+    Row("Manager.CancelAll", ({},), MANAGERS, Action.MANAGE_JOBS),
+    Row("Manager.Flush", ({},), MANAGERS, Action.UNLOAD_MODEL),
+    Row("Manager.Reload", ({},), MANAGERS, Action.RELOAD),
+    Row("LogControl1.LogLevel", ("warning",), MANAGERS, Action.CONFIGURE),
     # A lease is a private object: for others than its owner and root there is none to call.
     Row("Lease.Wait", (), EVERYBODY, None),
     Row("Lease.Release", (), EVERYBODY, None),
@@ -89,17 +94,20 @@ async def succeed(job: Job) -> Details:
     return {}
 
 
-def handlers_of(house: House) -> dict[str, Handler]:
+def handlers_of(house: House) -> dict[str, Callable[..., Awaitable[object]]]:
     # Those of the settings are not removed, whoever asks.
     house.set_models(TINY, source="scan")
     verbs = verbs_of(house)
     job = house.jobs.begin(JobType.LOAD, TINY, USER, succeed)
     lease = house.leases.begin(ROOT, Bytes(1), "test", "test")
-    tables = {
+    reloads = house.administration.reloads
+    reloads.on_asked = lambda: reloads.begin()(())
+    tables: dict[str, Mapping[str, Callable[..., Awaitable[object]]]] = {
         "Manager": verbs.of_manager(),
         "Model": verbs.of_model(TINY),
         "Job": verbs.of_job(job),
         "Lease": verbs.of_lease(lease),
+        "LogControl1": verbs.administration.log_setters(lambda: None),
     }
     return {
         f"{interface}.{name}": handler
@@ -108,27 +116,30 @@ def handlers_of(house: House) -> dict[str, Handler]:
     }
 
 
-def test_every_method_is_in_the_table() -> None:
+def test_every_method_is_in_the_table_and_every_property_that_can_be_set() -> None:
     methods = {
         f"{interface.name.rpartition('.')[2]}.{name}"
         for interface in contract.INTERFACES
-        for name in interface.methods
+        for name in (*interface.methods, *writable(interface))
     }
     assert {row.method for row in ROWS} == methods
     assert len(ROWS) == len(methods)
 
 
+def writable(interface: Interface) -> list[str]:
+    return [found.name for found in interface.properties.values() if found.is_writable]
+
+
 async def call(handler: Callable[..., Awaitable[object]], who: Caller, row: Row) -> None:
     interface, _, member = row.method.partition(".")
     (described,) = [each for each in contract.INTERFACES if each.name.endswith(f".{interface}")]
-    method = described.methods[member]
+    method = described.methods.get(member)
     context = CallContext(who, "/", f"org.unifiedllm1.{interface}", member, may_interact=False)
     # The handler closes the descriptor it is given.
     arguments = [os.open("/dev/null", os.O_RDONLY) if a is FILE else a for a in row.arguments]
     answer = await handler(context, *arguments)
-    for argument, value in zip(
-        method.outputs, cast("tuple[object, ...]", answer or ()), strict=True
-    ):
+    outputs = method.outputs if method else ()
+    for argument, value in zip(outputs, cast("tuple[object, ...]", answer or ()), strict=True):
         if argument.signature == "h":
             os.close(cast("int", value))
 
