@@ -18,6 +18,7 @@ _TOP_LEVEL = {
 _ABOUT_A_WHOLE_ROOM = {
     "domain/test_words.py": "small values, from modules too small for a test file each",
     "scheduler/test_machine.py": "the whole core against any order of events",
+    "scheduler/test_machine_devices.py": "the same, with a GPU, readings and other programs",
     "scheduler/test_rules.py": "the ten rules of the scheduler, which no module of it keeps alone",
     "surfaces/dbus/test_authorisation.py": "one table of who may call what, over all objects",
 }

@@ -332,7 +332,7 @@ class Scheduler:
         self._timers.run_due(now)
         self._pressure.make_way_for_reservations(now)
         self._pressure.make_way_for_others(now)
-        if self._room.make(now):
+        if self._room.make(now) and not self._intake.is_closing:
             self._pressure.bring_back_displaced(now)
         for ticket in self._ledger.met():
             if ticket not in self._met:

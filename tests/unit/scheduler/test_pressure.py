@@ -4,7 +4,7 @@ from tests.unit.scheduler.scenario import CAT, DOG, GIB, Scenario, make_spec
 from unified_llm.domain.devices import DeviceId, DeviceMemory, MemoryReading
 from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.models import GpuUse, ModelSpec
-from unified_llm.domain.units import Bytes
+from unified_llm.domain.units import Bytes, Seconds
 from unified_llm.scheduler.policy import SchedulingPolicy
 
 GPU = DeviceId("fake:0")
@@ -109,3 +109,14 @@ def test_one_unloaded_by_hand_does_not_come_back() -> None:
     scene.finish_stop(CAT)
     scene.pass_time(10, 0)
     assert scene.state(CAT) is ModelState.AVAILABLE
+
+
+def test_what_had_to_make_way_does_not_come_back_while_the_daemon_closes() -> None:
+    scene = Pressed(low(GpuUse.AUTO))
+    lease = scene.serve(CAT)
+    scene.pass_time(2, 0.6 * 24)
+    scene.core.closing(Seconds(5), scene.now)
+    scene.give_back(lease)
+    scene.pass_time(2, 0)
+    assert len(scene.loading) == 1
+    assert scene.is_closed()
