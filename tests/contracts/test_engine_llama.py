@@ -15,9 +15,10 @@ from tests.tiny_gguf import write_tiny_gguf
 from unified_llm.app.terms import engine_build
 from unified_llm.domain.chat import FinishReason, Message, Role, Sampling
 from unified_llm.domain.errors import GpuUnusable, ModelFailedToLoad
+from unified_llm.registry.files import ModelFiles
 from unified_llm.settings.sections.worker import WorkerSettings
 from unified_llm.worker.batching import BatchingEngine
-from unified_llm.worker.engine import BUILD, LlamaModel, open_llama_engine
+from unified_llm.worker.engine import BUILD, LlamaModel, open_llama_engine, rehearse_llama
 from unified_llm.worker.native_log import NativeLog
 from unified_llm.worker.protocol import Delta, Done, Failed, Generate, Load, Score
 from unified_llm.worker.sampling import resolve_sampling
@@ -455,3 +456,24 @@ def test_a_context_that_cannot_be_made_is_refused(
 
 def test_the_daemon_knows_what_the_engine_calls_itself_before_it_runs() -> None:
     assert engine_build(WorkerSettings(engine="llama")) == f"llama {BUILD}"
+
+
+def test_a_dry_run_finds_what_a_real_load_takes() -> None:
+    load = load_of(smollm2(), slots=2, context_tokens=1024)
+    said = rehearse_llama(load)
+    engine = open_llama_engine()
+    took = engine.load(load, lambda _: None).memory_bytes or 0
+    engine.close()
+    header = ModelFiles().inspect(smollm2()).header
+    assert header is not None
+    assert said.gpu_working_bytes == ()
+    # What the log says is rounded to a hundredth of a MiB, once for each buffer.
+    besides_weights = took - header.profile.weight_bytes
+    assert abs(said.cache_bytes + said.working_bytes - besides_weights) < 2**16
+
+
+def test_a_dry_run_of_a_broken_file_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "broken.gguf"
+    path.write_bytes(b"GGUF")
+    with pytest.raises(ModelFailedToLoad, match="refuses the model file"):
+        rehearse_llama(load_of(path))

@@ -16,7 +16,9 @@ from unified_llm.domain.callers import Caller, Door
 from unified_llm.domain.chat import Finished, FinishReason, TextDelta, Usage
 from unified_llm.domain.devices import RAM, DeviceId, DeviceMemory, MemoryReading
 from unified_llm.domain.events import ModelChanged
+from unified_llm.domain.measurements import DryRun
 from unified_llm.domain.models import FileIdentity, ModelId, ModelSpec
+from unified_llm.domain.placement import Placement
 from unified_llm.domain.ports import Backend
 from unified_llm.domain.units import Bytes, Instant, Seconds, Tokens
 from unified_llm.guard.audit import Audit
@@ -161,6 +163,11 @@ async def read_memory() -> MemoryReading:
     )
 
 
+async def rehearse_nothing(spec: ModelSpec, placement: Placement) -> DryRun:
+    """An engine that computes nothing takes nothing but weights."""
+    return DryRun(Bytes(0), {RAM: Bytes(0)})
+
+
 def make_scheduler(clock: FakeClock, workers: FakeWorkers, watch: Watch) -> SchedulerLoop:
     """One with room for a few models."""
     return SchedulerLoop(
@@ -217,7 +224,9 @@ async def open_house(
         scheduler = make_scheduler(clock, workers, watch)
         workers.reports = scheduler
         async with Jobs(clock, gate) as jobs:
-            models = Models(gate, scheduler, jobs, watch, load_limit=Seconds(60))
+            models = Models(
+                gate, scheduler, jobs, watch, load_limit=Seconds(60), rehearse=rehearse_nothing
+            )
             shelf = FakeShelf()
             directory = Directory(backend, providers or {})
             health = Health(providers or {}, BreakerPolicy(), lambda: 1.0)

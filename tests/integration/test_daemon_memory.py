@@ -105,3 +105,19 @@ def test_a_plan_is_for_the_machines_own_gpu_and_uses_what_a_load_has_taken(tmp_p
         shown = daemon.run("unified-llm", "models", "plan", "tiny").stdout
         assert "an earlier load like this took so much more or less" in shown
         assert "in all (measured)" in shown
+
+
+def test_a_dry_run_asks_the_engine_and_loads_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "devices.json"
+    write_devices(file)
+    with open_daemon(settings(file), with_bus=False) as daemon, daemon.open_http() as http:
+        found = http.post("/v1/models/tiny/plan", json={"dry_run": True}).json()
+        assert found["source"] == "dry-run"
+        assert any(part["source"] == "dry-run" for part in found["parts"])
+        assert sum(part["bytes"] for part in found["parts"]) == found["total_bytes"]
+        assert http.get("/v1/models/tiny").json()["x_unified_llm"]["state"] == "available"
+        assert daemon.workers() == []
+        asked = ["models", "plan", "tiny", "--dry-run", "--vram", "8G"]
+        refused = daemon.run("unified-llm", *asked)
+        assert refused.returncode == 4
+        assert "the machine's own GPUs" in refused.stderr

@@ -12,6 +12,7 @@ from unified_llm.app.learning import Learning
 from unified_llm.domain.events import ModelChanged
 from unified_llm.domain.ports import Clock
 from unified_llm.fleet.backend import LocalBackend
+from unified_llm.fleet.dry_runs import DryRuns
 from unified_llm.fleet.kept_states import KeptStates
 from unified_llm.fleet.launcher import Launcher
 from unified_llm.fleet.oom import OomKills, find_memory_events
@@ -32,12 +33,14 @@ class Engine:
     """What loads and runs the models of this machine.
 
     states: the KV states that outlive their workers. backend: what answers with the models.
+    dry_runs: what tells what a load would take.
     """
 
     scheduler: SchedulerLoop
     monitor: MemoryMonitor
     states: KeptStates
     backend: LocalBackend
+    dry_runs: DryRuns
 
 
 @asynccontextmanager
@@ -62,7 +65,7 @@ async def open_engine(
     unsubscribe = watch.subscribe(lambda _: monitor.wake())
     try:
         async with fleet.open(scheduler), running(scheduler.run()), running(monitor.run()):
-            yield Engine(scheduler, monitor, states, backend)
+            yield Engine(scheduler, monitor, states, backend, DryRuns(launcher.open_worker))
     finally:
         unsubscribe()
         states.close()

@@ -161,6 +161,10 @@ def plan(
             "--gpus", min=0, max=16, help="How many GPUs of --vram; 0 for a machine without."
         ),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Have the engine go through the load without allocating."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what a model would take and what would go where, without loading it.
@@ -175,6 +179,7 @@ def plan(
         cache_type=cache_type,
         ram_bytes=ram,
         gpu_bytes=_gpus(vram, gpus),
+        dry_run=dry_run,
     )
     with reporting(as_json), Daemon() as daemon:
         found = daemon.plan(model, asked)

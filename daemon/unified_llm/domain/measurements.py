@@ -57,3 +57,14 @@ class Figure:
     run: MeasuredRun
     devices: Mapping[str, Bytes]
     source: FigureSource = FigureSource.MEASURED
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """What a load would take besides weights, as the engine says.
+
+    cache: of all layers, states included. working: intermediate results, by device.
+    """
+
+    cache: Bytes
+    working: Mapping[str, Bytes]

@@ -20,6 +20,8 @@ from unified_llm.worker.protocol import (
     LoadFailed,
     NotConfined,
     Progress,
+    Rehearse,
+    Rehearsed,
 )
 
 _FAILURES: Final = {error.code: error for error in (ModelFailedToLoad, NoRoom, GpuUnusable)}
@@ -49,18 +51,7 @@ async def load_model(
     """
     try:
         hello = await _expect_hello(link)
-        await link.channel.send(
-            Load(
-                model=link.model,
-                path=link.file.path_in_worker,
-                context_tokens=placement.context_tokens,
-                slots=placement.slots,
-                threads=placement.threads,
-                cache_type=placement.cache_type,
-                gpu_layers=placement.gpu_layers,
-                cpu_experts=placement.cpu_experts,
-            )
-        )
+        await link.channel.send(_load_message(link, placement))
         loaded = await _expect_loaded(link, placement, on_progress)
     except WorkerDied as error:
         raise ModelFailedToLoad(
@@ -76,6 +67,49 @@ async def load_model(
     link.file.ensure_unchanged()
     build = f"{hello.engine} {hello.build}"
     return Serving(loaded, placement, _memory(placement, loaded), hello.sandbox, build)
+
+
+async def rehearse_model(link: WorkerLink, placement: Placement) -> Rehearsed:
+    """Have the worker say what loading its model would take, and end.
+
+    Raises ModelFailedToLoad, GpuUnusable.
+    """
+    try:
+        await _expect_hello(link)
+        await link.channel.send(Rehearse(load=_load_message(link, placement)))
+        return await _expect_rehearsed(link)
+    except (WorkerDied, NoRoom) as error:
+        raise ModelFailedToLoad(
+            f"The worker of {link.model} ended in a dry run. {error.message}"
+        ) from error
+
+
+async def _expect_rehearsed(link: WorkerLink) -> Rehearsed:
+    match await _receive_within(link, link.patience.load_silence):
+        case Rehearsed() as said:
+            return said
+        case LoadFailed() as failure:
+            raise _failure(link, failure)
+        case unexpected:
+            raise WorkerDied(f"It sent {shown(repr(unexpected))} in a dry run.")
+
+
+def _failure(link: WorkerLink, said: LoadFailed) -> ModelFailedToLoad | NoRoom | GpuUnusable:
+    kind = _FAILURES.get(said.code, ModelFailedToLoad)
+    return kind(f"{link.model} cannot be loaded: {shown(said.message)}")
+
+
+def _load_message(link: WorkerLink, placement: Placement) -> Load:
+    return Load(
+        model=link.model,
+        path=link.file.path_in_worker,
+        context_tokens=placement.context_tokens,
+        slots=placement.slots,
+        threads=placement.threads,
+        cache_type=placement.cache_type,
+        gpu_layers=placement.gpu_layers,
+        cpu_experts=placement.cpu_experts,
+    )
 
 
 async def _expect_hello(link: WorkerLink) -> Hello:
@@ -104,9 +138,8 @@ async def _expect_loaded(
         match await _receive_within(link, link.patience.load_silence):
             case Loaded() as loaded if _is_within(placement, loaded):
                 return loaded
-            case LoadFailed(message=message, code=code):
-                kind = _FAILURES.get(code, ModelFailedToLoad)
-                raise kind(f"{link.model} cannot be loaded: {shown(message)}")
+            case LoadFailed() as failure:
+                raise _failure(link, failure)
             case Progress(fraction=fraction) if 0 <= fraction <= 1:
                 on_progress(fraction)
             case Heartbeat():

@@ -29,7 +29,7 @@ from unified_llm.fleet.generation_stream import (
     Order,
     WorkerLeavingError,
 )
-from unified_llm.fleet.loading import Serving, load_model
+from unified_llm.fleet.loading import Serving, load_model, rehearse_model
 from unified_llm.fleet.patience import Vigil
 from unified_llm.fleet.worker_link import WorkerLink
 from unified_llm.worker.protocol import (
@@ -38,6 +38,7 @@ from unified_llm.worker.protocol import (
     Failed,
     FromWorker,
     Heartbeat,
+    Rehearsed,
     Started,
     Stop,
 )
@@ -85,6 +86,10 @@ class ModelWorker:
             raise
         self._is_serving = True
         return serving
+
+    async def rehearse(self, placement: Placement) -> Rehearsed:
+        """As rehearse_model; in place of `load`."""
+        return await rehearse_model(self._link, placement)
 
     async def serve(self) -> Departure:
         """Run until the process has ended and every stream with it."""

@@ -2,22 +2,33 @@
 
 import asyncio
 import difflib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from unified_llm.domain.callers import Caller
 from unified_llm.domain.errors import InvalidRequest, UnknownModel
 from unified_llm.domain.events import CatalogueChanged, Event, ModelChanged, ModelStatus
 from unified_llm.domain.lifecycle import ModelState
+from unified_llm.domain.measurements import DryRun
 from unified_llm.domain.models import ModelId, ModelSpec, parse_model_id
+from unified_llm.domain.placement import Placement
 from unified_llm.domain.providers import RemoteModel
 from unified_llm.domain.units import Seconds
 from unified_llm.guard.permissions import Action
 from unified_llm.operations.gate import Gate
 from unified_llm.operations.jobs import Details, Job, Jobs, JobType, Work
-from unified_llm.operations.plans import PlanQuestion, PlanReport, answer_plan
+from unified_llm.operations.plans import (
+    PlanQuestion,
+    PlanReport,
+    answer_plan,
+    placement_of,
+    with_dry_run,
+)
 from unified_llm.operations.watch import Watch
 from unified_llm.scheduler.loop import SchedulerLoop
+
+Rehearse = Callable[[ModelSpec, Placement], Awaitable[DryRun]]
+"""What the engine says a load would take; fleet.dry_runs does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +43,21 @@ class Models:
     """The catalogue in force, and what may be asked of its models."""
 
     def __init__(
-        self, gate: Gate, scheduler: SchedulerLoop, jobs: Jobs, watch: Watch, *, load_limit: Seconds
+        self,
+        gate: Gate,
+        scheduler: SchedulerLoop,
+        jobs: Jobs,
+        watch: Watch,
+        *,
+        load_limit: Seconds,
+        rehearse: Rehearse,
     ) -> None:
         self._gate = gate
         self._scheduler = scheduler
         self._jobs = jobs
         self._watch = watch
         self._load_limit = load_limit
+        self._rehearse = rehearse
         self._specs: Mapping[ModelId, ModelSpec] = {}
         self._remote: Mapping[ModelId, RemoteModel] = {}
 
@@ -118,13 +137,17 @@ class Models:
     async def plan(self, caller: Caller, model: ModelId, question: PlanQuestion) -> PlanReport:
         """How `model` would be run and laid out, without loading it.
 
-        Raises UnknownModel, InvalidRequest, NoRoom, and ModelFailedToLoad for a defective one.
+        Raises UnknownModel, InvalidRequest, NoRoom, and ModelFailedToLoad for a defective one; for
+        a dry run also QueueFull, GpuUnusable.
         """
         with self._gate.open_entry(caller, Action.READ, model):
             spec = self.spec(model)
             free, order = await self._scheduler.memory_free(), self._scheduler.sacrifices
             # Up to a second of arithmetic, which must not hold up the streams.
-            return await asyncio.to_thread(answer_plan, spec, question, free, order)
+            report = await asyncio.to_thread(answer_plan, spec, question, free, order)
+            if not question.is_rehearsed:
+                return report
+            return with_dry_run(report, await self._rehearse(spec, placement_of(spec, report)))
 
     def begin_load(self, caller: Caller, model: ModelId) -> Job:
         """Load `model` in the background. Raises UnknownModel, NotPermitted, RateLimited.

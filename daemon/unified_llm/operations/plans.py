@@ -1,17 +1,20 @@
 """What a model would take, and how it would be laid out, without loading it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from unified_llm.domain.devices import RAM, DeviceId
 from unified_llm.domain.errors import InvalidRequest, ModelFailedToLoad
+from unified_llm.domain.measurements import DryRun, FigureSource
 from unified_llm.domain.models import GpuUse, ModelSpec
+from unified_llm.domain.placement import Placement
 from unified_llm.domain.profile import ModelProfile
 from unified_llm.domain.units import Bytes, Tokens
 from unified_llm.planner.cache_types import CACHE_TYPES, CacheType
 from unified_llm.planner.estimate import GPU_CONTEXT_BYTES
 from unified_llm.planner.explain import ExplainedPart, explain_parts, explain_sacrifices
+from unified_llm.planner.figures import rehearsed
 from unified_llm.planner.fit import (
     DEFAULT_ORDER,
     Device,
@@ -32,7 +35,8 @@ MAX_CONTEXT: Final = 2**24
 class PlanQuestion:
     """What is asked for; None is what the model has in the catalogue, or what the machine has.
 
-    gpus: free memory of each; none for a machine without.
+    gpus: free memory of each; none for a machine without. is_rehearsed: whether the engine goes
+    through the load without allocating; only on the machine's own GPUs.
     """
 
     context_tokens: Tokens | None = None
@@ -42,6 +46,7 @@ class PlanQuestion:
     ram: Bytes | None = None
     gpus: tuple[Bytes, ...] | None = None
     needs_gpu: bool | None = None
+    is_rehearsed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +61,10 @@ class PlannedDevice:
 
 @dataclass(frozen=True, slots=True)
 class PlanReport:
-    """A plan in all its parts. sacrifices, assumptions: a sentence each."""
+    """A plan in all its parts, for `machine`. sacrifices: a sentence each."""
 
     profile: ModelProfile
+    machine: Machine
     plan: Plan
     devices: tuple[PlannedDevice, ...]
     parts: tuple[ExplainedPart, ...]
@@ -85,10 +91,42 @@ def answer_plan(
     plan = find_plan(spec.profile, machine, wishes, spec.figures)
     return PlanReport(
         profile=spec.profile,
+        machine=machine,
         plan=plan,
         devices=_devices(spec.profile, machine, plan),
         parts=explain_parts(spec.profile, machine, plan),
         sacrifices=explain_sacrifices(spec.profile, wishes, plan),
+    )
+
+
+def placement_of(spec: ModelSpec, report: PlanReport) -> Placement:
+    """What a load by this plan would be given."""
+    plan, is_on_gpu = report.plan, bool(report.plan.layout.offloaded)
+    return Placement(
+        context_tokens=plan.run.context_tokens,
+        slots=plan.run.slots,
+        threads=spec.threads,
+        memory={},
+        cache_type=plan.run.cache_type.name,
+        layers=len(report.profile.layers),
+        gpus=tuple(DeviceId(gpu.name) for gpu in report.machine.gpus) if is_on_gpu else (),
+        gpu_layers=plan.layout.gpu_layers if is_on_gpu else (),
+        cpu_experts=plan.layout.cpu_experts if is_on_gpu else 0,
+    )
+
+
+def with_dry_run(report: PlanReport, dry_run: DryRun) -> PlanReport:
+    """The same plan with what a dry run of it has found; a measurement is worth more."""
+    plan, machine = report.plan, report.machine
+    if plan.estimate.source is FigureSource.MEASURED:
+        return report
+    gpus = [gpu.name for gpu in machine.gpus]
+    better = replace(plan, estimate=rehearsed(plan.estimate, dry_run, gpus))
+    return replace(
+        report,
+        plan=better,
+        devices=_devices(report.profile, machine, better),
+        parts=explain_parts(report.profile, machine, better),
     )
 
 
@@ -130,6 +168,12 @@ def _gpus(
     if question.gpus is None:
         own = () if spec.gpu is GpuUse.OFF else [each for each in free if each != RAM]
         return tuple(Device(gpu, free[gpu], GPU_CONTEXT_BYTES) for gpu in own)
+    if question.gpus and question.is_rehearsed:
+        raise InvalidRequest(
+            "A dry run shows what the machine's own GPUs would hold, and others are named.",
+            hint="Leave out either of them.",
+            parameter="gpus",
+        )
     if len(question.gpus) > MAX_GPUS:
         raise InvalidRequest(
             f"There are {len(question.gpus)} GPUs; at most {MAX_GPUS} are planned for.",

@@ -68,8 +68,14 @@ class DeviceEstimate:
     @property
     def buffers(self) -> Bytes:
         """What llama.cpp allocates."""
-        parts = self.weights + self.repacked + self.cache + self.state + self.compute + self.output
-        return Bytes(parts + self.correction)
+        return Bytes(self.parts + self.correction)
+
+    @property
+    def parts(self) -> Bytes:
+        """Likewise, by arithmetic."""
+        return Bytes(
+            self.weights + self.repacked + self.cache + self.state + self.compute + self.output
+        )
 
     @property
     def total(self) -> Bytes:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from unified_llm.domain.devices import RAM
-from unified_llm.domain.measurements import Figure, FigureSource, MeasuredRun
+from unified_llm.domain.measurements import DryRun, Figure, FigureSource, MeasuredRun
 from unified_llm.domain.units import Bytes
 from unified_llm.planner.estimate import DeviceEstimate, Estimate, Layout
 from unified_llm.planner.run_shape import RunShape
@@ -65,6 +65,24 @@ class Figures:
         )
 
 
+def rehearsed(estimate: Estimate, dry_run: DryRun, gpus: Sequence[str]) -> Estimate:
+    """`estimate` with what a dry run of the same load has found.
+
+    gpus: names of its GPUs. A cache of another size than was computed is taken to be spread over
+    the devices as the computed one is; one where none was computed, to lie in main memory.
+    """
+    parts = (estimate.ram, *estimate.gpus)
+    caches = [each.cache + each.state for each in parts]
+    computed, found = sum(caches), []
+    for name, each, cache in zip((RAM, *gpus), parts, caches, strict=True):
+        share = cache * dry_run.cache // computed if computed else dry_run.cache * (name == RAM)
+        working = dry_run.working.get(name, Bytes(each.compute + each.output))
+        total = each.weights + each.repacked + share + working
+        is_used = name == RAM or each.buffers
+        found.append(replace(each, correction=Bytes(total - each.parts)) if is_used else each)
+    return Estimate(found[0], tuple(found[1:]), FigureSource.DRY_RUN)
+
+
 def _key_of(run: MeasuredRun) -> _Key:
     pairs = zip(run.gpus, run.gpu_layers, strict=False)
     return (
@@ -81,4 +99,4 @@ def _corrected(estimate: DeviceEstimate, figure: Figure, device: str) -> DeviceE
     size = figure.devices.get(device)
     if size is None:
         return estimate
-    return replace(estimate, correction=Bytes(size - estimate.buffers))
+    return replace(estimate, correction=Bytes(size - estimate.parts))

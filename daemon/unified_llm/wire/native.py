@@ -111,7 +111,7 @@ class PlanShape(Shape):
 
     ram_bytes, gpu_bytes: free memory to plan for, of main memory and of each GPU; what is left out
     is as the daemon has it left. minimum_context: down to which the context may be cut. needs_gpu:
-    refuse rather than compute in main memory.
+    refuse rather than compute in main memory. dry_run: have the engine go through the load.
     """
 
     context_tokens: int | None = None
@@ -122,6 +122,7 @@ class PlanShape(Shape):
     # Strictly, a JSON array would be no tuple.
     gpu_bytes: Annotated[tuple[_ByteCount, ...], Field(strict=False)] | None = None
     needs_gpu: bool | None = None
+    dry_run: bool = False
 
 
 class PlannedDeviceBody(_Body):

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from unified_llm.domain.units import Instant
 from unified_llm.worker.confine import ConfineError, LayerMissingError, confine
-from unified_llm.worker.engine_port import Engine
+from unified_llm.worker.engine_port import Engine, Rehearsal
 from unified_llm.worker.kept_states import KeptStates
 from unified_llm.worker.protocol import NotConfined, encode
 from unified_llm.worker.session import ExitStatus, Session, exit_at_once
@@ -37,9 +37,13 @@ def main() -> NoReturn:
     states = None
     if arguments.states_fd is not None:
         states = KeptStates(socket.socket(fileno=arguments.states_fd), arguments.states_bytes)
-    open_engine, build = _import_engine(arguments.engine)
-    session = Session(connection, open_engine(states), lambda: Instant(time.monotonic()))
+    open_engine, rehearse, build = _import_engine(arguments.engine)
+    session = Session(connection, open_engine(states), _now, rehearse=rehearse)
     session.run(arguments.engine, build, sandbox)
+
+
+def _now() -> Instant:
+    return Instant(time.monotonic())
 
 
 def _parse_arguments() -> argparse.Namespace:
@@ -70,15 +74,15 @@ def _give_up(descriptor: int, error: Exception) -> NoReturn:
     exit_at_once(ExitStatus.NOT_CONFINED)
 
 
-def _import_engine(name: str) -> tuple[Callable[[KeptStates | None], Engine], str]:
+def _import_engine(name: str) -> tuple[Callable[[KeptStates | None], Engine], Rehearsal, str]:
     """Import the engine asked for, which starts native code, only now that we are confined."""
     if name == "fake":
         from unified_llm.worker import fake_engine
 
-        return fake_engine.open_fake_engine, fake_engine.BUILD
+        return fake_engine.open_fake_engine, fake_engine.rehearse_fake, fake_engine.BUILD
     from unified_llm.worker import engine
 
-    return engine.open_llama_engine, engine.BUILD
+    return engine.open_llama_engine, engine.rehearse_llama, engine.BUILD
 
 
 if __name__ == "__main__":

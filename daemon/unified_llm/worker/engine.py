@@ -27,13 +27,13 @@ from unified_llm.worker.batching import BatchingEngine, DecodeError
 from unified_llm.worker.bindings import BINDINGS_VERSION, native
 from unified_llm.worker.brake import Brake
 from unified_llm.worker.constraint import Constraint, GrammarRefusedError
-from unified_llm.worker.cores import allowed_physical_cores
+from unified_llm.worker.dry_run import rehearse
 from unified_llm.worker.engine_port import OnProgress
 from unified_llm.worker.kept_states import KeptStates
 from unified_llm.worker.native_log import NativeLog
-from unified_llm.worker.offload import cache_type_number, place_layers
+from unified_llm.worker.offload import batch_tokens, context_parameters, place_layers
 from unified_llm.worker.prompt import encode_prompt
-from unified_llm.worker.protocol import Chance, Load, Score
+from unified_llm.worker.protocol import Chance, Load, Rehearsed, Score
 from unified_llm.worker.samplers import Samplers
 from unified_llm.worker.sampling import ResolvedSampling
 from unified_llm.worker.scorer import Scorer
@@ -43,7 +43,6 @@ from unified_llm.worker.thinking import tag_bytes
 
 BUILD: Final = f"llama-cpp-python {BINDINGS_VERSION}"
 
-_BATCH_TOKENS: Final = 512  # also one micro-batch, so that cancelling never waits for several
 _PIECE_BYTES: Final = 256
 _ABORTED: Final = 2
 _LONG_STEP: Final = Seconds(0.5)  # half of the interval between heartbeats
@@ -52,15 +51,25 @@ _SPECIAL: Final = native.LLAMA_TOKEN_ATTR_CONTROL | native.LLAMA_TOKEN_ATTR_USER
 
 def open_llama_engine(states: KeptStates | None = None) -> BatchingEngine:
     """The Engine behind `--engine llama`."""
-    log = NativeLog()
-    native.llama_log_set(_log_callback(log), ctypes.c_void_p(None))
-    native.llama_backend_init()
-
+    log = _open_log()
     return BatchingEngine(
         lambda load, on_progress: LlamaModel(load, on_progress, log),
         draw_seed=lambda: randbits(32),
         states=states,
     )
+
+
+def rehearse_llama(load: Load) -> Rehearsed:
+    """As `dry_run.rehearse`, in a process that does nothing else."""
+    return rehearse(load, _open_log())
+
+
+def _open_log() -> NativeLog:
+    """What native code says from now on, which has been started."""
+    log = NativeLog()
+    native.llama_log_set(_log_callback(log), ctypes.c_void_p(None))
+    native.llama_backend_init()
+    return log
 
 
 _kept_callbacks: list[Any] = []  # native code calls them for as long as the process lives
@@ -177,7 +186,7 @@ class LlamaModel:
         trained = native.llama_model_n_ctx_train(self._model)
         self.context_tokens = min(load.context_tokens, trained if trained > 0 else 2**31)
         self.slots = load.slots
-        self.batch_tokens = max(_BATCH_TOKENS, load.slots)
+        self.batch_tokens = batch_tokens(load)
         self.vocabulary_size = self.vocabulary.size
         self._context = self._open_context(load, log)
         undo.callback(native.llama_free, self._context)
@@ -294,21 +303,7 @@ class LlamaModel:
         self._samplers.close(slot)
 
     def _open_context(self, load: Load, log: NativeLog) -> Any:
-        threads = load.threads or allowed_physical_cores()
-        params = native.llama_context_default_params()
-        params.n_ctx = self.context_tokens * self.slots
-        params.n_seq_max = self.slots
-        params.n_batch = params.n_ubatch = self.batch_tokens
-        params.n_threads = params.n_threads_batch = threads
-        # One stream per sequence, as llama-server does: faster when no prefix is shared.
-        params.kv_unified = False
-        params.offload_kqv = bool(load.gpu_layers)
-        # Weights in main memory are computed with there: the plan has no room for copies on a GPU.
-        params.op_offload = False
-        params.type_k = params.type_v = cache_type_number(load.cache_type)
-        # Layers with a sliding window keep their window only (docs/decisions/0010).
-        params.swa_full = False
-        params.no_perf = True
+        params = context_parameters(load, self.context_tokens)
         context = native.llama_init_from_model(self._model, params)
         if not context:
             raise _load_error(log)(

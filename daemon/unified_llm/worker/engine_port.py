@@ -7,7 +7,16 @@ All methods belong to one thread, except `interrupt` and `hurry`.
 from collections.abc import Callable
 from typing import Protocol
 
-from unified_llm.worker.protocol import Delta, Done, Failed, Generate, Load, Loaded, Started
+from unified_llm.worker.protocol import (
+    Delta,
+    Done,
+    Failed,
+    Generate,
+    Load,
+    Loaded,
+    Rehearsed,
+    Started,
+)
 
 Report = Started | Delta | Done | Failed
 """What a step can bring for a request: one Started, any Delta, then one Done or Failed."""
@@ -17,6 +26,10 @@ OnProgress = Callable[[float], None]
 
 Pulse = Callable[[], None]
 """Called from inside a long step whenever the computation has moved on; never by a stuck one."""
+
+
+Rehearsal = Callable[[Load], Rehearsed]
+"""Says what a load would take, without taking it. Raises ModelFailedToLoad, GpuUnusable."""
 
 
 class Engine(Protocol):

@@ -25,7 +25,7 @@ from unified_llm.domain.errors import InvalidRequest, ModelFailedToLoad
 from unified_llm.worker.batching import BatchingEngine, DecodeError
 from unified_llm.worker.engine_port import OnProgress
 from unified_llm.worker.kept_states import KeptStates
-from unified_llm.worker.protocol import Chance, Load, Score
+from unified_llm.worker.protocol import Chance, Load, Rehearsed, Score
 from unified_llm.worker.sampling import ResolvedSampling
 from unified_llm.worker.slots import Feed, Seat
 from unified_llm.worker.thinking import Thinking
@@ -203,6 +203,13 @@ def open_fake_engine(
         return FakeModel(load, len(content), sleep)
 
     return BatchingEngine(open_model, draw_seed=lambda: 0, states=states)
+
+
+def rehearse_fake(load: Load) -> Rehearsed:
+    """What a load would take, as `FakeModel` says it afterwards."""
+    size_bytes = len(_read_model(load))
+    on_gpus = tuple(size_bytes * bool(each) for each in load.gpu_layers)
+    return Rehearsed(cache_bytes=0, working_bytes=size_bytes, gpu_working_bytes=on_gpus)
 
 
 def _never() -> bool:

@@ -10,7 +10,10 @@ from collections.abc import Callable
 from typing import Final
 
 _INFO, _WARN, _ERROR, _CONTINUED = 2, 3, 4, 5
-_BUFFER: Final = re.compile(r"(\S+)\s+\w+ buffer size\s*=\s*(\d+(?:\.\d+)?) MiB")
+_BUFFER: Final = re.compile(r"(\S+)\s+(\w+) buffer size\s*=\s*(\d+(?:\.\d+)?) MiB")
+# Of a cache or of recurrent states, wherever they lie: `llama_kv_cache: size = 90.00 MiB (…`.
+_CACHE: Final = re.compile(r"^\w+: size\s*=\s*(\d+(?:\.\d+)?) MiB \(")
+_WORKING: Final = frozenset({"compute", "output"})
 # Buffers of a GPU carry its number: CUDA0, Vulkan1; those in main memory do not: CPU, CUDA_Host.
 _GPU: Final = re.compile(r"[A-Za-z]+(\d+)")
 _OUT_OF_MEMORY: Final = ("out of memory", "failed to allocate", "unable to allocate")
@@ -29,6 +32,7 @@ class NativeLog:
 
     write: takes one line of a warning or an error; none of them holds a prompt, since all text
     passes through the tokeniser only. is_out_of_memory: whether an allocation has failed.
+    cache_bytes: caches and states on all devices, told also where none is allocated.
     """
 
     def __init__(self, write: Callable[[str], None] = _to_stderr) -> None:
@@ -37,6 +41,8 @@ class NativeLog:
         self._rest = ""
         self._ram_bytes = 0
         self._gpu_bytes: dict[int, int] = {}
+        self._working: dict[int | None, int] = {}
+        self.cache_bytes = 0
         self._error = ""
         self.is_out_of_memory = False
 
@@ -48,9 +54,17 @@ class NativeLog:
     @property
     def gpu_bytes_allocated(self) -> tuple[int, ...]:
         """Likewise of each GPU, up to the last one that holds any."""
-        return tuple(
-            self._gpu_bytes.get(gpu, 0) for gpu in range(max(self._gpu_bytes, default=-1) + 1)
-        )
+        return _by_number(self._gpu_bytes)
+
+    @property
+    def working_bytes(self) -> int:
+        """Of what is in main memory, intermediate results and output."""
+        return self._working.get(None, 0)
+
+    @property
+    def gpu_working_bytes(self) -> tuple[int, ...]:
+        """Likewise of each GPU, up to the last one that holds any."""
+        return _by_number({gpu: size for gpu, size in self._working.items() if gpu is not None})
 
     def reason(self) -> str:
         """The first error as the tail of a sentence, or nothing; later ones say less."""
@@ -66,8 +80,10 @@ class NativeLog:
 
     def _take_line(self, line: str) -> None:
         if self._level < _WARN:
-            for device, size in _BUFFER.findall(line):
-                self._count(device, round(float(size) * _MIB))
+            for device, kind, size in _BUFFER.findall(line):
+                self._count(device, kind, round(float(size) * _MIB))
+            for size in _CACHE.findall(line):
+                self.cache_bytes += round(float(size) * _MIB)
             return
         if any(words in line for words in _OUT_OF_MEMORY):
             self.is_out_of_memory = True
@@ -75,13 +91,19 @@ class NativeLog:
             self._error = line.rstrip(".")
         self._write(line)
 
-    def _count(self, device: str, size: int) -> None:
+    def _count(self, device: str, kind: str, size: int) -> None:
         gpu = _GPU.fullmatch(device)
-        if gpu is None:
+        number = None if gpu is None else min(int(gpu[1]), _MOST_GPUS)
+        if number is None:
             self._ram_bytes += size
         else:
-            number = min(int(gpu[1]), _MOST_GPUS)
             self._gpu_bytes[number] = self._gpu_bytes.get(number, 0) + size
+        if kind in _WORKING:
+            self._working[number] = self._working.get(number, 0) + size
+
+
+def _by_number(sizes: dict[int, int]) -> tuple[int, ...]:
+    return tuple(sizes.get(gpu, 0) for gpu in range(max(sizes, default=-1) + 1))
 
 
 def _clean(line: str) -> str:

@@ -1,12 +1,14 @@
-"""A plan in llama.cpp's terms: which layers go to which GPU, and in what the cache is kept."""
+"""A plan in llama.cpp's terms: which layers go to which GPU, and what the context is like."""
 
 import ctypes
 from typing import Any, Final
 
 from unified_llm.domain.errors import GpuUnusable, ModelFailedToLoad
 from unified_llm.worker.bindings import libggml, native
+from unified_llm.worker.cores import allowed_physical_cores
 from unified_llm.worker.protocol import Load
 
+_BATCH_TOKENS: Final = 512  # also one micro-batch, so that cancelling never waits for several
 _DEVICE_TYPE_GPU: Final = 1  # enum ggml_backend_dev_type
 
 
@@ -33,6 +35,31 @@ def cache_type_number(name: str) -> int:
     if number is None:
         raise ModelFailedToLoad(f"llama.cpp knows no cache type {name[:40]!r}.")
     return int(number)
+
+
+def context_parameters(load: Load, context_tokens: int) -> Any:
+    """Of a context with so many tokens for each of the load's slots."""
+    threads = load.threads or allowed_physical_cores()
+    params = native.llama_context_default_params()
+    params.n_ctx = context_tokens * load.slots
+    params.n_seq_max = load.slots
+    params.n_batch = params.n_ubatch = batch_tokens(load)
+    params.n_threads = params.n_threads_batch = threads
+    # One stream per sequence, as llama-server does: faster when no prefix is shared.
+    params.kv_unified = False
+    params.offload_kqv = bool(load.gpu_layers)
+    # Weights in main memory are computed with there: the plan has no room for copies on a GPU.
+    params.op_offload = False
+    params.type_k = params.type_v = cache_type_number(load.cache_type)
+    # Layers with a sliding window keep their window only (docs/decisions/0010).
+    params.swa_full = False
+    params.no_perf = True
+    return params
+
+
+def batch_tokens(load: Load) -> int:
+    """Most tokens of one step; each slot gets at least one."""
+    return max(_BATCH_TOKENS, load.slots)
 
 
 def _count_gpus() -> int:

@@ -6,10 +6,10 @@ checked on both sides, and the worker's first word is its protocol version.
 
 A frame is a 4-byte big-endian length, then that many bytes of one msgpack map whose key `type`
 names the message. Order: the worker sends Hello, or NotConfined and ends; the daemon sends Load
-once; the worker sends any Progress, then Loaded or LoadFailed; from then on Generate, Cancel, Pause
-and Resume go down, and for each Generate there comes up: Started, any Delta, then exactly one Done
-or Failed. Heartbeat may come at any time, and so may DropState. Stop, or the end of the socket,
-ends the worker.
+once, or Rehearse, which Rehearsed or LoadFailed and the worker's end answer; the worker sends any
+Progress, then Loaded or LoadFailed; from then on Generate, Cancel, Pause and Resume go down, and
+for each Generate there comes up: Started, any Delta, then exactly one Done or Failed. Heartbeat may
+come at any time, and so may DropState. Stop, or the end of the socket, ends the worker.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from unified_llm.domain.chat import FinishReason, JsonAnswer, Message, Sampling
 from unified_llm.domain.errors import ModelFailedToLoad
 from unified_llm.domain.sampling import MAX_TOP_LOGPROBS
 
-PROTOCOL_VERSION: Final = 8
+PROTOCOL_VERSION: Final = 9
 LEAST_LOGPROB: Final = -9999.0
 MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 _LENGTH_BYTES: Final = 4
@@ -61,6 +61,12 @@ class Load(_Struct, frozen=True, tag="load"):
     cache_type: str = "f16"
     gpu_layers: tuple[int, ...] = ()
     cpu_experts: int = 0
+
+
+class Rehearse(_Struct, frozen=True, tag="rehearse"):
+    """Say what this load would take, and end. Instead of a Load."""
+
+    load: Load
 
 
 class Generate(_Struct, frozen=True, tag="generate"):
@@ -118,7 +124,7 @@ class Stop(_Struct, frozen=True, tag="stop"):
     saves_states: bool = False
 
 
-ToWorker = Load | Generate | Cancel | Pause | Resume | DropState | Stop
+ToWorker = Load | Rehearse | Generate | Cancel | Pause | Resume | DropState | Stop
 
 
 class Hello(_Struct, frozen=True, tag="hello"):
@@ -175,6 +181,18 @@ class LoadFailed(_Struct, frozen=True, tag="load-failed"):
 
     message: str
     code: str = ModelFailedToLoad.code
+
+
+class Rehearsed(_Struct, frozen=True, tag="rehearsed"):
+    """What the load would take besides weights, and this worker is about to end.
+
+    cache_bytes: caches and states of all layers, wherever they lie. working_bytes: intermediate
+    results and output in main memory. gpu_working_bytes: likewise of each GPU.
+    """
+
+    cache_bytes: _Size
+    working_bytes: _Size
+    gpu_working_bytes: Annotated[tuple[_Size, ...], msgspec.Meta(max_length=64)] = ()
 
 
 class Started(_Struct, frozen=True, tag="started"):
@@ -258,6 +276,7 @@ FromWorker = (
     | Progress
     | Loaded
     | LoadFailed
+    | Rehearsed
     | Started
     | Delta
     | Done

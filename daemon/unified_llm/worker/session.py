@@ -20,7 +20,7 @@ from typing import Final, NoReturn, assert_never
 
 from unified_llm.domain.errors import GpuUnusable, ModelFailedToLoad, NoRoom
 from unified_llm.domain.units import Instant, Seconds
-from unified_llm.worker.engine_port import Engine
+from unified_llm.worker.engine_port import Engine, Rehearsal
 from unified_llm.worker.protocol import (
     PROTOCOL_VERSION,
     Cancel,
@@ -35,6 +35,7 @@ from unified_llm.worker.protocol import (
     Pause,
     Progress,
     ProtocolError,
+    Rehearse,
     Resume,
     Stop,
     ToWorker,
@@ -70,7 +71,7 @@ def exit_at_once(status: ExitStatus) -> NoReturn:
 class Session:
     """One worker's whole life on `connection`.
 
-    now: the monotonic clock. leave: ends the process; it does not return.
+    now: the monotonic clock. leave: ends the process; it does not return. rehearse: of the engine.
     """
 
     def __init__(
@@ -79,11 +80,14 @@ class Session:
         engine: Engine,
         now: Callable[[], Instant],
         leave: Exit = exit_at_once,
+        *,
+        rehearse: Rehearsal,
     ) -> None:
         self._connection = connection
         self._engine = engine
         self._now = now
         self._leave = leave
+        self._rehearse = rehearse
         self._inbox: queue.SimpleQueue[ToWorker] = queue.SimpleQueue()
         self._is_loaded = False
         self._step_began = now()
@@ -112,9 +116,12 @@ class Session:
 
     def _load(self) -> None:
         message = self._inbox.get()
-        if not isinstance(message, Load):
+        if not isinstance(message, Load | Rehearse):
             self._reject(f"{type(message).__name__} came before Load")
         try:
+            if isinstance(message, Rehearse):
+                self._send(self._rehearse(message.load))
+                self._leave(ExitStatus.OK)
             loaded = self._engine.load(message, self._on_progress)
         except (ModelFailedToLoad, NoRoom, GpuUnusable) as error:
             self._send(LoadFailed(message=str(error), code=error.code))
@@ -145,8 +152,8 @@ class Session:
                 self._engine.pause(message.id)
             case Resume():
                 self._engine.resume(message.id)
-            case Load():
-                self._reject("Load came twice")
+            case Load() | Rehearse():
+                self._reject(f"{type(message).__name__} came after Load")
             case DropState():
                 self._engine.drop_state(message.state)
             case Stop():

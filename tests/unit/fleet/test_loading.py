@@ -16,8 +16,9 @@ from unified_llm.domain.errors import (
     WorkerDied,
 )
 from unified_llm.domain.units import Bytes
-from unified_llm.fleet.loading import Serving, load_model
+from unified_llm.fleet.loading import Serving, load_model, rehearse_model
 from unified_llm.worker.protocol import (
+    PROTOCOL_VERSION,
     FromWorker,
     Heartbeat,
     Load,
@@ -25,6 +26,8 @@ from unified_llm.worker.protocol import (
     LoadFailed,
     NotConfined,
     Progress,
+    Rehearse,
+    Rehearsed,
     Started,
 )
 
@@ -128,7 +131,8 @@ async def test_a_worker_can_not_boast_of_more_than_it_was_given(boast: dict[str,
 
 
 async def test_another_protocol_version_is_refused() -> None:
-    assert "protocol 9" in await failure_after(hello(version=9))
+    later = PROTOCOL_VERSION + 1
+    assert f"protocol {later}" in await failure_after(hello(version=later))
 
 
 @pytest.mark.parametrize(
@@ -188,3 +192,25 @@ async def test_a_worker_that_closes_its_channel_and_stays_is_killed() -> None:
         assert worker.process.signals == []
         await timers.advance(0.2)
         assert "SIGKILL" in await loading
+
+
+async def test_a_rehearsal_tells_what_a_load_would_take() -> None:
+    worker = FakeWorkerLink(FakeTimers())
+    said = Rehearsed(cache_bytes=5, working_bytes=7, gpu_working_bytes=(1,))
+    worker.channel.say(hello(), said)
+    assert await rehearse_model(worker.link, PLACEMENT) == said
+    load = Load(model="tiny", path="/proc/self/fd/7", context_tokens=512, slots=2, threads=1)
+    assert worker.channel.sent == [Rehearse(load=load)]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [LoadFailed(message="no"), loaded(), WorkerDied("It broke."), None],
+    ids=["refused", "loaded", "broken", "ended"],
+)
+async def test_a_rehearsal_that_fails_says_so(said: FromWorker | WorkerDied | None) -> None:
+    worker = FakeWorkerLink(FakeTimers())
+    worker.channel.say(hello(), said)
+    worker.process.end(-9)
+    with pytest.raises(ModelFailedToLoad, match="tiny"):
+        await rehearse_model(worker.link, PLACEMENT)

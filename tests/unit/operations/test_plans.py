@@ -8,10 +8,10 @@ from tests.fakes.house import TINY, make_spec
 from tests.unit.planner.test_fit import llama
 from unified_llm.domain.devices import RAM, DeviceId
 from unified_llm.domain.errors import InvalidRequest, ModelFailedToLoad, NoRoom
-from unified_llm.domain.measurements import Figure, FigureSource, MeasuredRun
+from unified_llm.domain.measurements import DryRun, Figure, FigureSource, MeasuredRun
 from unified_llm.domain.models import GpuUse
 from unified_llm.domain.units import Bytes, Tokens
-from unified_llm.operations.plans import PlanQuestion, answer_plan
+from unified_llm.operations.plans import PlanQuestion, answer_plan, placement_of, with_dry_run
 
 GIB = 2**30
 SPEC = replace(make_spec(TINY), profile=llama())
@@ -102,3 +102,28 @@ def test_a_plan_says_where_its_figures_come_from() -> None:
     (part,) = [each for each in report.parts if each.source is FigureSource.MEASURED]
     assert (part.part, part.size_bytes) == ("correction", -1000)
     assert sum(each.size_bytes for each in report.parts) == report.plan.estimate.total
+
+
+def test_a_dry_run_takes_the_place_of_arithmetic_and_not_of_a_measurement() -> None:
+    plain = answer_plan(SPEC, PlanQuestion(), ROOM)
+    ram = plain.plan.estimate.ram
+    dry = DryRun(Bytes(ram.cache), {"ram": Bytes(ram.compute + ram.output + 500)})
+    better = with_dry_run(plain, dry)
+    assert better.plan.estimate.source is FigureSource.DRY_RUN
+    assert better.devices[0].used == plain.devices[0].used + 500
+    assert sum(each.size_bytes for each in better.parts) == better.plan.estimate.total
+    run = MeasuredRun("ab" * 32, Tokens(4096), 2, "f16", 512, (), "llama 1")
+    known = replace(SPEC, figures=(Figure(run, {"ram": Bytes(GIB)}),))
+    measured = answer_plan(known, PlanQuestion(), ROOM)
+    assert with_dry_run(measured, dry) is measured
+
+
+def test_what_is_rehearsed_is_what_would_be_loaded() -> None:
+    free = {RAM: PLENTY, DeviceId("nvml:0"): PLENTY}
+    placement = placement_of(SPEC, answer_plan(SPEC, PlanQuestion(), free))
+    assert (placement.context_tokens, placement.slots) == (4096, 2)
+    assert (placement.gpus, placement.gpu_layers) == ((DeviceId("nvml:0"),), (32,))
+    off = placement_of(SPEC, answer_plan(SPEC, PlanQuestion(), ROOM))
+    assert (off.gpus, off.gpu_layers) == ((), ())
+    with pytest.raises(InvalidRequest, match="own GPUs"):
+        answer_plan(SPEC, PlanQuestion(gpus=(Bytes(GIB),), is_rehearsed=True), ROOM)

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from tests.unit.planner.test_fit import GIB, WISHES, llama, machine
 from unified_llm.domain.errors import NoRoom
-from unified_llm.domain.measurements import Figure, FigureSource, MeasuredRun
+from unified_llm.domain.measurements import DryRun, Figure, FigureSource, MeasuredRun
 from unified_llm.domain.units import Bytes, Tokens
 from unified_llm.planner.cache_types import Q8_0
 from unified_llm.planner.estimate import Layout, estimate_memory
-from unified_llm.planner.figures import Figures
+from unified_llm.planner.figures import Figures, rehearsed
 from unified_llm.planner.fit import Machine, Wishes, find_plan
 from unified_llm.planner.run_shape import RunShape
 
@@ -131,3 +131,26 @@ def test_with_figures_too_more_memory_never_makes_the_context_shorter(
     wishes = replace(WISHES, cache_type=Q8_0, slots=1)
     before = rung(machine(gib), wishes, known)
     assert rung(machine(gib + more), wishes, known) >= before
+
+
+def test_a_dry_run_corrects_what_arithmetic_has_computed() -> None:
+    layout = Layout((16,))
+    plain = estimate_memory(PROFILE, SHAPE, layout)
+    cache = plain.ram.cache + plain.gpus[0].cache
+    dry = DryRun(Bytes(cache + 2000), {"ram": Bytes(5000), "a": Bytes(6000)})
+    found = rehearsed(plain, dry, ["a"])
+    assert found.source is FigureSource.DRY_RUN
+    assert found.ram.buffers == plain.ram.weights + plain.ram.cache + 1000 + 5000
+    assert found.gpus[0].buffers == plain.gpus[0].weights + plain.gpus[0].cache + 1000 + 6000
+
+
+def test_a_dry_run_leaves_an_unused_gpu_empty_and_finds_a_cache_nobody_expected() -> None:
+    layout = Layout((0, 32))
+    plain = estimate_memory(PROFILE, SHAPE, layout)
+    found = rehearsed(plain, DryRun(Bytes(0), {"ram": Bytes(0)}), ["a", "b"])
+    assert found.gpus[0] == plain.gpus[0]
+    assert found.ram.buffers == plain.ram.weights
+    layers = tuple(replace(each, key_width=0, value_width=0) for each in PROFILE.layers)
+    bare = estimate_memory(replace(PROFILE, layers=layers), SHAPE)
+    unexpected = rehearsed(bare, DryRun(Bytes(GIB), {"ram": Bytes(10)}), [])
+    assert unexpected.ram.buffers == bare.ram.weights + GIB + 10

@@ -65,3 +65,16 @@ def test_a_failed_allocation_is_told_from_other_errors() -> None:
     assert not native.is_out_of_memory
     native.take(_ERROR, b"llama_init_from_model: failed to allocate buffer for kv cache\n")
     assert native.is_out_of_memory
+
+
+def test_caches_and_working_buffers_are_told_apart_where_nothing_is_allocated() -> None:
+    native, _ = log()
+    native.take(_INFO, b"llama_context:        CPU  output buffer size =     1.00 MiB\n")
+    native.take(_INFO, b"llama_kv_cache:        CPU KV buffer size =     0.00 MiB\n")
+    native.take(_INFO, b"llama_kv_cache: size =  180.00 MiB (  8192 cells,  30 layers)\n")
+    native.take(_INFO, b"llama_kv_cache_iswa: creating SWA KV cache, size = 1536 cells\n")
+    native.take(_INFO, b"llama_memory_recurrent: size =    2.00 MiB (     2 cells)\n")
+    native.take(_INFO, b"sched_reserve:        CPU compute buffer size =    8.00 MiB\n")
+    native.take(_INFO, b"sched_reserve:      CUDA1 compute buffer size =    4.00 MiB\n")
+    assert native.cache_bytes == 182 * 2**20
+    assert (native.working_bytes, native.gpu_working_bytes) == (9 * 2**20, (0, 4 * 2**20))

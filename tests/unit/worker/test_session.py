@@ -24,6 +24,8 @@ from unified_llm.worker.protocol import (
     LoadFailed,
     Pause,
     Progress,
+    Rehearse,
+    Rehearsed,
     Resume,
     Stop,
     ToWorker,
@@ -133,6 +135,12 @@ def leave(status: ExitStatus) -> None:
         raise SystemExit(status)
 
 
+def rehearse(load: Load) -> Rehearsed:
+    if load.model == "wrong":
+        raise ModelFailedToLoad("It is wrong.")
+    return Rehearsed(cache_bytes=load.context_tokens, working_bytes=load.slots)
+
+
 def run(
     pair: tuple[socket.socket, socket.socket],
     *messages: ToWorker,
@@ -147,7 +155,7 @@ def run(
     engine.refusal = refusal
     engine.goodbye = goodbye
     daemon.sendall(b"".join(encode(message) for message in messages))
-    session = Session(worker, engine, clock.now, leave)  # type: ignore[arg-type]
+    session = Session(worker, engine, clock.now, leave, rehearse=rehearse)  # type: ignore[arg-type]
     with pytest.raises(SystemExit) as left:
         session.run("scripted", "1", ("layer",))
     daemon.setblocking(False)
@@ -235,7 +243,26 @@ def test_a_daemon_that_is_gone_ends_the_worker(pair: tuple[socket.socket, socket
     clock = VirtualClock()
     engine = ScriptedEngine(clock, daemon, [])
     daemon.shutdown(socket.SHUT_RD)
-    session = Session(worker, engine, clock.now, leave)  # type: ignore[arg-type]
+    session = Session(worker, engine, clock.now, leave, rehearse=rehearse)  # type: ignore[arg-type]
     with pytest.raises(SystemExit) as left:
         session.run("scripted", "1", ("layer",))
     assert left.value.code == ExitStatus.OK
+
+
+def test_a_rehearsal_is_answered_and_the_worker_ends(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    load = Load(model="m", path="/m", context_tokens=512, slots=2, threads=None)
+    said, engine, status = run(pair, Rehearse(load=load))
+    assert said[1:] == [Rehearsed(cache_bytes=512, working_bytes=2)]
+    assert status == ExitStatus.OK
+    assert engine.steps_done == 0
+
+
+def test_a_rehearsal_of_what_can_not_be_loaded_says_why(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    load = Load(model="wrong", path="/m", context_tokens=512, slots=2, threads=None)
+    said, _, status = run(pair, Rehearse(load=load))
+    assert said[1:] == [LoadFailed(message="It is wrong.")]
+    assert status == ExitStatus.LOAD_FAILED

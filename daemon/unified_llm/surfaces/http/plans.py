@@ -16,6 +16,7 @@ def plan_question(asked: native.PlanShape) -> PlanQuestion:
         ram=None if asked.ram_bytes is None else Bytes(asked.ram_bytes),
         gpus=None if asked.gpu_bytes is None else tuple(map(Bytes, asked.gpu_bytes)),
         needs_gpu=asked.needs_gpu,
+        is_rehearsed=asked.dry_run,
     )
 
 
