@@ -163,6 +163,9 @@ async def read_memory() -> MemoryReading:
     )
 
 
+LIMIT = Seconds(60)
+
+
 async def rehearse_nothing(spec: ModelSpec, placement: Placement) -> DryRun:
     """An engine that computes nothing takes nothing but weights."""
     return DryRun(Bytes(0), {RAM: Bytes(0)})
@@ -225,7 +228,7 @@ async def open_house(
         workers.reports = scheduler
         async with Jobs(clock, gate) as jobs:
             models = Models(
-                gate, scheduler, jobs, watch, load_limit=Seconds(60), rehearse=rehearse_nothing
+                gate, scheduler, jobs, watch, load_limit=LIMIT, rehearse=rehearse_nothing
             )
             shelf = FakeShelf()
             directory = Directory(backend, providers or {})

@@ -22,6 +22,7 @@ from unified_llm.fleet.supervisor import Fleet
 from unified_llm.fleet.timers import LoopTimers
 from unified_llm.hardware.drivers import choose_drivers
 from unified_llm.hardware.monitor import MemoryMonitor
+from unified_llm.operations.models import Rehearse
 from unified_llm.operations.watch import Watch
 from unified_llm.scheduler.loop import SchedulerLoop
 from unified_llm.settings.schema import Settings
@@ -33,14 +34,14 @@ class Engine:
     """What loads and runs the models of this machine.
 
     states: the KV states that outlive their workers. backend: what answers with the models.
-    dry_runs: what tells what a load would take.
+    rehearse: what tells what a load would take.
     """
 
     scheduler: SchedulerLoop
     monitor: MemoryMonitor
     states: KeptStates
     backend: LocalBackend
-    dry_runs: DryRuns
+    rehearse: Rehearse
 
 
 @asynccontextmanager
@@ -65,7 +66,9 @@ async def open_engine(
     unsubscribe = watch.subscribe(lambda _: monitor.wake())
     try:
         async with fleet.open(scheduler), running(scheduler.run()), running(monitor.run()):
-            yield Engine(scheduler, monitor, states, backend, DryRuns(launcher.open_worker))
+            yield Engine(
+                scheduler, monitor, states, backend, DryRuns(launcher.open_worker).rehearse
+            )
     finally:
         unsubscribe()
         states.close()

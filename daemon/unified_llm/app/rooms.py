@@ -72,8 +72,7 @@ async def open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
         asleep = await stack.enter_async_context(_open_asleep(settings, scheduler))
         jobs = await stack.enter_async_context(Jobs(clock, gate))
         limit = settings.scheduler.load_seconds
-        rehearse = engine.dry_runs.rehearse
-        models = Models(gate, scheduler, jobs, watch, load_limit=limit, rehearse=rehearse)
+        models = Models(gate, scheduler, jobs, watch, load_limit=limit, rehearse=engine.rehearse)
         takers = Takers(models, engine.states)
         catalogue = await stack.enter_async_context(_open_catalogue(takers, store, settings))
         learning.on_learned = catalogue.relearn
