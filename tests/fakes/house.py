@@ -163,9 +163,6 @@ async def read_memory() -> MemoryReading:
     )
 
 
-LIMIT = Seconds(60)
-
-
 async def rehearse_nothing(spec: ModelSpec, placement: Placement) -> DryRun:
     """An engine that computes nothing takes nothing but weights."""
     return DryRun(Bytes(0), {RAM: Bytes(0)})
@@ -205,6 +202,11 @@ def _status(gate: Gate, scheduler: SchedulerLoop, complaints: list[str], health:
     )
 
 
+def make_models(gate: Gate, scheduler: SchedulerLoop, jobs: Jobs, watch: Watch) -> Models:
+    """Of an engine that takes nothing but weights."""
+    return Models(gate, scheduler, jobs, watch, load_limit=Seconds(60), rehearse=rehearse_nothing)
+
+
 @asynccontextmanager
 async def open_house(
     *,
@@ -227,9 +229,7 @@ async def open_house(
         scheduler = make_scheduler(clock, workers, watch)
         workers.reports = scheduler
         async with Jobs(clock, gate) as jobs:
-            models = Models(
-                gate, scheduler, jobs, watch, load_limit=LIMIT, rehearse=rehearse_nothing
-            )
+            models = make_models(gate, scheduler, jobs, watch)
             shelf = FakeShelf()
             directory = Directory(backend, providers or {})
             health = Health(providers or {}, BreakerPolicy(), lambda: 1.0)
