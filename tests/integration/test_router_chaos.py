@@ -1,0 +1,268 @@
+"""A provider that does everything wrong, over a real connection, before a model that answers.
+
+Each case is a body and what is done to it; `expected` is the reference: which of the three good
+outcomes it must have, told from the bytes alone.
+"""
+
+import json
+import random
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import pytest
+
+from tests.fakes.backend import FakeBackend
+from tests.fakes.house import ANSWER, USER
+from tests.fakes.upstream import Cut, Script, Stall, Step, Upstream, open_upstream, reply, stream
+from tests.unit.routing.targets import far, here, plan_of
+from unified_llm.domain.chat import ChatEvent, ChatRequest, Finished, Message, Role, TextDelta
+from unified_llm.domain.errors import (
+    ProviderDown,
+    ProviderFailed,
+    ProviderOverloaded,
+    RequestTimedOut,
+    UnifiedLlmError,
+)
+from unified_llm.domain.models import ModelId
+from unified_llm.domain.providers import ProviderKind
+from unified_llm.domain.units import Seconds
+from unified_llm.fleet.timers import LoopTimers
+from unified_llm.providers.backend import Deadlines, Provider
+from unified_llm.providers.kinds import APIS
+from unified_llm.providers.transport import Address, Transport, open_transport
+from unified_llm.routing.attempts import AttemptPolicy
+from unified_llm.routing.breaker import BreakerPolicy
+from unified_llm.routing.directory import Directory
+from unified_llm.routing.health import Health
+from unified_llm.routing.retry_budget import RetryBudget
+from unified_llm.routing.router import Router
+
+pytestmark = pytest.mark.slow
+
+REQUEST: Final = ChatRequest(ModelId("smart"), (Message(Role.USER, "Sky?"),))
+LOCAL: Final = "Blue light."
+WORDS: Final = ("al", "pha", "bet")
+# A busy machine may take longer for a whole case than a stalled provider is given.
+DEADLINES: Final = Deadlines(Seconds(0.4), Seconds(0.4), Seconds(60))
+
+
+def sse(value: object) -> bytes:
+    return f"data: {json.dumps(value)}\n\n".encode()
+
+
+def delta(**fields: object) -> bytes:
+    return sse({"choices": [{"index": 0, "delta": fields, "finish_reason": None}]})
+
+
+EVENTS: Final = (
+    delta(role="assistant", content=""),
+    *(delta(content=word) for word in WORDS),
+    sse({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}),
+    b"data: [DONE]\n\n",
+)
+BODY: Final = b"".join(EVENTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a caller gets: the texts that came, and the code of the one error, if one ended it."""
+
+    text: str
+    code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    name: str
+    script: Script
+    expected: Outcome
+
+
+def expected(whole: bytes, fault: str | None) -> Outcome:
+    """The outcome of a body of which `whole` came before `fault`, or before it just ended."""
+    events = whole.split(b"\n\n")[:-1]
+    text = ""
+    for event in events:
+        data = event.removeprefix(b"data: ")
+        if data == b"[DONE]":
+            return Outcome(text)
+        text += json.loads(data)["choices"][0]["delta"].get("content", "")
+    return Outcome(text, fault or "provider-failed") if text else Outcome(LOCAL)
+
+
+STATUSES: Final = (
+    201, 202, 206, 300, 301, 302, 303, 307, 308, 400, 401, 402, 403, 404, 405, 407, 408, 409, 410,
+    413, 415, 418, 422, 425, 429, 431, 451, 500, 501, 502, 503, 504, 507, 520, 522, 524, 529, 599,
+)  # fmt: skip
+REFUSALS: Final = {
+    "nothing": b"",
+    "error": json.dumps({"error": {"message": "No.", "type": "t", "code": None}}).encode(),
+    "text": b"<html>Bad Gateway</html>",
+    "bytes": bytes(range(256)),
+    "answer": BODY,
+}
+
+
+def statuses() -> Iterator[Case]:
+    for status in STATUSES:
+        for name, body in REFUSALS.items():
+            extra = "location: http://127.0.0.1:1/\r\n" if 300 <= status < 400 else ""
+            yield Case(f"{status} {name}", reply(body, status=status, extra=extra), Outcome(LOCAL))
+    for waits in ("0", "9", "86400", "-1", "soon", "Fri, 31 Dec 1999 23:59:59 GMT"):
+        extra = f"retry-after: {waits}\r\n"
+        yield Case(f"429 {waits}", reply(b"", status=429, extra=extra), Outcome(LOCAL))
+
+
+def cuts() -> Iterator[Case]:
+    for offset in range(len(BODY)):
+        head = BODY[:offset]
+        parts: list[Step] = [head] if head else []
+        told = expected(head, None)
+        yield Case(f"cut at {offset}", stream(*parts, Cut(), is_whole=False), told)
+        if offset % 4 == 0:
+            yield Case(f"ended at {offset}", stream(*parts), told)
+
+
+def stalls() -> Iterator[Case]:
+    yield Case("stall before the head", [Stall()], Outcome(LOCAL))
+    for count in range(len(EVENTS)):
+        told = expected(b"".join(EVENTS[:count]), "request-timed-out")
+        yield Case(f"stall at {count}", stream(*EVENTS[:count], Stall(), is_whole=False), told)
+    pings = [b": ping\n\n"] * 50
+    yield Case("pings and a stall", stream(*pings, Stall(), is_whole=False), Outcome(LOCAL))
+
+
+GARBAGE: Final = {
+    "no json": b"data: {no json\n\n",
+    "a list": b"data: []\n\n",
+    "a number of choices": b'data: {"choices": 5}\n\n',
+    "half a character": b"data: \xff\xfe\n\n",
+    "an error": b'data: {"error": {"message": "Overloaded", "code": "server_error"}}\n\n',
+}
+HARMLESS: Final = {
+    "a comment": b": comment\n\n",
+    "blank lines": b"\n\n\n\n",
+    "no choices": b'data: {"choices": []}\n\n',
+    "another field": b"retry: 10\n\n",
+}
+
+
+def garbage() -> Iterator[Case]:
+    for place in range(len(EVENTS)):
+        before, after = EVENTS[:place], EVENTS[place:]
+        for name, piece in GARBAGE.items():
+            told = expected(b"".join(before), "provider-failed")
+            yield Case(f"{name} at {place}", stream(*before, piece, *after), told)
+        for name, piece in HARMLESS.items():
+            yield Case(f"{name} at {place}", stream(*before, piece, *after), Outcome("alphabet"))
+
+
+def repeats() -> Iterator[Case]:
+    """What is said twice was said twice, but nothing is heard after the end."""
+    for place, event in enumerate(EVENTS):
+        body = [*EVENTS[: place + 1], event, *EVENTS[place + 1 :]]
+        yield Case(f"{place} twice", stream(*body), expected(b"".join(body), None))
+    yield Case("all twice", stream(*EVENTS, *EVENTS), Outcome("alphabet"))
+    drip = [BODY[place : place + 1] for place in range(len(BODY))]
+    yield Case("drip", stream(*drip), Outcome("alphabet"))
+    for size in (2, 3, 5, 7, 64):
+        pieces = [BODY[place : place + size] for place in range(0, len(BODY), size)]
+        yield Case(f"pieces of {size}", stream(*pieces), Outcome("alphabet"))
+    packed = reply(BODY, kind="text/event-stream", extra="content-encoding: gzip\r\n")
+    yield Case("said to be packed", packed, Outcome(LOCAL))
+    yield Case("no HTTP", [b"SSH-2.0-OpenSSH_9.2\r\n", Cut()], Outcome(LOCAL))
+    yield Case("nothing at all", [Cut()], Outcome(LOCAL))
+
+
+@dataclass(slots=True)
+class Stage:
+    """A provider over a real connection, and a model of this machine that always answers."""
+
+    upstream: Upstream
+    transport: Transport
+
+    async def run(self, case: Case) -> None:
+        self.upstream.scripts = [case.script]
+        already = len(self.upstream.asked)
+        api = APIS[ProviderKind.OPENAI_COMPATIBLE]()
+        provider = Provider(
+            "a",
+            ProviderKind.OPENAI_COMPATIBLE,
+            api,
+            self.transport,
+            LoopTimers(),
+            DEADLINES,
+            None,
+        )
+        local = FakeBackend(ANSWER)
+        outcome, tried = await outcome_of(Directory(local, {"a": provider}))
+        assert outcome == case.expected, case.name
+        assert len(self.upstream.asked) - already == 1, case.name
+        assert tried == 1 + len(local.asked), case.name
+        assert len(local.asked) == (outcome.text == LOCAL), case.name
+
+
+async def outcome_of(directory: Directory) -> tuple[Outcome, int]:
+    """What a caller gets, and how many attempts it took; there is one end, and nothing after it."""
+    health = Health(["a"], BreakerPolicy(), lambda: 1.0)
+    router = Router(directory, health, LoopTimers(), AttemptPolicy(), RetryBudget())
+    attempts = router.begin(plan_of(far("a/x"), here("tiny")))
+    heard: list[ChatEvent] = []
+    code = None
+    try:
+        async with router.open_chat(attempts, REQUEST, USER) as events:
+            while not (heard and isinstance(heard[-1], Finished)):
+                heard.append(await anext(events))
+            assert await anext(events, None) is None
+    except UnifiedLlmError as error:
+        code = error.code
+    assert sum(isinstance(event, Finished) for event in heard) == (code is None)
+    text = "".join(event.text for event in heard if isinstance(event, TextDelta))
+    return Outcome(text, code), len(attempts.trail)
+
+
+@asynccontextmanager
+async def open_stage() -> AsyncIterator[Stage]:
+    async with (
+        open_upstream([Cut()]) as upstream,
+        open_transport(Address(upstream.url), None) as transport,
+    ):
+        yield Stage(upstream, transport)
+
+
+def test_there_are_enough_cases() -> None:
+    assert sum(len(list(cases())) for cases in FAMILIES) >= 400
+
+
+FAMILIES: Final = (statuses, cuts, stalls, garbage, repeats)
+
+
+@pytest.mark.parametrize("cases", FAMILIES)
+async def test_whatever_a_provider_does_the_caller_gets_one_answer_or_one_error(
+    cases: Callable[[], Iterator[Case]],
+) -> None:
+    async with open_stage() as stage:
+        for case in cases():
+            await stage.run(case)
+
+
+async def test_a_provider_killed_at_any_token_leaves_a_whole_answer_or_one_error() -> None:
+    chance = random.Random(20)
+    faults = [ProviderDown, ProviderFailed, ProviderOverloaded, RequestTimedOut]
+    answered = 0
+    for _ in range(1000):
+        words = [f"{chance.randrange(1000)} " for _ in range(chance.randint(1, 12))]
+        killed_at = chance.randint(0, len(words))
+        fault = chance.choice(faults)("Killed.")
+        script: list[ChatEvent | UnifiedLlmError] = [TextDelta(word) for word in words[:killed_at]]
+        away, local = FakeBackend([*script, fault]), FakeBackend(ANSWER)
+        outcome, _ = await outcome_of(Directory(local, {"a": away}))
+        if killed_at == 0:
+            assert outcome == Outcome(LOCAL)
+            answered += 1
+        else:
+            assert outcome == Outcome("".join(words[:killed_at]), fault.code)
+        assert (away.open, local.open) == (0, 0)
+    assert 50 < answered < 500
