@@ -34,12 +34,13 @@ def write_tiny_gguf(
     chat_template: str | None = None,
     special: Iterable[str] = (),
     user_defined: Iterable[str] = (),
+    pooling: int | None = None,
     defect: Defect | None = None,
 ) -> Path:
     """Write the model and return its path.
 
     context_tokens: what it claims to be trained for. special, user_defined: texts of extra control
-    tokens and user-defined tokens.
+    tokens and user-defined tokens. pooling: its number in llama.cpp, for a model of vectors.
     """
     path.write_bytes(
         tiny_gguf(
@@ -47,6 +48,7 @@ def write_tiny_gguf(
             chat_template=chat_template,
             special=special,
             user_defined=user_defined,
+            pooling=pooling,
             defect=defect,
         )
     )
@@ -59,12 +61,15 @@ def tiny_gguf(
     chat_template: str | None = None,
     special: Iterable[str] = (),
     user_defined: Iterable[str] = (),
+    pooling: int | None = None,
     defect: Defect | None = None,
 ) -> bytes:
     """The bytes of the model; see write_tiny_gguf."""
     architecture = "lama" if defect is Defect.UNKNOWN_ARCHITECTURE else "llama"
     tokens = _vocabulary(special, user_defined)
     settings = _settings(architecture, context_tokens, tokens, chat_template)
+    if pooling is not None:
+        settings.append(_key(f"{architecture}.pooling_type", _U32) + struct.pack("<I", pooling))
     tensors = _tensors(tokens)
     if defect is Defect.NO_TENSOR:
         del tensors["blk.0.ffn_up.weight"]

@@ -32,6 +32,7 @@ from tests.unit.fleet.specs import spec_of
 from unified_llm.domain.chat import Finished
 from unified_llm.domain.units import Bytes, Tokens
 from unified_llm.fleet.backend import Deadlines, LocalBackend
+from unified_llm.fleet.dispatch import Dispatch
 from unified_llm.fleet.kept_states import KeptStates
 from unified_llm.fleet.launcher import Launcher
 from unified_llm.fleet.oom import OomKills
@@ -134,7 +135,8 @@ async def open_backend(folder: Path) -> AsyncIterator[LocalBackend]:
         states=states,
     )
     fleet = Fleet(launcher.open_worker, quarantine, timers)
-    backend = LocalBackend(FakeLeases(generation=1), fleet, quarantine, timers, Deadlines())
+    dispatch = Dispatch(FakeLeases(generation=1), fleet, quarantine, timers)
+    backend = LocalBackend(dispatch, timers, Deadlines())
     model = _model().write_drawn(folder)
     async with asyncio.timeout(_LIMIT_SECONDS), fleet.open(reports):
         fleet.begin_load(spec_of(model), Generation(1), PLACEMENT)

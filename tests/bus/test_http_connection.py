@@ -57,6 +57,7 @@ async def open_both(bus: PrivateBus, folder: Path) -> AsyncIterator[BothDoors]:
         limits = HttpLimits(connections_per_uid=2)
         app = create_app(
             house.inference,
+            house.embedding,
             house.models,
             house.library,
             house.status,

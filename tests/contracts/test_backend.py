@@ -19,6 +19,7 @@ from unified_llm.domain.ports import Backend, Lease
 from unified_llm.domain.providers import ProviderKind
 from unified_llm.domain.units import Tokens
 from unified_llm.fleet.backend import Deadlines, LocalBackend
+from unified_llm.fleet.dispatch import Dispatch
 from unified_llm.fleet.generation_stream import GenerationFrame, GenerationStream, Order
 from unified_llm.fleet.poison import Quarantine
 from unified_llm.providers.backend import Deadlines as Patience
@@ -82,8 +83,9 @@ def _frame(step: TextDelta | Finished | UnifiedLlmError) -> GenerationFrame:
 def local_stage(script: Script, refusal: UnifiedLlmError | None = None) -> Stage:
     leases = FakeLeases()
     leases.refusal = refusal
+    timers = FakeTimers()
     backend = LocalBackend(
-        leases, ScriptedWorkers(script), Quarantine(b"key"), FakeTimers(), Deadlines()
+        Dispatch(leases, ScriptedWorkers(script), Quarantine(b"key"), timers), timers, Deadlines()
     )
     return Stage(backend, lambda: leases.out)
 

@@ -3,7 +3,7 @@
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
 from tests.fakes.backend import FakeBackend
@@ -11,6 +11,7 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.profiles import sized_profile
 from tests.fakes.shelf import FakeShelf
 from tests.fakes.timers import FakeTimers
+from tests.fakes.vectors import FakeVectors
 from tests.fakes.workers import FakeWorkers
 from unified_llm.domain.callers import Caller, Door
 from unified_llm.domain.chat import Finished, FinishReason, TextDelta, Usage
@@ -20,11 +21,13 @@ from unified_llm.domain.measurements import DryRun
 from unified_llm.domain.models import FileIdentity, ModelId, ModelSpec
 from unified_llm.domain.placement import Placement
 from unified_llm.domain.ports import Backend
+from unified_llm.domain.profile import Purpose
 from unified_llm.domain.units import Bytes, Instant, Seconds, Tokens
 from unified_llm.guard.audit import Audit
 from unified_llm.guard.permissions import Authority, Permissions
 from unified_llm.operations.administration import Administration
 from unified_llm.operations.admission import Admission
+from unified_llm.operations.embedding import Embedding
 from unified_llm.operations.gate import Gate
 from unified_llm.operations.http_access import HttpAccess
 from unified_llm.operations.inference import Inference
@@ -54,6 +57,7 @@ from unified_llm.surfaces.dbus.verbs import Verbs
 
 DAEMON_UID, USER_GID, ADMIN_GID = 990, 2001, 2002
 TINY, BIG = ModelId("tiny"), ModelId("org/big:q4")
+MINILM, JUDGE = ModelId("minilm"), ModelId("judge")
 GIB = 1024**3
 END = Finished(FinishReason.STOP, Usage(Tokens(5), Tokens(2), Tokens(1)), total=Seconds(0.5))
 ANSWER = (TextDelta("Blue "), TextDelta("light."), END)
@@ -70,9 +74,12 @@ OTHER_USER = caller(1001, 1001, USER_GID, connection=":1.8")
 ADMIN = caller(1002, 1002, ADMIN_GID)
 STRANGER = caller(1003, 1003)
 
+PURPOSES = {MINILM: Purpose.EMBEDDING, JUDGE: Purpose.RANKING}
+
 
 def make_spec(model: ModelId, *, size_bytes: int = GIB, source: str = "settings") -> ModelSpec:
-    """A model that fits."""
+    """A model that fits; for chat, unless it is one of PURPOSES."""
+    profile = sized_profile(GIB, RunShape(Tokens(4096), 2))
     return ModelSpec(
         id=model,
         path=PurePath("/models/file.gguf"),
@@ -86,7 +93,7 @@ def make_spec(model: ModelId, *, size_bytes: int = GIB, source: str = "settings"
         keep_alive=None,
         pinned=False,
         source=source,
-        profile=sized_profile(GIB, RunShape(Tokens(4096), 2)),
+        profile=replace(profile, purpose=PURPOSES.get(model, Purpose.CHAT)),
     )
 
 
@@ -130,12 +137,14 @@ class House:
     shelf: FakeShelf
     routes: Routes
     inference: Inference
+    embedding: Embedding
     jobs: Jobs
     status: Status
     watch: Watch
     scheduler: SchedulerLoop
     workers: FakeWorkers
     backend: FakeBackend
+    encoder: FakeVectors
     trail: AuditTrail
     complaints: list[str]
     clock: FakeClock
@@ -221,9 +230,8 @@ async def open_house(
     authority: asked on the D-Bus door; None if groups decide there as well.
     """
     clock, watch, trail = FakeClock(), Watch(), AuditTrail()
-    workers = FakeWorkers(obedient=obedient)
+    workers, encoder, complaints = FakeWorkers(obedient=obedient), FakeVectors(), list[str]()
     backend = backend or FakeBackend(ANSWER)
-    complaints: list[str] = []
     with Audit([trail]) as audit:
         gate = Gate(_permissions(authority), audit, clock)
         scheduler = make_scheduler(clock, workers, watch)
@@ -249,12 +257,14 @@ async def open_house(
                 shelf,
                 routes,
                 inference,
+                Embedding(gate, models, encoder, encoder),
                 jobs,
                 status,
                 watch,
                 scheduler,
                 workers,
                 backend,
+                encoder,
                 trail,
                 complaints,
                 clock,

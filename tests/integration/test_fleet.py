@@ -24,6 +24,7 @@ from unified_llm.domain.chat import ChatEvent, Finished, TextDelta
 from unified_llm.domain.errors import ModelFailedToLoad, Quarantined, WorkerDied
 from unified_llm.domain.units import Bytes, Seconds, Tokens
 from unified_llm.fleet.backend import Deadlines, LocalBackend
+from unified_llm.fleet.dispatch import Dispatch
 from unified_llm.fleet.generation_stream import MAX_UNREAD
 from unified_llm.fleet.kept_states import KeptStates
 from unified_llm.fleet.launcher import Launcher
@@ -104,7 +105,7 @@ async def machine(
     )
     fleet = Fleet(launcher.open_worker, quarantine, timers)
     leases = FakeLeases(generation=0)
-    backend = LocalBackend(leases, fleet, quarantine, timers, Deadlines())
+    backend = LocalBackend(Dispatch(leases, fleet, quarantine, timers), timers, Deadlines())
     model = tmp_path / "tiny.gguf"
     model.write_bytes(b"GGUF")
     async with asyncio.timeout(GENEROUS_SECONDS), fleet.open(reports):

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from unified_llm.app import terms
 from unified_llm.app.beside import running
+from unified_llm.app.engine import Engine
 from unified_llm.app.plan import Plan
-from unified_llm.domain.ports import Backend, Timers
+from unified_llm.domain.ports import Timers
+from unified_llm.operations.embedding import Embedding
 from unified_llm.operations.gate import Gate
 from unified_llm.operations.inference import Inference
 from unified_llm.operations.models import Models
@@ -29,6 +31,7 @@ class Answering:
 
     routes: Routes
     inference: Inference
+    embedding: Embedding
     health: Health
     providers: "Providers | None"
 
@@ -39,17 +42,19 @@ class Answering:
 
 @asynccontextmanager
 async def open_answering(
-    plan: Plan, gate: Gate, models: Models, local: Backend, timers: Timers
+    plan: Plan, gate: Gate, models: Models, engine: Engine, timers: Timers
 ) -> AsyncIterator[Answering]:
-    """The providers of the settings, at work beside `local`."""
+    """The providers of the settings, at work beside the models of this machine."""
     routing = plan.settings.routing
     async with _open_providers(plan, timers, models) as providers:
-        directory = Directory(local, providers.backends() if providers else {})
+        directory = Directory(engine.backend, providers.backends() if providers else {})
         budget = RetryBudget(routing.retry_percent / 100)
         health = Health(plan.settings.providers, terms.breaker_policy(routing), random.random)
         router = Router(directory, health, timers, terms.attempt_policy(routing), budget)
         routes = Routes(gate, models, directory, terms.route_book(routing), health)
-        yield Answering(routes, Inference(gate, routes, router), health, providers)
+        inference = Inference(gate, routes, router)
+        embedding = Embedding(gate, models, engine.vectors, engine.vectors)
+        yield Answering(routes, inference, embedding, health, providers)
 
 
 @asynccontextmanager

@@ -41,6 +41,7 @@ async def open_http(plan: Plan, rooms: Rooms) -> AsyncIterator[HttpDoor]:
     limits = terms.http_limits(plan.settings.socket)
     app = create_app(
         rooms.answering.inference,
+        rooms.answering.embedding,
         rooms.models,
         rooms.library,
         rooms.status,

@@ -12,6 +12,7 @@ from unified_llm.app.learning import Learning
 from unified_llm.domain.events import ModelChanged
 from unified_llm.domain.ports import Clock
 from unified_llm.fleet.backend import LocalBackend
+from unified_llm.fleet.dispatch import Dispatch
 from unified_llm.fleet.dry_runs import DryRuns
 from unified_llm.fleet.kept_states import KeptStates
 from unified_llm.fleet.launcher import Launcher
@@ -20,6 +21,7 @@ from unified_llm.fleet.poison import Quarantine
 from unified_llm.fleet.process import Launch
 from unified_llm.fleet.supervisor import Fleet
 from unified_llm.fleet.timers import LoopTimers
+from unified_llm.fleet.vectors import LocalVectors
 from unified_llm.hardware.drivers import choose_drivers
 from unified_llm.hardware.monitor import MemoryMonitor
 from unified_llm.operations.models import Rehearse
@@ -35,6 +37,7 @@ class Engine:
 
     states: the KV states that outlive their workers. backend: what answers with the models.
     rehearse: what tells what a load would take.
+    vectors: what makes vectors with them.
     """
 
     scheduler: SchedulerLoop
@@ -42,6 +45,7 @@ class Engine:
     states: KeptStates
     backend: LocalBackend
     rehearse: Rehearse
+    vectors: LocalVectors
 
 
 @asynccontextmanager
@@ -62,13 +66,15 @@ async def open_engine(
         read_memory=lambda: monitor.read(),
     )
     monitor = _monitor(settings.hardware, scheduler, fleet, clock)
-    backend = LocalBackend(scheduler, fleet, quarantine, timers, terms.deadlines(settings))
+    queue, deadlines = settings.scheduler.queue_seconds, terms.deadlines(settings)
+    dispatch = Dispatch(scheduler, fleet, quarantine, timers, queue=queue)
+    backend = LocalBackend(dispatch, timers, deadlines)
+    vectors = LocalVectors(dispatch, timers, total=deadlines.total)
     unsubscribe = watch.subscribe(lambda _: monitor.wake())
     try:
         async with fleet.open(scheduler), running(scheduler.run()), running(monitor.run()):
-            yield Engine(
-                scheduler, monitor, states, backend, DryRuns(launcher.open_worker).rehearse
-            )
+            rehearse = DryRuns(launcher.open_worker).rehearse
+            yield Engine(scheduler, monitor, states, backend, rehearse, vectors)
     finally:
         unsubscribe()
         states.close()

@@ -12,7 +12,7 @@ from unified_llm.domain.measurements import MeasuredRun, Measurement
 from unified_llm.domain.models import FileIdentity, ModelSpec
 from unified_llm.domain.units import Seconds, Tokens
 from unified_llm.fleet.loading import Serving
-from unified_llm.planner.run_shape import RunShape
+from unified_llm.planner.run_shape import RunShape, makes_vectors
 from unified_llm.registry.measurements import record_measurement
 from unified_llm.registry.store import Store
 
@@ -77,7 +77,8 @@ class Learning:
             digest = await self._digests.digest_of(spec.path, spec.identity)
             if digest is None:
                 return
-            shape = RunShape(Tokens(loaded.context_tokens), loaded.slots)
+            is_whole = spec.profile is not None and makes_vectors(spec.profile)
+            shape = RunShape(Tokens(loaded.context_tokens), loaded.slots, is_whole=is_whole)
             run = MeasuredRun(
                 digest=digest,
                 context_tokens=shape.context_tokens,

@@ -80,7 +80,7 @@ async def open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
         shelf = await _swept_shelf(catalogue, models, store)
         library = Library(gate, jobs, models, scheduler, shelf, unload_limit=limit)
         answering = await stack.enter_async_context(
-            open_answering(plan, gate, models, engine.backend, timers)
+            open_answering(plan, gate, models, engine, timers)
         )
         status = Status(
             gate,

@@ -134,7 +134,6 @@ def deadlines(settings: Settings) -> Deadlines:
     """How long an answer may take."""
     requests = settings.requests
     return Deadlines(
-        queue=settings.scheduler.queue_seconds,
         first_event=requests.first_event_seconds,
         between_events=requests.between_events_seconds,
         total=requests.total_seconds,

@@ -1,5 +1,6 @@
 """Texts as vectors, and documents in the order of their relevance: what is asked and answered."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unified_llm.domain.models import ModelId
@@ -22,7 +23,7 @@ class EmbeddingRequest:
 class Embeddings:
     """A vector of length 1 for each text, in the order of the texts."""
 
-    vectors: tuple[tuple[float, ...], ...]
+    vectors: tuple[Sequence[float], ...]
     prompt_tokens: Tokens
 
 

@@ -8,7 +8,7 @@ from typing import Final, NewType
 
 from unified_llm.domain.errors import InvalidRequest
 from unified_llm.domain.measurements import Figure
-from unified_llm.domain.profile import ModelProfile
+from unified_llm.domain.profile import ModelProfile, Purpose
 from unified_llm.domain.units import Bytes, Seconds, Tokens
 
 ModelId = NewType("ModelId", str)
@@ -116,3 +116,8 @@ class ModelSpec:
     gpu: GpuUse = GpuUse.AUTO
     priority: int = DEFAULT_PRIORITY
     figures: tuple[Figure, ...] = field(default=(), compare=False)
+
+    @property
+    def purpose(self) -> Purpose:
+        """What the model is for; chat, if nothing is known of it."""
+        return Purpose.CHAT if self.profile is None else self.profile.purpose

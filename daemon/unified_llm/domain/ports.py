@@ -7,6 +7,7 @@ from typing import Protocol
 
 from unified_llm.domain.callers import Caller
 from unified_llm.domain.chat import ChatEvent, ChatRequest
+from unified_llm.domain.embeddings import EmbeddingRequest, Embeddings, Ranking, RerankRequest
 from unified_llm.domain.events import Event
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.units import Instant, Seconds
@@ -44,6 +45,20 @@ class Backend(Protocol):
         awaited. Leaving, however it happens, stops the generation and frees what it held.
         Raises UnifiedLlmError on entry and while iterating.
         """
+
+
+class Embedder(Protocol):
+    """Something that can turn texts into vectors."""
+
+    async def embed(self, request: EmbeddingRequest, caller: Caller) -> Embeddings:
+        """All vectors; waits for the model. Cancelling stops the work. Raises UnifiedLlmError."""
+
+
+class Reranker(Protocol):
+    """Something that can judge documents by a query."""
+
+    async def rerank(self, request: RerankRequest, caller: Caller) -> Ranking:
+        """All scores; waits for the model. Cancelling stops the work. Raises UnifiedLlmError."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,18 @@
 """What of a model decides how much memory it takes, read from its file and independent of how."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from unified_llm.domain.units import Bytes, Tokens
+
+
+class Purpose(StrEnum):
+    """What a model makes of what it is given."""
+
+    CHAT = "chat"  # the next token
+    EMBEDDING = "embedding"  # one vector of a text
+    RANKING = "ranking"  # how well a document answers a query
+    TOKENS = "tokens"  # a vector of each token; its file does not say how they become one
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +78,7 @@ class ModelProfile:
         its own. It is needed on both ends.
     matrices: as in LayerProfile, of whatever serves as output.
     has_logits: false for encoders that end in embeddings.
+    purpose: what it is for, by its architecture and its pooling.
     assumptions: what could not be read and was assumed, a sentence each.
     """
 
@@ -81,6 +92,7 @@ class ModelProfile:
     tied_bytes: Bytes = Bytes(0)
     matrices: tuple[tuple[str, Bytes], ...] = ()
     has_logits: bool = True
+    purpose: Purpose = Purpose.CHAT
     assumptions: tuple[str, ...] = ()
 
     @property

@@ -1,14 +1,8 @@
 """Answers chats with the models of this machine."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import (
-    AbstractAsyncContextManager,
-    AsyncExitStack,
-    aclosing,
-    asynccontextmanager,
-)
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
 from unified_llm.domain.callers import Caller
 from unified_llm.domain.chat import (
@@ -22,41 +16,23 @@ from unified_llm.domain.chat import (
     Usage,
 )
 from unified_llm.domain.errors import RequestTimedOut
-from unified_llm.domain.ports import Lease, Leases, Timers
+from unified_llm.domain.ports import Timers
 from unified_llm.domain.units import Instant, Seconds, Tokens, later
+from unified_llm.fleet.dispatch import Dispatch
 from unified_llm.fleet.faults import error_of
-from unified_llm.fleet.generation_stream import (
-    GenerationFrame,
-    GenerationStream,
-    Order,
-    WorkerLeavingError,
-)
-from unified_llm.fleet.poison import Quarantine
+from unified_llm.fleet.generation_stream import GenerationFrame, GenerationStream
 from unified_llm.worker.protocol import Chance, Delta, Done, Failed, Score
-
-
-class Streams(Protocol):
-    """Where answers come from; Fleet is one."""
-
-    def open_stream(
-        self, lease: Lease, order: Order
-    ) -> AbstractAsyncContextManager[GenerationStream]:
-        """Have `order` answered. Raises WorkerLeavingError, on the call or on entering."""
-
-    async def left(self, lease: Lease) -> None:
-        """Wait until the scheduler knows that the lease's worker has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
     """How long a request may take, in its parts.
 
-    queue: until a lease is granted. first_event: from the lease to the first text, or longer where
+    first_event: from the lease to the first text, or longer where
     the prompt is long: twice the time it takes at `prompt_characters_per_second`, which is what one
     slow core reads. between_events: from one frame to the next. total: all of it.
     """
 
-    queue: Seconds = Seconds(30.0)
     first_event: Seconds = Seconds(30.0)
     prompt_characters_per_second: float = 100.0
     between_events: Seconds = Seconds(30.0)
@@ -71,17 +47,8 @@ class Deadlines:
 class LocalBackend:
     """A Backend over leases and workers."""
 
-    def __init__(
-        self,
-        leases: Leases,
-        streams: Streams,
-        quarantine: Quarantine,
-        timers: Timers,
-        deadlines: Deadlines,
-    ) -> None:
-        self._leases = leases
-        self._streams = streams
-        self._quarantine = quarantine
+    def __init__(self, dispatch: Dispatch, timers: Timers, deadlines: Deadlines) -> None:
+        self._dispatch = dispatch
         self._timers = timers
         self._deadlines = deadlines
 
@@ -91,54 +58,10 @@ class LocalBackend:
     ) -> AsyncIterator[AsyncIterator[ChatEvent]]:
         """As in domain.ports.Backend."""
         ends_at = later(self._timers.now(), self._deadlines.total)
-        order = Order(caller.principal, request, self._quarantine.fingerprint(request))
-        # Asked before, so that no model is loaded for a request that will be refused, and after,
-        # as it may have been charged while it waited.
-        self._ensure_allowed(order)
         async with AsyncExitStack() as stack:
-            stream, leased_at = await self._open_stream(stack, order)
+            stream, leased_at = await self._dispatch.open_stream(stack, request, caller.principal)
             answer = _Answer(request, stream, self._timers, self._deadlines, leased_at, ends_at)
             yield await stack.enter_async_context(aclosing(answer.events()))
-
-    async def _open_stream(
-        self, stack: AsyncExitStack, order: Order
-    ) -> tuple[GenerationStream, Instant]:
-        """A lease and a stream of it, both put on `stack`, and when the lease was granted.
-
-        A worker that is found to be leaving has taken nothing, so the request waits for the next
-        one, as long as it may wait in the queue at all.
-        """
-        give_up_at = later(self._timers.now(), self._deadlines.queue)
-        while True:
-            async with AsyncExitStack() as attempt:
-                timeout = Seconds(max(0.0, give_up_at - self._timers.now()))
-                lease = await attempt.enter_async_context(
-                    self._leases.lease(order.request.model, order.principal, timeout=timeout)
-                )
-                leased_at = self._timers.now()
-                self._ensure_allowed(order)
-                try:
-                    stream = await attempt.enter_async_context(
-                        self._streams.open_stream(lease, order)
-                    )
-                except WorkerLeavingError:
-                    await self._wait_until_left(lease, give_up_at)
-                    continue
-                await stack.enter_async_context(attempt.pop_all())
-                return stream, leased_at
-
-    async def _wait_until_left(self, lease: Lease, give_up_at: Instant) -> None:
-        try:
-            async with self._timers.timeout_at(give_up_at):
-                await self._streams.left(lease)
-        except TimeoutError as error:
-            raise RequestTimedOut(
-                f"{lease.model} had no worker for {self._deadlines.queue:g} s.",
-                hint="Its last one does not end; see the log.",
-            ) from error
-
-    def _ensure_allowed(self, order: Order) -> None:
-        self._quarantine.ensure_allowed(order.fingerprint, self._timers.now())
 
 
 @dataclass(slots=True)

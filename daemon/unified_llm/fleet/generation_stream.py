@@ -7,8 +7,19 @@ from dataclasses import dataclass
 from typing import Final
 
 from unified_llm.domain.chat import ChatRequest
+from unified_llm.domain.embeddings import EmbeddingRequest, RerankRequest
 from unified_llm.domain.errors import RequestTimedOut, UnifiedLlmError
-from unified_llm.worker.protocol import Delta, Done, Failed, Generate, Started
+from unified_llm.fleet.vector_check import VectorCheck
+from unified_llm.worker.protocol import (
+    Delta,
+    Done,
+    Embed,
+    Failed,
+    Generate,
+    Rank,
+    Started,
+    Vector,
+)
 
 # From so much unread on the worker is asked to pause, and to go on when little is left. A worker
 # that does not obey, or that sends huge pieces, has its request cut off at the last limit.
@@ -17,7 +28,8 @@ RESUME_AT: Final = 4 * 1024
 MAX_UNREAD: Final = 256 * 1024
 _WEIGHT_OF_CHANCE: Final = 64
 
-GenerationFrame = Started | Delta | Done | Failed
+GenerationFrame = Started | Delta | Vector | Done | Failed
+Asked = ChatRequest | EmbeddingRequest | RerankRequest
 
 
 class WorkerLeavingError(Exception):
@@ -32,21 +44,37 @@ class Order:
     """
 
     principal: str
-    request: ChatRequest
+    request: Asked
     fingerprint: bytes
 
-    def frame(self, number: int) -> Generate:
+    def frame(self, number: int) -> Generate | Embed | Rank:
         """The message that asks for it."""
-        return Generate(
-            id=number,
-            principal=self.principal,
-            messages=self.request.messages,
-            max_tokens=self.request.max_tokens,
-            stop=self.request.stop,
-            sampling=self.request.sampling,
-            top_logprobs=self.request.top_logprobs,
-            answer=self.request.answer,
-        )
+        match self.request:
+            case ChatRequest() as chat:
+                return Generate(
+                    id=number,
+                    principal=self.principal,
+                    messages=chat.messages,
+                    max_tokens=chat.max_tokens,
+                    stop=chat.stop,
+                    sampling=chat.sampling,
+                    top_logprobs=chat.top_logprobs,
+                    answer=chat.answer,
+                )
+            case EmbeddingRequest() as texts:
+                return Embed(id=number, texts=texts.texts, dimensions=texts.dimensions)
+            case RerankRequest() as pairs:
+                return Rank(id=number, query=pairs.query, documents=pairs.documents)
+
+    def vector_check(self) -> VectorCheck | None:
+        """What its vectors have to be; None if it is answered with text."""
+        match self.request:
+            case EmbeddingRequest(texts=texts, dimensions=dimensions):
+                return VectorCheck(len(texts), dimensions)
+            case RerankRequest(documents=documents):
+                return VectorCheck(len(documents), 1, is_score=True)
+            case ChatRequest():
+                return None
 
 
 class GenerationStream:
@@ -55,15 +83,21 @@ class GenerationStream:
     Two ends are told apart. The worker has ended it (`has_ended`) when it no longer computes; the
     reader sees an end when it has read what came before.
 
-    unread: what the frames that wait weigh.
+    unread: what the frames that wait weigh. vectors: None if the answer is text.
     on_drained: called when the reader of a paused stream has caught up; it is paused no more.
     """
 
     def __init__(
-        self, number: int, fingerprint: bytes, on_drained: Callable[[], None] = lambda: None
+        self,
+        number: int,
+        fingerprint: bytes,
+        vectors: VectorCheck | None = None,
+        *,
+        on_drained: Callable[[], None] = lambda: None,
     ) -> None:
         self.number = number
         self.fingerprint = fingerprint
+        self._vectors = vectors
         self._frames: deque[GenerationFrame] = deque()
         self.unread = 0
         self._on_drained = on_drained
@@ -95,6 +129,14 @@ class GenerationStream:
             self._is_paused = False
             self._on_drained()
         return frame
+
+    def complaint(self, frame: GenerationFrame) -> str | None:
+        """Why the worker may not send `frame` now, as half a sentence; None if it may."""
+        if isinstance(frame, Started) and self.has_started:
+            return "started twice"
+        if self._vectors is not None:
+            return self._vectors.complaint(frame)
+        return "answered with a vector" if isinstance(frame, Vector) else None
 
     def put(self, frame: GenerationFrame) -> None:
         """Take a frame from the worker; a Done or Failed ends the stream."""

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from unified_llm.domain.errors import ModelFailedToLoad
 from unified_llm.domain.models import ModelSpec
 from unified_llm.domain.ports import Timers
+from unified_llm.domain.profile import Purpose
 from unified_llm.fleet.channel import open_channel
 from unified_llm.fleet.kept_states import KeptStates
 from unified_llm.fleet.model_file import open_model_file
@@ -62,14 +63,24 @@ class Launcher:
                 )
             channel = await stack.enter_async_context(open_channel(ours))
             yield ModelWorker(
-                WorkerLink(spec.id, process, channel, file, self._timers, self._patience, states)
+                WorkerLink(
+                    spec.id,
+                    process,
+                    channel,
+                    file,
+                    self._timers,
+                    self._patience,
+                    states,
+                    spec.purpose,
+                )
             )
 
     def _open_states(
         self, spec: ModelSpec, stack: AsyncExitStack, handed_over: ExitStack
     ) -> tuple[StatesForWorker, int | None]:
         """The worker's way to kept states, and the descriptor it inherits, if any are kept."""
-        if self._states.is_closed or spec.identity is None:
+        is_chat = spec.purpose is Purpose.CHAT  # nothing else goes on where it ended
+        if self._states.is_closed or spec.identity is None or not is_chat:
             return NoStates(), None
         ours, theirs = _open_pair(state_channel.open_pair)
         handed_over.enter_context(theirs)

@@ -109,6 +109,7 @@ def _load_message(link: WorkerLink, placement: Placement) -> Load:
         cache_type=placement.cache_type,
         gpu_layers=placement.gpu_layers,
         cpu_experts=placement.cpu_experts,
+        purpose=link.purpose,
     )
 
 

@@ -41,6 +41,7 @@ from unified_llm.worker.protocol import (
     Rehearsed,
     Started,
     Stop,
+    Vector,
 )
 
 
@@ -149,7 +150,12 @@ class ModelWorker:
 
     def _admit(self, order: Order) -> GenerationStream:
         self._last_number = number = self._last_number + 1
-        stream = GenerationStream(number, order.fingerprint, lambda: self._resume(number))
+        stream = GenerationStream(
+            number,
+            order.fingerprint,
+            order.vector_check(),
+            on_drained=lambda: self._resume(number),
+        )
         self._streams[stream.number] = stream
         self._vigil.on_opened(stream.number, self._link.timers.now())
         self._watch_changed.set()
@@ -194,7 +200,7 @@ class ModelWorker:
         match message:
             case Heartbeat():
                 self._vigil.on_heartbeat(message, self._link.timers.now())
-            case Started() | Delta() | Done() | Failed():
+            case Started() | Delta() | Vector() | Done() | Failed():
                 self._on_frame(message)
             case _:
                 raise WorkerDied(f"It sent {type(message).__name__} while serving.")
@@ -203,8 +209,9 @@ class ModelWorker:
         stream = self._streams.get(frame.id)
         if stream is None:
             raise WorkerDied(f"It answered request {frame.id}, which is not open.")
-        if isinstance(frame, Started) and stream.has_started:
-            raise WorkerDied(f"It started request {frame.id} twice.")
+        complaint = stream.complaint(frame)
+        if complaint is not None:
+            raise WorkerDied(f"Request {frame.id} was {complaint}.")
         self._vigil.on_frame(self._link.timers.now())
         stream.put(frame)
         if stream.has_ended:

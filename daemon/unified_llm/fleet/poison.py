@@ -14,6 +14,7 @@ from hashlib import blake2b
 import msgspec
 
 from unified_llm.domain.chat import ChatRequest
+from unified_llm.domain.embeddings import EmbeddingRequest, RerankRequest
 from unified_llm.domain.errors import Quarantined
 from unified_llm.domain.units import Instant, Seconds, later
 
@@ -37,11 +38,15 @@ class Quarantine:
         self._key = key
         self._charges: OrderedDict[bytes, _Charges] = OrderedDict()
 
-    def fingerprint(self, request: ChatRequest) -> bytes:
-        """The same for the same model, sampling, form of answer and messages, whoever asks."""
-        told_apart_by = msgspec.msgpack.encode(
-            (request.model, request.sampling, request.answer, request.messages)
-        )
+    def fingerprint(self, request: ChatRequest | EmbeddingRequest | RerankRequest) -> bytes:
+        """The same for the same model and content, whoever asks.
+
+        Of a chat the content is its sampling, form of answer and messages.
+        """
+        content: object = request
+        if isinstance(request, ChatRequest):
+            content = (request.model, request.sampling, request.answer, request.messages)
+        told_apart_by = msgspec.msgpack.encode(content)
         return blake2b(told_apart_by, key=self._key, digest_size=_DIGEST_BYTES).digest()
 
     def charge(self, fingerprint: bytes, now: Instant) -> None:
@@ -63,8 +68,7 @@ class Quarantine:
         raise Quarantined(
             f"This request was being answered when {known.count} workers died; it is refused for "
             f"{left:.0f} s more.",
-            hint="Change the messages or the sampling; repeating it would take the model from "
-            "everybody.",
+            hint="Change what is asked; repeating it would take the model from everybody.",
             retry_after=Seconds(left),
         )
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.ports import Timers
+from unified_llm.domain.profile import Purpose
 from unified_llm.domain.units import Seconds, Tokens, later
 from unified_llm.fleet.patience import Patience
 from unified_llm.fleet.process import Ending
@@ -92,6 +93,7 @@ class WorkerLink:
     timers: Timers
     patience: Patience
     states: StatesForWorker
+    purpose: Purpose = Purpose.CHAT
 
     async def exited_within(self, limit: Seconds) -> bool:
         """Wait for the end of the process; whether it came in time."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from unified_llm.domain.profile import GraphWidths, LayerProfile, ModelProfile
+from unified_llm.domain.profile import GraphWidths, LayerProfile, ModelProfile, Purpose
 from unified_llm.domain.units import Bytes, Tokens
 from unified_llm.gguf import architectures
 from unified_llm.gguf.metadata import Metadata
@@ -20,6 +20,9 @@ from unified_llm.gguf.windows import layer_windows
 _MAX_LENGTH: Final = 65_536
 _MAX_WIDTH: Final = 2**24
 _MAX_HEADS: Final = 4096
+# llama.cpp's `enum llama_pooling_type`; it aborts the process at any other number.
+_POOLING_RANK: Final = 4
+_POOLED: Final = (1, 2, 3)  # mean, first token, last token
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ def parse_profile(metadata: Metadata, shape: Shape, tensors: Iterable[TensorInfo
     Raises NotAModel for keys of a wrong type or out of range.
     """
     name = shape.architecture
+    tensors = tuple(tensors)
     weights = place_tensors(tensors, shape.layers)
     caches = _Caches(metadata, shape)
     has_logits = name not in architectures.WITHOUT_LOGITS
@@ -57,8 +61,20 @@ def parse_profile(metadata: Metadata, shape: Shape, tensors: Iterable[TensorInfo
         tied_bytes=Bytes(weights.tied.size if has_logits else 0),
         matrices=weights.output.matrix_bytes() + weights.tied.matrix_bytes(),
         has_logits=has_logits,
+        purpose=_purpose(metadata, name, tensors),
         assumptions=_assumptions(shape),
     )
+
+
+def _purpose(metadata: Metadata, name: str, tensors: Iterable[TensorInfo]) -> Purpose:
+    pooling = metadata.unsigned(f"{name}.pooling_type", 0, _POOLING_RANK)
+    if pooling in _POOLED:
+        return Purpose.EMBEDDING
+    if pooling == _POOLING_RANK:
+        # Without a head llama.cpp gives the first number of a token's vector for a score.
+        has_head = any(tensor.name.startswith(b"cls") for tensor in tensors)
+        return Purpose.RANKING if has_head else Purpose.TOKENS
+    return Purpose.TOKENS if name in architectures.WITHOUT_LOGITS else Purpose.CHAT
 
 
 class _Caches:

@@ -25,6 +25,8 @@ class Action(Enum):
 
     READ = ("read", False)
     GENERATE = ("generate", True)
+    EMBED = ("embed", True)
+    RERANK = ("rerank", True)
     LOAD_MODEL = ("load-model", True)
     UNLOAD_MODEL = ("unload-model", True)
     SCAN_MODELS = ("scan-models", True)
@@ -39,6 +41,11 @@ class Action(Enum):
     def __init__(self, label: str, is_recorded: bool) -> None:
         self.label = label
         self.is_recorded = is_recorded
+
+    @property
+    def right(self) -> "Action":
+        """What an authority is asked for: whoever may ask a model for text may for vectors."""
+        return Action.GENERATE if self in (Action.EMBED, Action.RERANK) else self
 
 
 class Role(StrEnum):
@@ -55,6 +62,8 @@ GRANTED_TO: dict[Action, frozenset[Role]] = {
     # Names and states of models are no secret of anybody who could reach a door.
     Action.READ: frozenset({Role.ANYONE}),
     Action.GENERATE: frozenset({Role.ROOT, Role.USER, Role.DAEMON}),
+    Action.EMBED: frozenset({Role.ROOT, Role.USER, Role.DAEMON}),
+    Action.RERANK: frozenset({Role.ROOT, Role.USER, Role.DAEMON}),
     Action.LOAD_MODEL: frozenset({Role.ROOT, Role.ADMIN}),
     Action.UNLOAD_MODEL: frozenset({Role.ROOT, Role.ADMIN}),
     Action.SCAN_MODELS: frozenset({Role.ROOT, Role.ADMIN}),
@@ -123,7 +132,7 @@ class Permissions:
     def may(self, caller: Caller, action: Action, target: str) -> bool:
         """Whether the table, or a grant, lets `caller` do `action` on `target`."""
         return bool(self._able(caller, action) & self.roles_of(caller)) or caller.is_granted(
-            action.label, target
+            action.right.label, target
         )
 
     def ensure_may(self, caller: Caller, action: Action, target: str) -> None:

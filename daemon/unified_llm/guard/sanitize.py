@@ -6,6 +6,7 @@ exists because an engine without it was crashed or starved by its like
 """
 
 from unified_llm.domain.chat import ChatRequest
+from unified_llm.domain.embeddings import EmbeddingRequest, RerankRequest
 from unified_llm.domain.errors import InvalidRequest, TooLarge
 from unified_llm.domain.sampling import MAX_TOP_LOGPROBS, ensure_sane_sampling
 from unified_llm.domain.units import Tokens
@@ -14,6 +15,9 @@ from unified_llm.grammar.answers import answer_grammar
 MAX_MESSAGES = 2048
 MAX_STOPS = 4
 MAX_STOP_CHARACTERS = 64
+MAX_TEXTS = 2048
+# Of one request; a worker reads some 12 MiB of them per second, and does nothing else meanwhile.
+MAX_TEXT_BYTES = 4 * 1024 * 1024
 # No tokenizer in use needs less than one token for 16 bytes of ordinary text; a prompt that does
 # not fit a context by that count is not worth tokenising.
 MAX_BYTES_PER_TOKEN = 16
@@ -38,6 +42,55 @@ def ensure_sane(request: ChatRequest) -> None:
     if request.max_tokens is not None and request.max_tokens < 1:
         raise InvalidRequest(
             f"max_tokens is {request.max_tokens}; the least is 1.", parameter="max_tokens"
+        )
+
+
+def ensure_sane_texts(request: EmbeddingRequest, context_tokens: Tokens) -> None:
+    """The same for texts that shall become vectors.
+
+    context_tokens: most tokens of one text.
+    """
+    _check_texts(request.texts, "input", context_tokens)
+    if request.dimensions is not None and request.dimensions < 1:
+        raise InvalidRequest(
+            f"dimensions is {request.dimensions}; the least is 1.", parameter="dimensions"
+        )
+
+
+def ensure_sane_documents(request: RerankRequest, context_tokens: Tokens) -> None:
+    """The same for documents to be ranked; each is seen together with the query."""
+    if not request.query.strip():
+        raise InvalidRequest("The query is empty.", parameter="query")
+    _check_text(request.query, "query")
+    _check_texts(request.documents, "documents", context_tokens, beside=request.query)
+
+
+def _check_texts(
+    texts: tuple[str, ...], parameter: str, context_tokens: Tokens, beside: str = ""
+) -> None:
+    if not 1 <= len(texts) <= MAX_TEXTS:
+        raise InvalidRequest(
+            f"There are {len(texts)} texts; allowed are 1 to {MAX_TEXTS}.", parameter=parameter
+        )
+    limit, more = context_tokens * MAX_BYTES_PER_TOKEN, len(beside.encode())
+    total = 0
+    for index, text in enumerate(texts):
+        where = f"{parameter}[{index}]"
+        if not text.strip():
+            raise InvalidRequest(f"{where} is empty.", parameter=where)
+        _check_text(text, where)
+        size = len(text.encode()) + more
+        total += size
+        if size > limit:
+            raise TooLarge(
+                f"{where} has {size} bytes{' with the query' if beside else ''}; {limit} is the "
+                f"most for a model that sees {context_tokens} tokens at once.",
+                hint="Split it into shorter texts.",
+            )
+    if total > MAX_TEXT_BYTES:
+        raise TooLarge(
+            f"The texts have {total} bytes; {MAX_TEXT_BYTES} is the most of one request.",
+            hint="Send them in several requests.",
         )
 
 

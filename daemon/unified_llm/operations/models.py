@@ -4,6 +4,7 @@ import asyncio
 import difflib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from unified_llm.domain.callers import Caller
 from unified_llm.domain.errors import InvalidRequest, UnknownModel
@@ -12,6 +13,7 @@ from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.measurements import DryRun
 from unified_llm.domain.models import ModelId, ModelSpec, parse_model_id
 from unified_llm.domain.placement import Placement
+from unified_llm.domain.profile import Purpose
 from unified_llm.domain.providers import RemoteModel
 from unified_llm.domain.units import Seconds
 from unified_llm.guard.permissions import Action
@@ -27,6 +29,12 @@ from unified_llm.operations.plans import (
 from unified_llm.operations.watch import Watch
 from unified_llm.scheduler.loop import SchedulerLoop
 
+_MAKES: Final = {
+    Purpose.CHAT: "answers in text",
+    Purpose.EMBEDDING: "makes vectors of texts",
+    Purpose.RANKING: "judges documents by a query",
+    Purpose.TOKENS: "makes a vector of each token, and its file does not say how they are pooled",
+}
 Rehearse = Callable[[ModelSpec, Placement], Awaitable[DryRun]]
 """What the engine says a load would take; fleet.dry_runs does."""
 
@@ -89,6 +97,15 @@ class Models:
                 parameter="model",
             )
         return found
+
+    def spec_for(self, model: ModelId, purpose: Purpose) -> ModelSpec:
+        """As `spec`, for a request of that kind. Raises InvalidRequest if the model is of another.
+
+        A model with a defect passes: what is wrong with it says more than this.
+        """
+        spec = self.spec(model)
+        ensure_is_for(spec, purpose)
+        return spec
 
     def find(self, model: ModelId) -> ModelSpec | RemoteModel:
         """What is known of `model`, a name no door has looked at.
@@ -198,3 +215,13 @@ class Models:
             state = ModelState.AVAILABLE if spec.is_on else ModelState.ABSENT
             return ModelView(spec, ModelStatus(spec.id, state))
         return ModelView(spec, self._scheduler.status(spec.id))
+
+
+def ensure_is_for(spec: ModelSpec | RemoteModel, purpose: Purpose) -> None:
+    """Raise InvalidRequest if `spec` is known to be for something else."""
+    if isinstance(spec, ModelSpec) and spec.profile and spec.purpose is not purpose:
+        raise InvalidRequest(
+            f"{spec.id} {_MAKES[spec.purpose]}; this needs a model that {_MAKES[purpose]}.",
+            hint="`x_unified_llm.purpose` in the list of models says what each is for.",
+            parameter="model",
+        )

@@ -11,13 +11,15 @@ from unified_llm.domain.errors import (
     UnknownModel,
 )
 from unified_llm.domain.lifecycle import ModelState
-from unified_llm.domain.models import ModelId
+from unified_llm.domain.models import ModelId, ModelSpec
+from unified_llm.domain.profile import Purpose
+from unified_llm.domain.providers import RemoteModel
 from unified_llm.domain.routing import Route
 from unified_llm.domain.units import Tokens
 from unified_llm.guard.permissions import Action
 from unified_llm.guard.sanitize import ensure_sane, least_tokens
 from unified_llm.operations.gate import Gate
-from unified_llm.operations.models import Models
+from unified_llm.operations.models import Models, ensure_is_for
 from unified_llm.routing.directory import Directory
 from unified_llm.routing.health import Health
 from unified_llm.routing.plan import LOCAL, Candidate, Plan, Wish, make_plan
@@ -128,7 +130,7 @@ class Routes:
             backend,
             context_tokens=view.spec.context_tokens,
             is_resident=view.status.state is ModelState.READY,
-            obstacle=self._obstacle(backend),
+            obstacle=self._obstacle(view.spec, backend),
         )
         return found if found.obstacle is not None else self._as_it_stands(found)
 
@@ -140,10 +142,11 @@ class Routes:
             return found
         return replace(found, obstacle=refusal, free_at=self.health.free_at(found.backend, now))
 
-    def _obstacle(self, backend: str) -> UnifiedLlmError | None:
+    def _obstacle(self, spec: ModelSpec | RemoteModel, backend: str) -> UnifiedLlmError | None:
         try:
+            ensure_is_for(spec, Purpose.CHAT)
             self.directory.backend(backend)
-        except ProviderDenied as error:
+        except (InvalidRequest, ProviderDenied) as error:
             return error
         return None
 

@@ -118,7 +118,7 @@ def cache_bytes(layer: LayerProfile, run: RunShape) -> Bytes:
 
 def state_bytes(layer: LayerProfile, run: RunShape) -> Bytes:
     """Recurrent state of one layer, for all slots."""
-    return Bytes(_F32 * layer.state_width * run.slots)
+    return Bytes(_F32 * layer.state_width * run.sequences)
 
 
 class GpuNeeds:
@@ -178,9 +178,13 @@ def _ram(profile: ModelProfile, run: RunShape, count: int, layout: Layout) -> De
         cache=Bytes(sum(cache_bytes(layer, run) for layer in layers)),
         state=Bytes(sum(state_bytes(layer, run) for layer in layers)),
         compute=compute,
-        output=Bytes(_F32 * profile.vocabulary_size * run.slots),
+        output=Bytes(_F32 * _output_width(profile, run) * run.outputs),
         process=PROCESS_BYTES,
     )
+
+
+def _output_width(profile: ModelProfile, run: RunShape) -> int:
+    return profile.vocabulary_size + (profile.widths.embedding if run.is_whole else 0)
 
 
 def _repacked(matrices: Iterable[tuple[str, Bytes]]) -> int:

@@ -20,7 +20,7 @@ from unified_llm.planner.cache_types import F16, Q8_0, CacheType
 from unified_llm.planner.estimate import Estimate, Layout, estimate_memory
 from unified_llm.planner.figures import Figures
 from unified_llm.planner.layouts import Offload, offloads, spread
-from unified_llm.planner.run_shape import RunShape
+from unified_llm.planner.run_shape import RunShape, makes_vectors
 
 _CONTEXT_STEP: Final = 256
 
@@ -157,7 +157,7 @@ class _Search:
 
     def refusal(self) -> NoRoom:
         """Why nothing fits, in numbers."""
-        run = RunShape(self._contexts[-1], 1, self._types[-1], self._wishes.keeps_whole_windows)
+        run = self._run(context=self._contexts[-1], slots=1, cache_type=self._types[-1])
         need = estimate_memory(self._profile, run).total
         parts = [self._machine.ram, *self._machine.gpus]
         budgets = ", ".join(f"{render_bytes(part.budget)} of {part.name}" for part in parts)
@@ -180,6 +180,7 @@ class _Search:
             slots or self._slot_count,
             cache_type or self._type,
             self._wishes.keeps_whole_windows,
+            is_whole=makes_vectors(self._profile),
         )
 
     def _best(self, rungs: tuple[Rung, ...], run_of: Callable[[Rung], RunShape]) -> Rung:

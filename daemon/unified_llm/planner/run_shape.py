@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 from typing import Final
 
+from unified_llm.domain.profile import ModelProfile, Purpose
 from unified_llm.domain.units import Tokens
 from unified_llm.planner.cache_types import F16, CacheType
 
 # `worker.engine` feeds this many tokens to one step.
 STEP_TOKENS: Final = 512
+# `worker.embedding` has so many texts in one step.
+STEP_TEXTS: Final = 32
 
 _CELLS_AT_ONCE: Final = 256
 
@@ -18,17 +21,33 @@ class RunShape:
 
     keeps_whole_windows: layers with a sliding window keep a cell for every token all the same
         (`swa_full` of llama.cpp), so that a conversation can be cut back to any token.
+    is_whole: each text is seen in one step, as those of models are that make vectors, and all
+        slots share the cells of one step.
     """
 
     context_tokens: Tokens
     slots: int
     cache_type: CacheType = F16
     keeps_whole_windows: bool = False
+    is_whole: bool = False
 
     @property
     def step_tokens(self) -> int:
         """Tokens of one step: each slot gets at least one."""
-        return max(STEP_TOKENS, self.slots)
+        return max(STEP_TOKENS, self.context_tokens if self.is_whole else self.slots)
+
+    @property
+    def sequences(self) -> int:
+        """Texts that can be in one step."""
+        return STEP_TEXTS if self.is_whole else self.slots
+
+    @property
+    def outputs(self) -> int:
+        """Tokens that the output buffer has a row of logits for (`llama_context::output_reserve`).
+
+        A context that makes vectors has one for every token, whether or not the model has logits.
+        """
+        return self.step_tokens if self.is_whole else self.slots
 
     @property
     def graph_tokens(self) -> int:
@@ -42,10 +61,17 @@ class RunShape:
         Source: `llama_context` (each slot's context is rounded up to 256) and
         `llama_kv_cache_iswa` (a window and one step, rounded up to 256).
         """
+        if self.is_whole:
+            return -(-_padded(self.step_tokens) // self.slots)
         whole = _padded(_padded(self.context_tokens * self.slots) // self.slots)
         if window is None or self.keeps_whole_windows:
             return whole
         return _padded(min(whole, window + self.step_tokens))
+
+
+def makes_vectors(profile: ModelProfile) -> bool:
+    """Whether a run of the model `is_whole`."""
+    return profile.purpose is not Purpose.CHAT
 
 
 def _padded(cells: int) -> int:

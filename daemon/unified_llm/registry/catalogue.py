@@ -16,12 +16,17 @@ from unified_llm.domain.models import (
 )
 from unified_llm.domain.units import Bytes, Tokens
 from unified_llm.gguf.header import ModelHeader
+from unified_llm.planner.run_shape import makes_vectors
 from unified_llm.registry.files import InspectedFile, ModelFiles
 from unified_llm.registry.scan import CatalogueProblem, find_model_files
 from unified_llm.settings.schema import Settings
 from unified_llm.settings.sections.models import DefaultsSettings, ModelSettings
 
 MAX_ID_CHARACTERS: Final = 128
+
+# Of a text that becomes a vector, if nobody asks for more: each token of it takes a row as long as
+# the vocabulary, a megabyte with the largest ones.
+_DEFAULT_TEXT_TOKENS: Final = Tokens(2048)
 
 _RESERVED: Final = frozenset({"directory"})
 _OUTSIDE_IDS: Final = re.compile(r"[^A-Za-z0-9._-]+")
@@ -65,7 +70,7 @@ class _Builder:
         inspected = self.files.inspect(entry.path)
         if inspected.defect is not None:
             self._report(entry.path, f"{model} cannot be used. {inspected.defect}")
-        run = entry.resolved(self.settings.defaults)
+        run = entry.resolved(self._defaults_for(inspected))
         self._add(model, entry.path, inspected, run, pinned=entry.pinned, source="settings")
 
     def add_scanned(self, directory: Path) -> None:
@@ -99,8 +104,15 @@ class _Builder:
                 "under `models` in the settings.",
             )
         else:
-            run = self.settings.defaults
+            run = self._defaults_for(inspected)
             self._add(model, path, inspected, run, pinned=False, source="scan")
+
+    def _defaults_for(self, inspected: InspectedFile) -> DefaultsSettings:
+        defaults, header = self.settings.defaults, inspected.header
+        if header is None or not makes_vectors(header.profile):
+            return defaults
+        context = min(defaults.context_tokens, _DEFAULT_TEXT_TOKENS, header.context_length)
+        return defaults.model_copy(update={"context_tokens": context})
 
     def _add(
         self,

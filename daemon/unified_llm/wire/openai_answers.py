@@ -203,6 +203,7 @@ def _local(spec: ModelSpec, status: ModelStatus) -> dict[str, object]:
             "state": status.state.value,
             "progress": status.progress,
             "source": spec.source,
+            "purpose": spec.purpose.value,
             "architecture": spec.architecture,
             "size_bytes": spec.size_bytes,
             "memory_bytes": status.memory_bytes,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
+from unified_llm.domain.profile import Purpose
 from unified_llm.domain.units import Instant
 from unified_llm.worker.confine import ConfineError, LayerMissingError, confine
 from unified_llm.worker.engine_port import Engine, Rehearsal
@@ -38,7 +39,9 @@ def main() -> NoReturn:
     if arguments.states_fd is not None:
         states = KeptStates(socket.socket(fileno=arguments.states_fd), arguments.states_bytes)
     open_engine, rehearse, build = _import_engine(arguments.engine)
-    session = Session(connection, open_engine(states), _now, rehearse=rehearse)
+    session = Session(
+        connection, lambda purpose: open_engine(purpose, states), _now, rehearse=rehearse
+    )
     session.run(arguments.engine, build, sandbox)
 
 
@@ -74,15 +77,18 @@ def _give_up(descriptor: int, error: Exception) -> NoReturn:
     exit_at_once(ExitStatus.NOT_CONFINED)
 
 
-def _import_engine(name: str) -> tuple[Callable[[KeptStates | None], Engine], Rehearsal, str]:
-    """Import the engine asked for, which starts native code, only now that we are confined."""
+_OpenEngine = Callable[[Purpose, KeptStates | None], Engine]
+
+
+def _import_engine(name: str) -> tuple[_OpenEngine, Rehearsal, str]:
+    """Import the engines asked for, which starts native code, only now that we are confined."""
     if name == "fake":
-        from unified_llm.worker import fake_engine
+        from unified_llm.worker import fake_encoder, fake_engine
 
-        return fake_engine.open_fake_engine, fake_engine.rehearse_fake, fake_engine.BUILD
-    from unified_llm.worker import engine
+        return fake_encoder.open_engine, fake_engine.rehearse_fake, fake_engine.BUILD
+    from unified_llm.worker import encoder, engine
 
-    return engine.open_llama_engine, engine.rehearse_llama, engine.BUILD
+    return encoder.open_engine, engine.rehearse_llama, engine.BUILD
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from unified_llm.domain.errors import (
 )
 from unified_llm.worker.admission import Answer, admit
 from unified_llm.worker.answer_text import Piece
-from unified_llm.worker.engine_port import OnProgress, Pulse, Report
+from unified_llm.worker.engine_port import OnProgress, Pulse, Report, Request
 from unified_llm.worker.kept_states import KeptStates, StateMemory
 from unified_llm.worker.protocol import Delta, Failed, Generate, Load, Loaded, Score, Started
 from unified_llm.worker.sampling import ResolvedSampling, resolve_sampling
@@ -176,7 +176,7 @@ class BatchingEngine:
         if self._states is not None:
             self._states.close()
 
-    def submit(self, request: Generate) -> None:
+    def submit(self, request: Request) -> None:
         try:
             answer = self._accept(request)
         except UnifiedLlmError as error:
@@ -188,7 +188,7 @@ class BatchingEngine:
         if self._states is not None:
             self._states.take_delivered(self._model)
         self._answers[request.id] = answer
-        self._slots.append(request.id, request.principal, answer.prompt)
+        self._slots.append(request.id, answer.request.principal, answer.prompt)
 
     def cancel(self, request_id: int) -> None:
         if request_id in self._answers:
@@ -230,7 +230,9 @@ class BatchingEngine:
         # Told before the decode that may take long, or be the last thing the process does.
         return news if news or not feeds else self._decode(feeds, pulse)
 
-    def _accept(self, request: Generate) -> Answer:
+    def _accept(self, request: Request) -> Answer:
+        if not isinstance(request, Generate):
+            raise InvalidRequest("The model makes text and no vectors.")
         if request.id in self._answers:
             raise InvalidRequest(f"Request {request.id} is already being answered.")
         return admit(request, self._model, self._draw_seed)

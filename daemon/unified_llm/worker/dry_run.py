@@ -9,9 +9,11 @@ tensor table has them. The wording of the log belongs to that version; a test co
 from typing import Final
 
 from unified_llm.domain.errors import ModelFailedToLoad
+from unified_llm.domain.profile import Purpose
 from unified_llm.worker.bindings import native
+from unified_llm.worker.embedding import step_tokens_of
 from unified_llm.worker.native_log import NativeLog
-from unified_llm.worker.offload import context_parameters, place_layers
+from unified_llm.worker.offload import context_parameters, encoder_parameters, place_layers
 from unified_llm.worker.protocol import Load, Rehearsed
 
 # enum llama_load_mode: whatever maps or buffers the file makes room for it.
@@ -33,7 +35,11 @@ def rehearse(load: Load, log: NativeLog) -> Rehearsed:
     try:
         trained = native.llama_model_n_ctx_train(model)
         context_tokens = min(load.context_tokens, trained if trained > 0 else 2**31)
-        context = native.llama_init_from_model(model, context_parameters(load, context_tokens))
+        if load.purpose is Purpose.CHAT:
+            parameters = context_parameters(load, context_tokens)
+        else:
+            parameters = encoder_parameters(load, step_tokens_of(context_tokens))
+        context = native.llama_init_from_model(model, parameters)
         if not context:
             raise ModelFailedToLoad(f"The context could not be laid out{log.reason()}.")
         native.llama_free(context)

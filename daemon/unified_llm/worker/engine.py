@@ -50,8 +50,8 @@ _SPECIAL: Final = native.LLAMA_TOKEN_ATTR_CONTROL | native.LLAMA_TOKEN_ATTR_USER
 
 
 def open_llama_engine(states: KeptStates | None = None) -> BatchingEngine:
-    """The Engine behind `--engine llama`."""
-    log = _open_log()
+    """The Engine behind `--engine llama`, for models that chat."""
+    log = open_native_log()
     return BatchingEngine(
         lambda load, on_progress: LlamaModel(load, on_progress, log),
         draw_seed=lambda: randbits(32),
@@ -61,11 +61,11 @@ def open_llama_engine(states: KeptStates | None = None) -> BatchingEngine:
 
 def rehearse_llama(load: Load) -> Rehearsed:
     """As `dry_run.rehearse`, in a process that does nothing else."""
-    return rehearse(load, _open_log())
+    return rehearse(load, open_native_log())
 
 
-def _open_log() -> NativeLog:
-    """What native code says from now on, which has been started."""
+def open_native_log() -> NativeLog:
+    """Start llama.cpp; what it says goes into the log that is returned."""
     log = NativeLog()
     native.llama_log_set(_log_callback(log), ctypes.c_void_p(None))
     native.llama_backend_init()
@@ -175,7 +175,7 @@ class LlamaModel:
             self._undo = undo.pop_all()
 
     def _open(self, load: Load, on_progress: OnProgress, log: NativeLog, undo: ExitStack) -> None:
-        self._model = _open_model(load, on_progress, log)
+        self._model = open_native_model(load, on_progress, log)
         undo.callback(native.llama_model_free, self._model)
         self.vocabulary = LlamaVocabulary(self._model)
         _check_purpose(self._model)
@@ -202,7 +202,7 @@ class LlamaModel:
         self._rows: dict[int, int] = {}
         self.memory_bytes = log.bytes_allocated
         self.gpu_bytes = log.gpu_bytes_allocated
-        self.description = _describe(self._model)
+        self.description = describe(self._model)
 
     def close(self) -> None:
         self._undo.close()
@@ -330,7 +330,8 @@ class LlamaModel:
         batch.n_tokens = row
 
 
-def _open_model(load: Load, on_progress: OnProgress, log: NativeLog) -> Any:
+def open_native_model(load: Load, on_progress: OnProgress, log: NativeLog) -> Any:
+    """The weights, read from the file. Raises ModelFailedToLoad."""
     most = native.llama_max_parallel_sequences()
     if not 1 <= load.slots <= most or load.context_tokens < 1:
         raise ModelFailedToLoad(
@@ -378,7 +379,8 @@ def _open_template(model: Any, vocabulary: LlamaVocabulary) -> ChatTemplate:
     )
 
 
-def _describe(model: Any) -> str:
+def describe(model: Any) -> str:
+    """Architecture, size and quantisation in llama.cpp's words."""
     buffer = ctypes.create_string_buffer(_PIECE_BYTES)
     native.llama_model_desc(model, buffer, _PIECE_BYTES)
     return buffer.value.decode(errors="replace")

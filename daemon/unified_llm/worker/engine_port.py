@@ -1,25 +1,33 @@
 """What the worker's session needs of an engine. The real one and the fake one pass one suite.
 
 An engine does nothing by itself: the session gives it requests and calls `step` while it is busy.
-All methods belong to one thread, except `interrupt` and `hurry`.
+All methods belong to one thread, except `interrupt` and `hurry`. An engine is for one purpose, and
+refuses requests of another.
 """
 
 from collections.abc import Callable
 from typing import Protocol
 
+from unified_llm.domain.profile import Purpose
 from unified_llm.worker.protocol import (
     Delta,
     Done,
+    Embed,
     Failed,
     Generate,
     Load,
     Loaded,
+    Rank,
     Rehearsed,
     Started,
+    Vector,
 )
 
-Report = Started | Delta | Done | Failed
-"""What a step can bring for a request: one Started, any Delta, then one Done or Failed."""
+Request = Generate | Embed | Rank
+"""What an engine is asked."""
+
+Report = Started | Delta | Vector | Done | Failed
+"""What a step can bring for a request, in the order that `protocol` states."""
 
 OnProgress = Callable[[float], None]
 """Takes the fraction of the model file that has been read, 0 to 1."""
@@ -54,7 +62,7 @@ class Engine(Protocol):
     def load(self, load: Load, on_progress: OnProgress) -> Loaded:
         """Read the model; called once, first. Raises ModelFailedToLoad."""
 
-    def submit(self, request: Generate) -> None:
+    def submit(self, request: Request) -> None:
         """Accept a request. One that cannot be served is answered by the next step."""
 
     def cancel(self, request_id: int) -> None:
@@ -86,3 +94,7 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the model. Requests still there are dropped."""
+
+
+OpenEngine = Callable[[Purpose], Engine]
+"""An engine for models of that purpose, with nothing loaded yet."""

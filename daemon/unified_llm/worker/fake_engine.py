@@ -45,7 +45,7 @@ _TURN: Final = 1
 
 
 @dataclass(slots=True)
-class _Script:
+class Script:
     """What a message makes the fake do."""
 
     words: list[str]
@@ -54,8 +54,9 @@ class _Script:
     step_seconds: float = 0.0
 
 
-def _parse_script(text: str) -> _Script:
-    script = _Script(words=re.findall(r"\s*\S+|\s+$", _DIRECTIVES.sub("", text)))
+def parse_script(text: str) -> Script:
+    """What `text` says shall be done."""
+    script = Script(words=re.findall(r"\s*\S+|\s+$", _DIRECTIVES.sub("", text)))
     for deed, tokens, count, _, seconds in _DIRECTIVES.findall(text):
         script.crashes |= deed == "crash"
         script.hangs |= deed == "hang"
@@ -67,7 +68,7 @@ def _parse_script(text: str) -> _Script:
     return script
 
 
-def _obey(script: _Script, sleep: Callable[[float], None], should_stop: Callable[[], bool]) -> bool:
+def obey(script: Script, sleep: Callable[[float], None], should_stop: Callable[[], bool]) -> bool:
     """Do what the script says; False if stopped while at it."""
     if script.crashes:
         os.abort()
@@ -96,7 +97,7 @@ class FakeModel:
         self.thinking: Thinking | None = None
         self._sleep = sleep
         self._word_of: dict[int, str] = {}
-        self._scripts: dict[int, _Script] = {}
+        self._scripts: dict[int, Script] = {}
         self._remembered: dict[int, list[int]] = {}
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
@@ -116,7 +117,7 @@ class FakeModel:
         self, seat: Seat, sampling: ResolvedSampling, prompt: Sequence[int], grammar: str | None
     ) -> int:
         turn = max(index for index, token in enumerate(prompt) if token == _TURN)
-        self._scripts[seat.slot] = _parse_script(
+        self._scripts[seat.slot] = parse_script(
             "".join(self._word_of[token] for token in prompt[turn + 1 :])
         )
         source = seat.slot if seat.source is None else seat.source
@@ -132,7 +133,7 @@ class FakeModel:
                 raise DecodeError(f"slot {feed.slot} does not continue at {feed.position}")
         scripts = [self._scripts[feed.slot] for feed in feeds]
         slowest = max(scripts, key=lambda each: (each.crashes, each.hangs, each.step_seconds))
-        if not _obey(slowest, self._sleep, should_stop):
+        if not obey(slowest, self._sleep, should_stop):
             return False
         for feed in feeds:
             self._remembered[feed.slot] += feed.tokens
@@ -196,18 +197,14 @@ def open_fake_engine(
     """The Engine behind `--engine fake`."""
 
     def open_model(load: Load, on_progress: OnProgress) -> FakeModel:
-        content = _read_model(load)
-        _obey(_parse_script(content[len(_MAGIC) :].decode(errors="replace")), sleep, _never)
-        for fraction in (0.0, 0.5, 1.0):
-            on_progress(fraction)
-        return FakeModel(load, len(content), sleep)
+        return FakeModel(load, len(read_fake_model(load, sleep, on_progress)), sleep)
 
     return BatchingEngine(open_model, draw_seed=lambda: 0, states=states)
 
 
 def rehearse_fake(load: Load) -> Rehearsed:
     """What a load would take, as `FakeModel` says it afterwards."""
-    size_bytes = len(_read_model(load))
+    size_bytes = len(_content(load))
     on_gpus = tuple(size_bytes * bool(each) for each in load.gpu_layers)
     return Rehearsed(cache_bytes=0, working_bytes=size_bytes, gpu_working_bytes=on_gpus)
 
@@ -216,7 +213,16 @@ def _never() -> bool:
     return False
 
 
-def _read_model(load: Load) -> bytes:
+def read_fake_model(load: Load, sleep: Callable[[float], None], on_progress: OnProgress) -> bytes:
+    """The file's content, once its directives have been obeyed. Raises ModelFailedToLoad."""
+    content = _content(load)
+    obey(parse_script(content[len(_MAGIC) :].decode(errors="replace")), sleep, _never)
+    for fraction in (0.0, 0.5, 1.0):
+        on_progress(fraction)
+    return content
+
+
+def _content(load: Load) -> bytes:
     try:
         content = Path(load.path).read_bytes()
     except OSError as error:

@@ -6,6 +6,7 @@ from typing import Any, Final
 from unified_llm.domain.errors import GpuUnusable, ModelFailedToLoad
 from unified_llm.worker.bindings import libggml, native
 from unified_llm.worker.cores import allowed_physical_cores
+from unified_llm.worker.embedding import STEP_TEXTS
 from unified_llm.worker.protocol import Load
 
 _BATCH_TOKENS: Final = 512  # also one micro-batch, so that cancelling never waits for several
@@ -97,3 +98,14 @@ def place_layers(params: Any, load: Load) -> tuple[Any, ...]:
         overrides[0].buffer_type = libggml.ggml_backend_cpu_buffer_type()
         params.tensor_buft_overrides = ctypes.addressof(overrides)
     return split, overrides
+
+
+def encoder_parameters(load: Load, step_tokens: int) -> Any:
+    """The context of a model that makes vectors, with so many tokens in a step."""
+    params = context_parameters(load, step_tokens)
+    params.n_ctx = params.n_batch = params.n_ubatch = step_tokens
+    params.n_seq_max = STEP_TEXTS
+    params.embeddings = True
+    params.kv_unified = True  # the cells of a step serve few long texts or many short ones
+    params.swa_full = True  # a text is seen at once, so there is nothing to be dropped
+    return params

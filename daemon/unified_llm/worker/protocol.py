@@ -7,8 +7,9 @@ checked on both sides, and the worker's first word is its protocol version.
 A frame is a 4-byte big-endian length, then that many bytes of one msgpack map whose key `type`
 names the message. Order: the worker sends Hello, or NotConfined and ends; the daemon sends Load
 once, or Rehearse, which Rehearsed or LoadFailed and the worker's end answer; the worker sends any
-Progress, then Loaded or LoadFailed; from then on Generate, Cancel, Pause and Resume go down, and
-for each Generate there comes up: Started, any Delta, then exactly one Done or Failed. Heartbeat may
+Progress, then Loaded or LoadFailed; from then on Generate, Embed, Rank, Cancel, Pause and Resume go
+down. For each Generate there comes up: Started, any Delta, then exactly one Done or Failed; for
+each Embed or Rank the same with a Vector for each text instead, in the texts' order. Heartbeat may
 come at any time, and so may DropState. Stop, or the end of the socket, ends the worker.
 """
 
@@ -19,11 +20,16 @@ import msgspec
 
 from unified_llm.domain.chat import FinishReason, JsonAnswer, Message, Sampling
 from unified_llm.domain.errors import ModelFailedToLoad
+from unified_llm.domain.profile import Purpose
 from unified_llm.domain.sampling import MAX_TOP_LOGPROBS
 
-PROTOCOL_VERSION: Final = 9
+PROTOCOL_VERSION: Final = 10
 LEAST_LOGPROB: Final = -9999.0
 MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
+MAX_TEXTS: Final = 2048
+MAX_DIMENSIONS: Final = 65_536
+MAX_NUMBERS: Final = 2**21
+"""Of all vectors of one request: 2,048 texts with 1,024 dimensions, 8 MiB."""
 _LENGTH_BYTES: Final = 4
 
 # What a hostile worker says ends up in D-Bus integers and in sums, so it is bounded on the way in.
@@ -34,6 +40,11 @@ _Size = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 class ProtocolError(Exception):
     """The other end broke the rules above; the connection is of no more use."""
 
+
+_Texts = Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=MAX_TEXTS)]
+_Dimensions = Annotated[int, msgspec.Meta(ge=1, le=MAX_DIMENSIONS)]
+# Little-endian IEEE 754 of 32 bits each.
+_Numbers = Annotated[bytes, msgspec.Meta(min_length=4, max_length=4 * MAX_DIMENSIONS)]
 
 SandboxLayer = Annotated[str, msgspec.Meta(pattern="^[a-z0-9-]{1,40}$")]
 SandboxLayers = Annotated[tuple[SandboxLayer, ...], msgspec.Meta(max_length=32)]
@@ -51,6 +62,7 @@ class Load(_Struct, frozen=True, tag="load"):
     cache_type: of keys and values, by llama.cpp's name. gpu_layers: how many of the last layers
     each GPU takes, in turn; empty for none. cpu_experts: of how many layers, from the first, the
     routed experts stay in main memory.
+    purpose: what the model shall be used for.
     """
 
     model: str
@@ -61,6 +73,7 @@ class Load(_Struct, frozen=True, tag="load"):
     cache_type: str = "f16"
     gpu_layers: tuple[int, ...] = ()
     cpu_experts: int = 0
+    purpose: Purpose = Purpose.CHAT
 
 
 class Rehearse(_Struct, frozen=True, tag="rehearse"):
@@ -88,8 +101,27 @@ class Generate(_Struct, frozen=True, tag="generate"):
     answer: JsonAnswer | None = None
 
 
+class Embed(_Struct, frozen=True, tag="embed"):
+    """Make a vector of length 1 of each text.
+
+    id: as in Generate. dimensions: the vectors' length, cut from the model's own; None for that.
+    """
+
+    id: int
+    texts: _Texts
+    dimensions: _Dimensions | None = None
+
+
+class Rank(_Struct, frozen=True, tag="rank"):
+    """Judge how well each document answers the query; a Vector of one number for each."""
+
+    id: int
+    query: str
+    documents: _Texts
+
+
 class Cancel(_Struct, frozen=True, tag="cancel"):
-    """Stop this generation. Answered by its Done or Failed; too late is no error."""
+    """Stop this request. Answered by its Done or Failed; too late is no error."""
 
     id: int
 
@@ -124,7 +156,7 @@ class Stop(_Struct, frozen=True, tag="stop"):
     saves_states: bool = False
 
 
-ToWorker = Load | Rehearse | Generate | Cancel | Pause | Resume | DropState | Stop
+ToWorker = Load | Rehearse | Generate | Embed | Rank | Cancel | Pause | Resume | DropState | Stop
 
 
 class Hello(_Struct, frozen=True, tag="hello"):
@@ -235,8 +267,15 @@ class Delta(_Struct, frozen=True, tag="delta"):
             raise ValueError("a delta that says nothing")
 
 
+class Vector(_Struct, frozen=True, tag="vector"):
+    """What the next text of the request has become."""
+
+    id: int
+    numbers: _Numbers
+
+
 class Done(_Struct, frozen=True, tag="done"):
-    """The generation ended well. reasoning_tokens: None of a model that does not think."""
+    """The request ended well. reasoning_tokens: None of a model that does not think."""
 
     id: int
     reason: FinishReason
@@ -247,7 +286,7 @@ class Done(_Struct, frozen=True, tag="done"):
 
 
 class Failed(_Struct, frozen=True, tag="failed"):
-    """The generation ended badly.
+    """The request ended badly.
 
     code: of a class in domain.errors, such as `too-large`. parameter: the field that is at fault.
     """
@@ -279,6 +318,7 @@ FromWorker = (
     | Rehearsed
     | Started
     | Delta
+    | Vector
     | Done
     | Failed
     | Heartbeat

@@ -20,11 +20,12 @@ from typing import Final, NoReturn, assert_never
 
 from unified_llm.domain.errors import GpuUnusable, ModelFailedToLoad, NoRoom
 from unified_llm.domain.units import Instant, Seconds
-from unified_llm.worker.engine_port import Engine, Rehearsal
+from unified_llm.worker.engine_port import Engine, OpenEngine, Rehearsal
 from unified_llm.worker.protocol import (
     PROTOCOL_VERSION,
     Cancel,
     DropState,
+    Embed,
     FrameBuffer,
     FromWorker,
     Generate,
@@ -35,6 +36,7 @@ from unified_llm.worker.protocol import (
     Pause,
     Progress,
     ProtocolError,
+    Rank,
     Rehearse,
     Resume,
     Stop,
@@ -77,14 +79,15 @@ class Session:
     def __init__(
         self,
         connection: socket.socket,
-        engine: Engine,
+        open_engine: OpenEngine,
         now: Callable[[], Instant],
         leave: Exit = exit_at_once,
         *,
         rehearse: Rehearsal,
     ) -> None:
         self._connection = connection
-        self._engine = engine
+        self._open_engine = open_engine
+        self._opened: Engine | None = None
         self._now = now
         self._leave = leave
         self._rehearse = rehearse
@@ -114,6 +117,12 @@ class Session:
             self._take_messages()
             self._step()
 
+    @property
+    def _engine(self) -> Engine:
+        if self._opened is None:
+            raise RuntimeError("there is no engine before Load")
+        return self._opened
+
     def _load(self) -> None:
         message = self._inbox.get()
         if not isinstance(message, Load | Rehearse):
@@ -122,6 +131,7 @@ class Session:
             if isinstance(message, Rehearse):
                 self._send(self._rehearse(message.load))
                 self._leave(ExitStatus.OK)
+            self._opened = self._open_engine(message.purpose)
             loaded = self._engine.load(message, self._on_progress)
         except (ModelFailedToLoad, NoRoom, GpuUnusable) as error:
             self._send(LoadFailed(message=str(error), code=error.code))
@@ -144,7 +154,7 @@ class Session:
 
     def _handle(self, message: ToWorker) -> None:
         match message:
-            case Generate():
+            case Generate() | Embed() | Rank():
                 self._engine.submit(message)
             case Cancel():
                 self._engine.cancel(message.id)
@@ -211,8 +221,8 @@ class Session:
             if not (message.saves_states and self._is_loaded):
                 self._leave(ExitStatus.OK)
             self._engine.hurry()
-        if isinstance(message, Cancel):
-            self._engine.interrupt(message.id)
+        if isinstance(message, Cancel) and self._opened is not None:
+            self._opened.interrupt(message.id)
         self._inbox.put(message)
 
     def _reject(self, reason: str) -> NoReturn:

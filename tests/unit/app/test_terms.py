@@ -20,14 +20,12 @@ def settings(**sections: Any) -> Settings:
 def test_deadlines_come_from_their_sections() -> None:
     found = terms.deadlines(
         settings(
-            scheduler={"queue_seconds": 1},
             requests={"first_event_seconds": 2, "between_events_seconds": 3, "total_seconds": 4},
         )
     )
-    seconds = [found.queue, found.first_event, found.between_events, found.total]
-    assert [float(value) for value in seconds] == [1, 2, 3, 4]
+    seconds = [found.first_event, found.between_events, found.total]
+    assert [float(value) for value in seconds] == [2, 3, 4]
     assert {field.name for field in fields(Deadlines)} == {
-        "queue",
         "first_event",
         "prompt_characters_per_second",
         "between_events",

@@ -27,6 +27,7 @@ from unified_llm.domain.errors import (
 from unified_llm.domain.ports import Lease
 from unified_llm.domain.units import Seconds, Tokens
 from unified_llm.fleet.backend import Deadlines, LocalBackend
+from unified_llm.fleet.dispatch import Dispatch
 from unified_llm.fleet.generation_stream import GenerationStream, Order, WorkerLeavingError
 from unified_llm.fleet.poison import Quarantine
 from unified_llm.worker.protocol import Delta, Done, Failed, Started
@@ -74,7 +75,9 @@ class Scene:
         self.put = self.worker.stream.put
         self.quarantine = Quarantine(b"key")
         self.backend = LocalBackend(
-            self.leases, self.worker, self.quarantine, self.timers, Deadlines()
+            Dispatch(self.leases, self.worker, self.quarantine, self.timers),
+            self.timers,
+            Deadlines(),
         )
         self.heard: list[object] = []
 

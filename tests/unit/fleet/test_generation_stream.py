@@ -82,7 +82,7 @@ async def test_what_has_been_read_does_not_count_as_unread() -> None:
 
 async def test_a_slow_reader_pauses_once_and_catching_up_resumes_once() -> None:
     resumed: list[bool] = []
-    stream = GenerationStream(1, b"", lambda: resumed.append(True))
+    stream = GenerationStream(1, b"", on_drained=lambda: resumed.append(True))
     pieces = [delta("x" * 1024)] * 40
     paused = []
     for piece in pieces:

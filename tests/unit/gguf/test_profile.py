@@ -1,5 +1,7 @@
 """What the headers of well-known models say about their memory; all figures as published."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from tests.unit.gguf import published as p
 from tests.unit.gguf.reading import header_of
 from tests.unit.gguf.writing import Entry, ModelFile, Tensor
+from unified_llm.domain.profile import Purpose
 from unified_llm.gguf.architectures import KNOWN, WINDOWS
 from unified_llm.gguf.reader import NotAModel
 
@@ -190,3 +193,35 @@ def test_the_types_of_matrices_that_may_be_repacked_are_known() -> None:
         Entry("llama.block_count", "u32", 1)
     )
     assert header_of(file.packed()).profile.layers[0].matrices == (("Q4_0", 32 * 18),)
+
+
+@pytest.mark.parametrize(
+    ("pooling", "head", "purpose"),
+    [
+        (None, False, Purpose.CHAT),
+        (0, False, Purpose.CHAT),
+        (1, False, Purpose.EMBEDDING),
+        (2, True, Purpose.EMBEDDING),
+        (3, False, Purpose.EMBEDDING),
+        (4, True, Purpose.RANKING),
+        (4, False, Purpose.TOKENS),
+    ],
+)
+def test_the_pooling_says_what_a_model_is_for(
+    pooling: int | None, head: bool, purpose: Purpose
+) -> None:
+    file = ModelFile()
+    if pooling is not None:
+        file = file.having(Entry("llama.pooling_type", "u32", pooling))
+    if head:
+        file = replace(file, tensors=(*file.tensors, Tensor("cls.output.weight", (32, 1))))
+    assert header_of(file.packed()).profile.purpose is purpose
+
+
+def test_a_pooling_that_llama_cpp_dies_of_is_refused() -> None:
+    with pytest.raises(NotAModel, match="pooling_type"):
+        header_of(ModelFile().having(Entry("llama.pooling_type", "u32", 5)).packed())
+
+
+def test_an_encoder_that_names_no_pooling_has_only_vectors_of_tokens() -> None:
+    assert p.BGE_LARGE.profile().purpose is Purpose.TOKENS

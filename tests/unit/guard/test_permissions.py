@@ -1,8 +1,10 @@
 """The table of who may what."""
 
+from dataclasses import replace
+
 import pytest
 
-from unified_llm.domain.callers import Caller, Door
+from unified_llm.domain.callers import Caller, Door, Grant
 from unified_llm.domain.errors import NotPermitted
 from unified_llm.guard.permissions import GRANTED_TO, Action, Permissions, Role
 
@@ -23,6 +25,8 @@ STRANGER = caller(1002, 1002)
 MATRIX = {
     Action.READ: {ROOT, OWN, USER, ADMIN, STRANGER},
     Action.GENERATE: {ROOT, OWN, USER},
+    Action.EMBED: {ROOT, OWN, USER},
+    Action.RERANK: {ROOT, OWN, USER},
     Action.LOAD_MODEL: {ROOT, ADMIN},
     Action.UNLOAD_MODEL: {ROOT, ADMIN},
     Action.SCAN_MODELS: {ROOT, ADMIN},
@@ -56,3 +60,10 @@ def test_a_refusal_says_who_may() -> None:
         permissions.ensure_may(STRANGER, Action.LOAD_MODEL, "tiny")
     assert "uid 1002 may not load model" in refusal.value.message
     assert "root, group unified-llm-admin" in refusal.value.hint
+
+
+@pytest.mark.parametrize("action", [Action.GENERATE, Action.EMBED, Action.RERANK])
+def test_leave_to_generate_is_leave_to_ask_a_model_anything(action: Action) -> None:
+    granted = replace(STRANGER, grants=frozenset({Grant("generate", "tiny")}))
+    assert permissions.may(granted, action, "tiny")
+    assert not permissions.may(granted, action, "other")

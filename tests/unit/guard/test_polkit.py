@@ -55,7 +55,7 @@ def test_every_action_that_is_asked_about_is_declared_and_no_other() -> None:
 
 
 def test_every_action_that_is_not_for_anyone_has_a_name_at_polkit() -> None:
-    closed = {action for action, roles in GRANTED_TO.items() if Role.ANYONE not in roles}
+    closed = {each.right for each, roles in GRANTED_TO.items() if Role.ANYONE not in roles}
     assert closed == ACTION_IDS.keys()
 
 

@@ -144,3 +144,18 @@ def test_dealing_layers_out_neither_loses_nor_doubles_any(
 
 def test_a_row_of_a_quantised_cache_holds_whole_blocks() -> None:
     assert (F16.row_bytes(100), Q8_0.row_bytes(64), Q8_0.row_bytes(65)) == (200, 68, 102)
+
+
+def test_vectors_cost_a_row_of_logits_for_every_token_of_a_step() -> None:
+    """Measured: MiniLM's output buffer grew by 60 MiB with the first step of 500 tokens."""
+    whole = replace(run(512, 4), is_whole=True)
+    bert = p.BGE_LARGE.profile()
+    output = estimate_memory(bert, whole).ram.output
+    assert output == 4 * 512 * (bert.vocabulary_size + 1024)
+    # All slots share one step, so more of them cost nothing.
+    assert estimate_memory(bert, replace(whole, slots=1)) == estimate_memory(bert, whole)
+
+
+def test_a_decoder_that_makes_vectors_keeps_the_cells_of_one_step() -> None:
+    cells = estimate_memory(p.LLAMA_3_8B.profile(), replace(run(8192, 4), is_whole=True)).ram.cache
+    assert cells == estimate_memory(p.LLAMA_3_8B.profile(), run(8192)).ram.cache

@@ -364,3 +364,12 @@ def test_two_names_of_one_file_are_one_model(tmp_path: Path) -> None:
     assert [(p.path.name, p.message, p.is_fault) for p in catalogue.problems] == [
         ("b.gguf", "It is the same file as a.gguf.", False)
     ]
+
+
+def test_texts_that_become_vectors_get_less_context_unless_asked_for(tmp_path: Path) -> None:
+    entries = [Entry("llama.context_length", "u32", 8192), Entry("llama.pooling_type", "u32", 1)]
+    path = tmp_path / "vectors.gguf"
+    path.write_bytes(ModelFile().having(*entries).packed())
+    usual = only(catalogue_of(None, vectors={"path": str(path)}))
+    longer = only(catalogue_of(None, vectors={"path": str(path), "context_tokens": 8192}))
+    assert (usual.context_tokens, longer.context_tokens) == (2048, 8192)

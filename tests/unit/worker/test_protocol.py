@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unified_llm.domain.chat import FinishReason, Message, Role, Sampling
+from unified_llm.domain.profile import Purpose
 from unified_llm.domain.sampling import NUMBERS
 from unified_llm.worker import protocol
 from unified_llm.worker.protocol import (
@@ -19,6 +20,7 @@ from unified_llm.worker.protocol import (
     Chance,
     Delta,
     Done,
+    Embed,
     Failed,
     FrameBuffer,
     FromWorker,
@@ -32,11 +34,13 @@ from unified_llm.worker.protocol import (
     Pause,
     Progress,
     ProtocolError,
+    Rank,
     Resume,
     Score,
     Started,
     Stop,
     ToWorker,
+    Vector,
     decode_from_worker,
     decode_to_worker,
     encode,
@@ -77,6 +81,19 @@ _to_worker: st.SearchStrategy[ToWorker] = st.one_of(
         context_tokens=_integers,
         slots=_integers,
         threads=_optional_integers,
+        purpose=st.sampled_from(Purpose),
+    ),
+    st.builds(
+        Embed,
+        id=_integers,
+        texts=st.lists(st.text(), min_size=1, max_size=3).map(tuple),
+        dimensions=st.none() | st.integers(1, protocol.MAX_DIMENSIONS),
+    ),
+    st.builds(
+        Rank,
+        id=_integers,
+        query=st.text(),
+        documents=st.lists(st.text(), min_size=1, max_size=3).map(tuple),
     ),
     st.builds(
         Generate,
@@ -114,6 +131,7 @@ _from_worker: st.SearchStrategy[FromWorker] = st.one_of(
     st.builds(LoadFailed, message=st.text()),
     st.builds(Started, id=_integers, prompt_tokens=_counts, cached_tokens=_counts),
     st.builds(Delta, id=_integers, text=st.text(min_size=1)),
+    st.builds(Vector, id=_integers, numbers=st.binary(min_size=4, max_size=40)),
     st.builds(
         Delta,
         id=_integers,
@@ -244,6 +262,8 @@ _LOADED = Loaded(context_tokens=1, slots=1, memory_bytes=None, description="")
 @pytest.mark.parametrize(
     "lie",
     [
+        Vector(id=1, numbers=b""),
+        Vector(id=1, numbers=b"\0" * 4 * (protocol.MAX_DIMENSIONS + 1)),
         Started(id=1, prompt_tokens=-1, cached_tokens=0),
         msgspec.structs.replace(_DONE, prompt_tokens=-1),
         msgspec.structs.replace(_DONE, completion_tokens=2**31),

@@ -68,12 +68,14 @@ class ScriptedEngine:
         self.fractions = [0.0, 0.1, 0.2, 0.3, 1.0]
         self.refusal: ModelFailedToLoad | None = None
         self.goodbye: ToWorker = _LOAD
+        self.said_once_there = b""
 
     @property
     def is_busy(self) -> bool:
         return bool(self.steps) and bool(self.cancelled)
 
     def load(self, load: Load, on_progress: OnProgress) -> Loaded:
+        self.daemon.sendall(self.said_once_there)
         if self.refusal:
             raise self.refusal
         for fraction in self.fractions:
@@ -154,8 +156,10 @@ def run(
     engine = ScriptedEngine(clock, daemon, steps or [])
     engine.refusal = refusal
     engine.goodbye = goodbye
-    daemon.sendall(b"".join(encode(message) for message in messages))
-    session = Session(worker, engine, clock.now, leave, rehearse=rehearse)  # type: ignore[arg-type]
+    first, *rest = (encode(message) for message in messages)
+    daemon.sendall(first)
+    engine.said_once_there = b"".join(rest)
+    session = Session(worker, lambda _: engine, clock.now, leave, rehearse=rehearse)  # type: ignore[arg-type]
     with pytest.raises(SystemExit) as left:
         session.run("scripted", "1", ("layer",))
     daemon.setblocking(False)
@@ -243,7 +247,7 @@ def test_a_daemon_that_is_gone_ends_the_worker(pair: tuple[socket.socket, socket
     clock = VirtualClock()
     engine = ScriptedEngine(clock, daemon, [])
     daemon.shutdown(socket.SHUT_RD)
-    session = Session(worker, engine, clock.now, leave, rehearse=rehearse)  # type: ignore[arg-type]
+    session = Session(worker, lambda _: engine, clock.now, leave, rehearse=rehearse)  # type: ignore[arg-type]
     with pytest.raises(SystemExit) as left:
         session.run("scripted", "1", ("layer",))
     assert left.value.code == ExitStatus.OK

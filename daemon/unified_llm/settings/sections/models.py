@@ -24,7 +24,10 @@ class DefaultsSettings(Section):
 
     context_tokens: ContextTokens = Field(
         default=Tokens(4096),
-        description="Context of one conversation. Capped to what the model was trained with.",
+        description=(
+            "Context of one conversation. Capped to what the model was trained with, and to 2048 "
+            "where the model makes vectors of whole texts."
+        ),
         json_schema_extra=about("tokens", "room for a chat without gigabytes of KV cache"),
     )
     slots: Slots = Field(

@@ -1,6 +1,7 @@
 """The routes: HTTP to operations and back, and nothing else."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +16,7 @@ from unified_llm.domain.events import ModelStatus
 from unified_llm.domain.models import ModelId, ModelSpec
 from unified_llm.domain.providers import RemoteModel
 from unified_llm.domain.units import Tokens
+from unified_llm.operations.embedding import Embedding
 from unified_llm.operations.gate import new_request_id
 from unified_llm.operations.inference import Inference
 from unified_llm.operations.library import Library, ScanReport
@@ -29,9 +31,16 @@ from unified_llm.surfaces.http.protocol import PEER_KEY
 from unified_llm.surfaces.http.routes import explanation_body
 from unified_llm.surfaces.http.stream import ChatStream, read_to_end
 from unified_llm.wire import native
+from unified_llm.wire.fields import Shape
 from unified_llm.wire.openai import ChatCompletionShape, parse_chat
 from unified_llm.wire.openai_answers import CompletionWriter, encode_model, encode_models
+from unified_llm.wire.openai_embeddings import (
+    EmbeddingsShape,
+    encode_embeddings,
+    parse_embeddings,
+)
 from unified_llm.wire.problem import INVALID, DoorCode, HttpProblem
+from unified_llm.wire.rerank import RerankShape, encode_ranking, parse_rerank
 
 # Nobody is there to read it; uvicorn only wants to see that something was sent.
 _UNREAD = 499
@@ -43,6 +52,7 @@ def _unix_time() -> int:
 
 def create_app(
     inference: Inference,
+    embedding: Embedding,
     models: Models,
     library: Library,
     status: Status,
@@ -53,7 +63,9 @@ def create_app(
     unix_time: Callable[[], int] = _unix_time,
 ) -> FastAPI:
     """The application that `HttpDoor` serves; it needs the Peer that our protocol puts in scope."""
-    answers = _Routes(inference, models, library, status, routes, limits or HttpLimits(), unix_time)
+    answers = _Routes(
+        inference, embedding, models, library, status, routes, limits or HttpLimits(), unix_time
+    )
     app = _Api(
         title="unified-llm",
         version=version,
@@ -71,6 +83,8 @@ def create_app(
     _add(app, "POST", "/v1/models/{model:path}/plan", answers.plan_model, _PLAN_BODY)
     _add(app, "POST", "/v1/routes/explain", answers.explain_route, _EXPLAIN_BODY)
     _add(app, "POST", "/v1/chat/completions", answers.create_chat_completion, _CHAT_BODY)
+    _add(app, "POST", "/v1/embeddings", answers.create_embeddings, _body_of(EmbeddingsShape))
+    _add(app, "POST", "/v1/rerank", answers.rerank, _body_of(RerankShape))
     return app
 
 
@@ -106,6 +120,12 @@ _EXPLAIN_BODY: dict[str, Any] = {
 }
 
 
+def _body_of(shape: type[Shape]) -> dict[str, Any]:
+    """The document's word for a body that is a `shape`, which has no shapes inside."""
+    content = {"application/json": {"schema": shape.model_json_schema()}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
 def _add(
     app: FastAPI,
     method: str,
@@ -129,6 +149,7 @@ class _Routes:
     """One method per route."""
 
     operations: Inference
+    embedding: Embedding
     catalogue: Models
     library: Library
     condition: Status
@@ -225,6 +246,45 @@ class _Routes:
         except Exception as error:  # noqa: BLE001  the client is told, and the log if it is a bug
             return error_response(error, request_id)
         return _json(writer.whole(answer), request_id)
+
+    async def create_embeddings(self, request: Request) -> Response:
+        """A vector of each text, in OpenAI's shape."""
+        request_id, peer = new_request_id(), _peer(request)
+        try:
+            asked = parse_embeddings(await request.body())
+            found = await self.embedding.embed(
+                peer.caller, asked.request, request_id=request_id, scope=peer.open_scope()
+            )
+            body = await _gather(encode_embeddings(asked, found))
+        except ClientDisconnect:
+            return Response(status_code=_UNREAD)
+        except Exception as error:  # noqa: BLE001  the client is told, and the log if it is a bug
+            return error_response(error, request_id)
+        return _json(body, request_id)
+
+    async def rerank(self, request: Request) -> Response:
+        """Documents in the order of how well they answer a query, in Jina's and Cohere's shape."""
+        request_id, peer = new_request_id(), _peer(request)
+        try:
+            asked = parse_rerank(await request.body())
+            ranking = await self.embedding.rerank(
+                peer.caller, asked.request, request_id=request_id, scope=peer.open_scope()
+            )
+            body = encode_ranking(asked, ranking, request_id)
+        except ClientDisconnect:
+            return Response(status_code=_UNREAD)
+        except Exception as error:  # noqa: BLE001  the client is told, and the log if it is a bug
+            return error_response(error, request_id)
+        return _json(body, request_id)
+
+
+async def _gather(pieces: Iterator[bytes]) -> bytes:
+    """All pieces in one, with a breath for others after each: a million numbers take a while."""
+    body = bytearray()
+    for piece in pieces:
+        body += piece
+        await asyncio.sleep(0)
+    return bytes(body)
 
 
 def _peer(request: Request) -> Peer:

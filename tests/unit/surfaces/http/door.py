@@ -132,6 +132,7 @@ async def open_door(
         limits = limits or HttpLimits(flush_seconds=Seconds(0.05))
         app = create_app(
             house.inference,
+            house.embedding,
             house.models,
             house.library,
             house.status,

@@ -1,0 +1,70 @@
+"""Asking a model for vectors, or for an order of documents."""
+
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
+
+from unified_llm.domain.callers import Caller
+from unified_llm.domain.chat import Usage
+from unified_llm.domain.embeddings import EmbeddingRequest, Embeddings, Ranking, RerankRequest
+from unified_llm.domain.ports import Embedder, Reranker
+from unified_llm.domain.profile import Purpose
+from unified_llm.domain.routing import Attempt
+from unified_llm.domain.units import Tokens
+from unified_llm.guard.permissions import Action
+from unified_llm.guard.sanitize import ensure_sane_documents, ensure_sane_texts
+from unified_llm.operations.gate import Gate
+from unified_llm.operations.models import Models
+from unified_llm.routing.plan import LOCAL
+
+Scope = AbstractAsyncContextManager[None]
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """Vectors and rankings, whoever asks and wherever they are made.
+
+    request_id, scope: as in Inference.open_chat.
+    """
+
+    gate: Gate
+    models: Models
+    embedder: Embedder
+    reranker: Reranker
+
+    async def embed(
+        self,
+        caller: Caller,
+        request: EmbeddingRequest,
+        *,
+        request_id: str | None = None,
+        scope: Scope | None = None,
+    ) -> Embeddings:
+        """A vector of each text. Raises any UnifiedLlmError."""
+        with self.gate.open_entry(caller, Action.EMBED, request.model, request=request_id) as entry:
+            spec = self.models.spec_for(request.model, Purpose.EMBEDDING)
+            ensure_sane_texts(request, spec.context_tokens)
+            entry.attempts = (Attempt(spec.id, LOCAL),)
+            async with scope or nullcontext():
+                found = await self.embedder.embed(request, caller)
+            entry.usage = Usage(found.prompt_tokens, Tokens(0))
+            return found
+
+    async def rerank(
+        self,
+        caller: Caller,
+        request: RerankRequest,
+        *,
+        request_id: str | None = None,
+        scope: Scope | None = None,
+    ) -> Ranking:
+        """A score of each document. Raises any UnifiedLlmError."""
+        with self.gate.open_entry(
+            caller, Action.RERANK, request.model, request=request_id
+        ) as entry:
+            spec = self.models.spec_for(request.model, Purpose.RANKING)
+            ensure_sane_documents(request, spec.context_tokens)
+            entry.attempts = (Attempt(spec.id, LOCAL),)
+            async with scope or nullcontext():
+                found = await self.reranker.rerank(request, caller)
+            entry.usage = Usage(found.prompt_tokens, Tokens(0))
+            return found
