@@ -7,7 +7,6 @@ of the same principal the beginning that both share; for anybody else it is clea
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 from unified_llm.domain.chat import FinishReason, Message, Role, Sampling
 from unified_llm.domain.errors import (
@@ -20,89 +19,16 @@ from unified_llm.domain.errors import (
 from unified_llm.worker.admission import Answer, admit
 from unified_llm.worker.answer_text import Piece
 from unified_llm.worker.engine_port import OnProgress, Pulse, Report, Request
-from unified_llm.worker.kept_states import KeptStates, StateMemory
+from unified_llm.worker.kept_states import KeptStates
+from unified_llm.worker.model_port import DecodeError, Model, OpenModel
 from unified_llm.worker.protocol import Delta, Failed, Generate, Load, Loaded, Score, Started
-from unified_llm.worker.sampling import ResolvedSampling, resolve_sampling
+from unified_llm.worker.sampling import resolve_sampling
 from unified_llm.worker.slots import Feed, Seat, SlotTable
-from unified_llm.worker.thinking import Passage, Thinking
+from unified_llm.worker.thinking import Passage
 
 _TRIAL = 0  # no request of the daemon has this number
 # Enough for a product of matrices. All of a short prompt took as long as the rest of a small load.
 _TRIAL_TOKENS = 8
-
-
-class DecodeError(Exception):
-    """The model could not decode a step; what it remembers of the sequences in it is unknown."""
-
-
-class Model(StateMemory, Protocol):
-    """A loaded model with a memory of several sequences.
-
-    context_tokens: of one slot. batch_tokens: most tokens in one decode.
-    """
-
-    context_tokens: int
-    slots: int
-    batch_tokens: int
-    vocabulary_size: int
-    memory_bytes: int | None
-    gpu_bytes: tuple[int, ...]
-    description: str
-    thinking: Thinking | None
-
-    def encode(self, messages: Sequence[Message]) -> list[int]:
-        """The tokens of a conversation. Raises InvalidRequest or DecodeError."""
-
-    def ensure_grammar(self, grammar: str) -> None:
-        """Raise InvalidRequest unless the model can keep to `grammar`."""
-
-    def begin(
-        self, seat: Seat, sampling: ResolvedSampling, prompt: Sequence[int], grammar: str | None
-    ) -> int:
-        """Make a slot ready for a sequence that may begin with what `seat` says is in memory.
-
-        grammar: what `sample` keeps to, one that `ensure_grammar` has let pass; None for nothing.
-        Returns the tokens that memory really begins with: `seat.cached`, or 0 where the model
-        cannot go back. Nothing else is left in it. Raises DecodeError; memory is unknown then.
-        """
-
-    def decode(self, feeds: Sequence[Feed], should_stop: Callable[[], bool]) -> bool:
-        """Compute one step. False if it was ended early. Raises DecodeError.
-
-        `should_stop` is asked once before, and often while a step takes long; `interrupt` ends any.
-        After False or DecodeError the memory of the slots in `feeds` ends anywhere.
-        """
-
-    def interrupt(self) -> None:
-        """End the step in progress early, from another thread; too late, it may end the next."""
-
-    def sample(self, slot: int) -> int:
-        """The next token of a slot whose last known token was in the latest decode.
-
-        Raises DecodeError if none continues what the grammar asks for; memory is as it was.
-        """
-
-    def score(self, slot: int, token: int, top: int) -> Score:
-        """How likely `token` was after the slot's latest decode, and the `top` likeliest ones."""
-
-    def is_end(self, token: int) -> bool:
-        """Whether the token ends the answer."""
-
-    def piece(self, token: int) -> bytes:
-        """The bytes that a token stands for; special tokens stand for none."""
-
-    def truncate(self, slot: int, position: int) -> bool:
-        """Forget a slot's tokens from `position` on. False if all of them had to be forgotten."""
-
-    def end(self, slot: int) -> None:
-        """A slot's sequence is over; what is in memory of it stays."""
-
-    def close(self) -> None:
-        """Free it all."""
-
-
-OpenModel = Callable[[Load, OnProgress], Model]
-"""Raises ModelFailedToLoad."""
 
 
 class BatchingEngine:

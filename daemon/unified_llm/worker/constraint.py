@@ -11,8 +11,8 @@ Facts about it (0.3.36, llama-grammar.cpp):
 import ctypes
 from typing import Any
 
-from unified_llm.worker.batching import DecodeError
 from unified_llm.worker.bindings import native
+from unified_llm.worker.model_port import DecodeError
 
 
 class GrammarRefusedError(Exception):

@@ -21,8 +21,8 @@ from unified_llm.domain.errors import (
     TooLarge,
     UnifiedLlmError,
 )
-from unified_llm.worker.batching import DecodeError
 from unified_llm.worker.engine_port import OnProgress, Pulse, Report, Request
+from unified_llm.worker.model_port import DecodeError
 from unified_llm.worker.protocol import (
     MAX_NUMBERS,
     Done,

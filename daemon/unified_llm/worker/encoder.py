@@ -16,12 +16,10 @@ from typing import Any, Final
 
 from unified_llm.domain.errors import ModelFailedToLoad
 from unified_llm.domain.profile import Purpose
-from unified_llm.worker.batching import DecodeError
 from unified_llm.worker.bindings import native
 from unified_llm.worker.brake import Brake
 from unified_llm.worker.embedding import EncodingEngine, step_tokens_of
 from unified_llm.worker.engine import (
-    LlamaVocabulary,
     describe,
     open_llama_engine,
     open_native_log,
@@ -29,11 +27,13 @@ from unified_llm.worker.engine import (
 )
 from unified_llm.worker.engine_port import Engine, OnProgress
 from unified_llm.worker.kept_states import KeptStates
+from unified_llm.worker.model_port import DecodeError
 from unified_llm.worker.native_log import NativeLog
 from unified_llm.worker.offload import encoder_parameters
 from unified_llm.worker.prompt import encode_prompt, encode_text
 from unified_llm.worker.protocol import MAX_DIMENSIONS, Load
 from unified_llm.worker.template import Part
+from unified_llm.worker.vocabulary import LlamaVocabulary
 
 _ABORTED: Final = 2
 _POOLINGS: Final = {

@@ -22,9 +22,10 @@ from typing import Final
 
 from unified_llm.domain.chat import Message
 from unified_llm.domain.errors import InvalidRequest, ModelFailedToLoad
-from unified_llm.worker.batching import BatchingEngine, DecodeError
+from unified_llm.worker.batching import BatchingEngine
 from unified_llm.worker.engine_port import OnProgress
 from unified_llm.worker.kept_states import KeptStates
+from unified_llm.worker.model_port import DecodeError
 from unified_llm.worker.protocol import Chance, Load, Rehearsed, Score
 from unified_llm.worker.sampling import ResolvedSampling
 from unified_llm.worker.slots import Feed, Seat

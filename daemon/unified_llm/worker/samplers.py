@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, Final
 
-from unified_llm.worker.batching import DecodeError
 from unified_llm.worker.bindings import native
 from unified_llm.worker.constraint import Chooser, Constraint
+from unified_llm.worker.model_port import DecodeError
 from unified_llm.worker.sampling import ResolvedSampling
 
 # Where a repeated sequence may begin anew; the default of llama.cpp's tools.

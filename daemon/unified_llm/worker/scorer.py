@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from unified_llm.domain.sampling import MAX_TOP_LOGPROBS
-from unified_llm.worker.batching import DecodeError
 from unified_llm.worker.bindings import native
+from unified_llm.worker.model_port import DecodeError
 from unified_llm.worker.protocol import LEAST_LOGPROB
 
 _FIELDS: Final = 3  # of llama_token_data, 32 bits each: id, logit, probability

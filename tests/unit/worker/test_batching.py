@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from unified_llm.domain.chat import JsonAnswer, Message, Role, Sampling
 from unified_llm.domain.errors import InvalidRequest, ModelFailedToLoad
-from unified_llm.worker.batching import BatchingEngine, DecodeError
+from unified_llm.worker.batching import BatchingEngine
 from unified_llm.worker.engine_port import Report
+from unified_llm.worker.model_port import DecodeError
 from unified_llm.worker.protocol import Chance, Delta, Done, Failed, Generate, Load, Score, Started
 from unified_llm.worker.sampling import ResolvedSampling
 from unified_llm.worker.slots import Feed, Seat
