@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from unified_llm.domain.errors import UnifiedLlmError
-from unified_llm.domain.events import ModelStatus
+from unified_llm.domain.events import ModelMoved, ModelStatus
 from unified_llm.domain.models import ModelId, ModelSpec
 from unified_llm.domain.placement import Placement
 from unified_llm.domain.units import Instant, Seconds
@@ -47,6 +47,7 @@ class FakeEffects:
     refused: dict[Ticket, UnifiedLlmError] = field(default_factory=dict)
     met: list[Ticket] = field(default_factory=list)
     statuses: list[ModelStatus] = field(default_factory=list)
+    moves: list[ModelMoved] = field(default_factory=list)
     gone: set[Ticket] = field(default_factory=set)
     wake: Instant | None = None
 
@@ -82,6 +83,10 @@ class FakeEffects:
     def announce(self, status: ModelStatus) -> None:
         """As in Effects."""
         self.statuses.append(status)
+
+    def tell_move(self, moved: ModelMoved) -> None:
+        """As in Effects."""
+        self.moves.append(moved)
 
     def _ensure_open(self, ticket: Ticket) -> None:
         assert ticket not in self.granted, f"ticket {ticket} was granted before"

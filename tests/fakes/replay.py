@@ -11,7 +11,7 @@ from time import thread_time
 
 from unified_llm.domain.devices import RAM, DeviceId, DeviceMemory, MemoryReading
 from unified_llm.domain.errors import UnifiedLlmError
-from unified_llm.domain.events import ModelStatus
+from unified_llm.domain.events import ModelMoved, ModelStatus
 from unified_llm.domain.models import ModelId, ModelSpec
 from unified_llm.domain.placement import Placement
 from unified_llm.domain.units import Bytes, Instant, Seconds
@@ -151,6 +151,9 @@ class Replay:
         self._wake = moment
 
     def announce(self, status: ModelStatus) -> None:
+        """As in Effects."""
+
+    def tell_move(self, moved: ModelMoved) -> None:
         """As in Effects."""
 
     # What happens.

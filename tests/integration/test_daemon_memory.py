@@ -1,12 +1,14 @@
 """The whole daemon on a machine whose GPU is a file."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.whole_daemon import open_daemon
+from tests.tiny_gguf import write_tiny_gguf
+from tests.whole_daemon import PATIENCE, open_daemon
 
 pytestmark = [pytest.mark.slow, pytest.mark.system]
 
@@ -80,6 +82,51 @@ def test_a_full_gpu_degrades_one_model_visibly_and_refuses_the_other(tmp_path: P
         model = http.get("/v1/models/tiny").json()["x_unified_llm"]
         assert model["placement"]["gpu_layers"] == 0
         assert model["placement"]["sacrifices"]
+
+
+def test_a_foreign_program_makes_the_low_priority_leave_and_the_audit_trail_says_why(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "devices.json"
+    write_devices(file, total=4 * GIB)
+    write_tiny_gguf(tmp_path / "low.gguf")
+    write_tiny_gguf(tmp_path / "high.gguf")
+    models = {
+        name: {"path": str(tmp_path / f"{name}.gguf"), "gpu": "required", "priority": priority}
+        for name, priority in (("low", 10), ("high", 90))
+    }
+    with open_daemon(settings(file, models=models)) as daemon, daemon.open_http() as http:
+
+        def wait_for(state: str) -> float:
+            begun = time.monotonic()
+            while http.get("/v1/models/low").json()["x_unified_llm"]["state"] != state:
+                assert time.monotonic() - begun < PATIENCE
+                time.sleep(0.02)
+            return time.monotonic() - begun
+
+        for name in models:
+            assert daemon.run("unified-llm", "models", "load", name).returncode == 0
+        write_devices(file, total=4 * GIB, foreign=int(0.6 * 4 * GIB))
+        left_after = wait_for("available")
+        print(f"left {left_after:.2f} s after the foreign program came")
+        assert left_after < 5 * 2
+        assert http.get("/v1/models/high").json()["x_unified_llm"]["state"] == "ready"
+        gpu = http.get("/v1/status").json()["memory"]["devices"][1]
+        assert gpu["others_bytes"] == int(0.6 * 4 * GIB)
+        assert gpu["models_bytes"] > 0
+        shown = daemon.run("unified-llm", "status").stdout
+        assert "2.4 GiB of it by other programs" in shown
+        write_devices(file, total=4 * GIB)
+        wait_for("ready")
+        moves = [
+            (each["UNIFIED_LLM_ACTION"], each["UNIFIED_LLM_OBJECT"], each["UNIFIED_LLM_REASON"])
+            for each in daemon.audit()
+            if "UNIFIED_LLM_REASON" in each
+        ]
+    assert moves == [
+        ("make-way", "low", "low makes way: other programs hold 2.4 GiB of fake:0."),
+        ("come-back", "low", "low comes back: other programs hold 0 B of fake:0."),
+    ]
 
 
 def test_a_plan_is_for_the_machines_own_gpu_and_uses_what_a_load_has_taken(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from unified_llm.fleet.vectors import LocalVectors
 from unified_llm.hardware.drivers import choose_drivers
 from unified_llm.hardware.monitor import MemoryMonitor
 from unified_llm.operations.models import Rehearse
+from unified_llm.operations.own_moves import OwnMoves
 from unified_llm.operations.watch import Watch
 from unified_llm.scheduler.loop import SchedulerLoop
 from unified_llm.settings.schema import Settings
@@ -50,7 +51,12 @@ class Engine:
 
 @asynccontextmanager
 async def open_engine(
-    settings: Settings, clock: Clock, timers: LoopTimers, watch: Watch, learning: Learning
+    settings: Settings,
+    clock: Clock,
+    timers: LoopTimers,
+    watch: Watch,
+    learning: Learning,
+    moves: OwnMoves,
 ) -> AsyncIterator[Engine]:
     """Ready to load models; whoever leaves ends every worker."""
     states = KeptStates(terms.kept_states_quota(settings))
@@ -62,6 +68,7 @@ async def open_engine(
         clock=clock,
         workers=fleet,
         on_status=lambda status: watch(ModelChanged(status)),
+        on_moved=moves.record,
         jitter=random.random,
         read_memory=lambda: monitor.read(),
     )

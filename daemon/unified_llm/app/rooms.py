@@ -25,6 +25,7 @@ from unified_llm.operations.gate import Gate
 from unified_llm.operations.jobs import Jobs
 from unified_llm.operations.library import Library
 from unified_llm.operations.models import Models
+from unified_llm.operations.own_moves import OwnMoves
 from unified_llm.operations.status import Status
 from unified_llm.operations.watch import Watch
 from unified_llm.registry.digests import Digests
@@ -65,7 +66,7 @@ async def open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
         learning = Learning(store, Digests(store), unix_time=unix_time)
         await stack.enter_async_context(running(learning.run()))
         engine = await stack.enter_async_context(
-            open_engine(settings, clock, timers, watch, learning)
+            open_engine(settings, clock, timers, watch, learning, OwnMoves(audit))
         )
         scheduler, monitor = engine.scheduler, engine.monitor
 

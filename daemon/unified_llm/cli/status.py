@@ -56,4 +56,7 @@ def _device(device: DeviceBody) -> str:
     name = render_safe(f"{device.name} ({device.id})")
     if device.total_bytes is None or device.used_bytes is None:
         return f"{name}: its memory is not known"
-    return f"{name}: {render_bytes(device.used_bytes)} of {render_bytes(device.total_bytes)} used"
+    used = f"{render_bytes(device.used_bytes)} of {render_bytes(device.total_bytes)} used"
+    if device.others_bytes is None:
+        return f"{name}: {used}"
+    return f"{name}: {used}, {render_bytes(device.others_bytes)} of it by other programs"

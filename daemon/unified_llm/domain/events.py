@@ -1,6 +1,7 @@
 """Facts that rise from the rooms to whoever listens; values, never calls upward."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.models import ModelId
@@ -38,6 +39,30 @@ class ModelChanged:
     """A model's status is now this."""
 
     status: ModelStatus
+
+
+class Move(StrEnum):
+    """What the daemon does with a model of its own accord."""
+
+    MAKE_WAY = "make-way"
+    COME_BACK = "come-back"
+
+    @property
+    def label(self) -> str:
+        """The name the audit log uses."""
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMoved:
+    """A model leaves for others than models, or is loaded again after that.
+
+    why: a sentence with the numbers.
+    """
+
+    model: ModelId
+    move: Move
+    why: str
 
 
 @dataclass(frozen=True, slots=True)

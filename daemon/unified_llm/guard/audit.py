@@ -25,6 +25,7 @@ from systemd import journal
 
 from unified_llm.domain.callers import Caller
 from unified_llm.domain.errors import AuditUnavailable
+from unified_llm.domain.events import Move
 from unified_llm.domain.routing import Attempt
 from unified_llm.domain.units import Seconds, Tokens
 from unified_llm.guard.permissions import Action
@@ -52,11 +53,12 @@ class AuditRecord:
     """One use. None is unknown or does not apply.
 
     request: a random id that also stands in the answer and in other log lines.
+    reason: why, for what the daemon does of its own accord.
     code: of the error, if it ended with one. attempts: who was asked, in order.
     """
 
     caller: Caller
-    action: Action
+    action: Action | Move
     object: str
     request: str
     outcome: Outcome
@@ -65,6 +67,7 @@ class AuditRecord:
     attempts: tuple[Attempt, ...] = ()
     prompt_tokens: Tokens | None = None
     completion_tokens: Tokens | None = None
+    reason: str | None = None
 
     def fields(self) -> dict[str, str]:
         """The journal's fields, all but the message with our prefix, in a fixed order."""
@@ -76,6 +79,7 @@ class AuditRecord:
             "TRIED": _render_tried(self.attempts),
             "RESULT": self.outcome.value,
             "CODE": self.code,
+            "REASON": self.reason,
             "UID": caller.uid,
             "PID": caller.pid,
             "PRINCIPAL": caller.principal,

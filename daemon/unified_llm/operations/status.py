@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from unified_llm.domain.callers import Caller
-from unified_llm.domain.devices import DeviceMemory, MemoryReading
+from unified_llm.domain.devices import DeviceId, DeviceMemory, MemoryReading
 from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.ports import Clock
@@ -45,6 +45,7 @@ class StatusReport:
     uptime: since the doors opened. memory_budget, memory_committed: main memory the models may
     take, and what those loaded and loading were given. sandboxes: of each loaded model, the layers
     its worker is confined by. devices: as just read; one whose driver does not answer is missing.
+    held: what models were given of each. foreign: what other programs hold of each, where known.
     providers: whether each is asked at present.
     """
 
@@ -58,6 +59,8 @@ class StatusReport:
     memory_committed: Bytes
     sandboxes: dict[ModelId, tuple[str, ...]]
     devices: tuple[DeviceMemory, ...]
+    held: dict[DeviceId, Bytes]
+    foreign: dict[DeviceId, Bytes]
     providers: tuple[Standing, ...]
 
 
@@ -122,6 +125,8 @@ class Status:
                     status.id: status.sandbox for status in statuses if status.sandbox is not None
                 },
                 devices=reading.devices,
+                held=self._scheduler.memory_held(),
+                foreign=self._scheduler.memory_foreign(),
                 providers=self._providers.standings(self._clock.now()),
             )
 

@@ -56,7 +56,7 @@ class Scheduler:
         self._suspension = Suspension(self._timers, self._residency)
         placer = Placer(self._ledger, policy.sacrifices)
         occupancy = Occupancy(self._ledger, self._residency)
-        self._pressure = Pressure(policy, self._ledger, self._residency, occupancy, placer)
+        self._pressure = Pressure(effects, policy, self._ledger, self._residency, occupancy, placer)
         self._room = Room(
             policy,
             self._timers,
@@ -116,6 +116,10 @@ class Scheduler:
     def memory_free(self) -> dict[DeviceId, Bytes]:
         """What a load may take of each device that may be planned with, as things are."""
         return self._ledger.free()
+
+    def memory_foreign(self) -> dict[DeviceId, Bytes]:
+        """What other programs hold of each device of which that is known."""
+        return self._ledger.foreign_by_device()
 
     def statuses(self) -> tuple[ModelStatus, ...]:
         """Every model, by id."""

@@ -6,7 +6,7 @@ from typing import NewType, Protocol
 
 from unified_llm.domain.devices import DeviceId
 from unified_llm.domain.errors import UnifiedLlmError
-from unified_llm.domain.events import ModelStatus
+from unified_llm.domain.events import ModelMoved, ModelStatus
 from unified_llm.domain.models import ModelId, ModelSpec
 from unified_llm.domain.placement import Placement
 from unified_llm.domain.units import Bytes, Instant, Seconds, Tokens
@@ -41,6 +41,9 @@ class Effects(Protocol):
 
     def announce(self, status: ModelStatus) -> None:
         """A model's status has changed to this."""
+
+    def tell_move(self, moved: ModelMoved) -> None:
+        """A model is made to leave, or brought back, although no caller has asked for it."""
 
 
 @dataclass(frozen=True, slots=True)

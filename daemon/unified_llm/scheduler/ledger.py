@@ -56,6 +56,10 @@ class MemoryLedger:
         """What others hold there; None if no reading has told."""
         return self._foreign.get(device)
 
+    def foreign_by_device(self) -> dict[DeviceId, Bytes]:
+        """What others hold, wherever it is known."""
+        return dict(self._foreign)
+
     def limit(self, device: DeviceId) -> Bytes:
         """What all workers may hold there together, as long as others hold what they do."""
         memory = self._devices.get(device)

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from unified_llm.domain.devices import DeviceId, MemoryReading
 from unified_llm.domain.errors import Inhibited, UnifiedLlmError
-from unified_llm.domain.events import ModelStatus
+from unified_llm.domain.events import ModelMoved, ModelStatus
 from unified_llm.domain.models import ModelId, ModelSpec
 from unified_llm.domain.placement import Placement
 from unified_llm.domain.ports import Clock, Lease
@@ -43,6 +43,10 @@ def _call_later(delay: float, callback: Callable[[], None]) -> Alarm:
     return asyncio.get_running_loop().call_later(delay, callback)
 
 
+def _tell_nobody(moved: ModelMoved) -> None:
+    """Where nobody records what the daemon does of its own accord, as in most tests."""
+
+
 async def _read_nothing() -> None:
     """Where no device is read, as in most tests."""
 
@@ -51,9 +55,9 @@ class SchedulerLoop:
     """Grants leases, takes the fleet's reports, and carries out what the core decides.
 
     It is domain.ports.Leases, effects.Reports and effects.Effects. workers: what starts and stops
-    them; it is called only while an event is applied. on_status: takes a status and returns at
-    once. read_memory: takes a reading of the machine's memory and hands it to `memory_read`; asked
-    before the first load, while nobody else reads. last_turn: when an event was applied last.
+    them; it is called only while an event is applied. on_status, on_moved: take a fact and return
+    at once. read_memory: takes a reading of the machine's memory and hands it to `memory_read`;
+    asked before the first load, while nobody else reads. last_turn: when an event was applied last.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class SchedulerLoop:
         clock: Clock,
         workers: Workers,
         on_status: Callable[[ModelStatus], None],
+        on_moved: Callable[[ModelMoved], None] = _tell_nobody,
         jitter: Jitter,
         call_later: CallLater = _call_later,
         read_memory: Callable[[], Awaitable[object]] = _read_nothing,
@@ -72,6 +77,7 @@ class SchedulerLoop:
         self._clock = clock
         self._workers = workers
         self._on_status = on_status
+        self._on_moved = on_moved
         self._call_later = call_later
         self._read_memory = read_memory
         self._tickets = count(1)
@@ -223,6 +229,10 @@ class SchedulerLoop:
         """What is set aside on each device; may be asked from any thread."""
         return self._core.memory_held()
 
+    def memory_foreign(self) -> dict[DeviceId, Bytes]:
+        """What other programs hold of each device of which that is known."""
+        return self._core.memory_foreign()
+
     # What the fleet reports.
 
     def load_progressed(self, model: ModelId, generation: Generation, fraction: float) -> None:
@@ -289,6 +299,10 @@ class SchedulerLoop:
     def announce(self, status: ModelStatus) -> None:
         """As in Effects."""
         self._on_status(status)
+
+    def tell_move(self, moved: ModelMoved) -> None:
+        """As in Effects."""
+        self._on_moved(moved)
 
     # How both are joined.
 

@@ -11,9 +11,12 @@ from collections.abc import Mapping
 
 from unified_llm.domain.devices import DeviceId
 from unified_llm.domain.errors import NoRoom
+from unified_llm.domain.events import ModelMoved, Move
 from unified_llm.domain.lifecycle import ModelState
+from unified_llm.domain.placement import Placement
 from unified_llm.domain.units import Bytes, Instant, render_bytes
 from unified_llm.planner.evict import Amounts, choose_victims
+from unified_llm.scheduler.effects import Effects
 from unified_llm.scheduler.ledger import MemoryLedger
 from unified_llm.scheduler.occupancy import Occupancy, must_stay, stays
 from unified_llm.scheduler.placing import Placer
@@ -29,12 +32,14 @@ class Pressure:
 
     def __init__(
         self,
+        effects: Effects,
         policy: SchedulingPolicy,
         ledger: MemoryLedger,
         residency: Residency,
         occupancy: Occupancy,
         placer: Placer,
     ) -> None:
+        self._effects = effects
         self._policy = policy
         self._ledger = ledger
         self._residency = residency
@@ -65,6 +70,8 @@ class Pressure:
         if not short:
             return
         for leaving in self._victims(dict.fromkeys(short, Bytes(0)), short):
+            kept = {device: self._ledger.reserved(device) for device in short}
+            self._make_leave(leaving, f"programs have reserved {render_amounts(kept)}")
             self._residency.send_away(leaving, DrainReason.RESERVED, now, self._policy.drain_grace)
 
     def make_way_for_others(self, now: Instant) -> None:
@@ -91,11 +98,15 @@ class Pressure:
 
     def _displace(self, record: ModelRecord, gpus: Mapping[DeviceId, Bytes], now: Instant) -> None:
         foreign = {gpu: self._ledger.foreign(gpu) or Bytes(0) for gpu in gpus}
-        why = NoRoom(f"{record.id} makes way: other programs hold {render_amounts(foreign)}.")
-        _log.warning("%s", why)
-        record.note(why)
+        record.note(self._make_leave(record, f"other programs hold {render_amounts(foreign)}"))
         record.is_displaced = True
         self._residency.send_away(record, DrainReason.PRESSURE, now, self._policy.drain_grace)
+
+    def _make_leave(self, record: ModelRecord, reason: str) -> NoRoom:
+        why = NoRoom(f"{record.id} makes way: {reason}.")
+        _log.warning("%s", why)
+        self._effects.tell_move(ModelMoved(record.id, Move.MAKE_WAY, why.message))
+        return why
 
     def bring_back_displaced(self, now: Instant) -> None:
         """Load what had to make way as well as is possible now, and better when it can be."""
@@ -111,14 +122,22 @@ class Pressure:
             if isinstance(placement, NoRoom):
                 continue
             if record.state is ModelState.AVAILABLE and self._ledger.has_room(placement.memory):
-                _log.info("%s comes back", record.id)
-                self._residency.begin_load(record, placement, now)
+                self._bring_back(record, placement, now)
             elif (
                 record.state is ModelState.READY
                 and record.placement is not None
                 and placement.offloaded > record.placement.offloaded
             ):
+                _log.info("%s is to have more of the GPUs again", record.id)
                 self._residency.stop(record, now)
+
+    def _bring_back(self, record: ModelRecord, placement: Placement, now: Instant) -> None:
+        gpus = {at: self._ledger.foreign(at) or Bytes(0) for at in self._ledger.gpus}
+        why = f"{record.id} comes back: other programs hold {render_amounts(gpus)}."
+        why = " ".join((why, *placement.sacrifices))
+        _log.info("%s", why)
+        self._effects.tell_move(ModelMoved(record.id, Move.COME_BACK, why))
+        self._residency.begin_load(record, placement, now)
 
     def _limits(self, device: DeviceId) -> str:
         ledger = self._ledger

@@ -34,12 +34,17 @@ class HealthBody(_Body):
 
 
 class DeviceBody(_Body):
-    """Main memory or a GPU; null is what the kernel or the driver does not tell."""
+    """Main memory or a GPU; null is what the kernel or the driver does not tell.
+
+    models_bytes: what was set aside there for models. others_bytes: what other programs hold.
+    """
 
     id: str
     name: str
     total_bytes: int | None
     used_bytes: int | None
+    models_bytes: int
+    others_bytes: int | None
 
 
 class MemoryBody(_Body):

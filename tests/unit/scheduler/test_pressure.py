@@ -2,6 +2,7 @@
 
 from tests.unit.scheduler.scenario import CAT, DOG, GIB, Scenario, make_spec
 from unified_llm.domain.devices import DeviceId, DeviceMemory, MemoryReading
+from unified_llm.domain.events import Move
 from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.models import GpuUse, ModelSpec
 from unified_llm.domain.units import Bytes, Seconds
@@ -58,6 +59,10 @@ def test_the_low_priority_leaves_within_two_seconds_and_comes_back_after() -> No
     assert scene.state(CAT) is ModelState.LOADING
     scene.finish_load(CAT)
     assert scene.core.status(CAT).last_error is None
+    assert [(each.model, each.move, each.why) for each in scene.effects.moves] == [
+        (CAT, Move.MAKE_WAY, "cat makes way: other programs hold 7.2 GiB of fake:0."),
+        (CAT, Move.COME_BACK, "cat comes back: other programs hold 0 B of fake:0."),
+    ]
 
 
 def test_sixty_percent_of_another_program_make_a_model_shrink_that_may_and_grow_back() -> None:

@@ -345,7 +345,7 @@ def _status_body(report: StatusReport) -> native.StatusBody:
         memory=native.MemoryBody(
             budget_bytes=report.memory_budget,
             committed_bytes=report.memory_committed,
-            devices=tuple(map(_device_body, report.devices)),
+            devices=tuple(_device_body(device, report) for device in report.devices),
         ),
         workers=tuple(
             native.WorkerBody(model=model, sandbox=layers)
@@ -363,7 +363,12 @@ def _status_body(report: StatusReport) -> native.StatusBody:
     )
 
 
-def _device_body(device: DeviceMemory) -> native.DeviceBody:
+def _device_body(device: DeviceMemory, report: StatusReport) -> native.DeviceBody:
     return native.DeviceBody(
-        id=device.id, name=device.name, total_bytes=device.total, used_bytes=device.used
+        id=device.id,
+        name=device.name,
+        total_bytes=device.total,
+        used_bytes=device.used,
+        models_bytes=report.held.get(device.id, 0),
+        others_bytes=report.foreign.get(device.id),
     )
