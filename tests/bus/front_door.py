@@ -106,6 +106,7 @@ async def open_front_door(
             leases=house.leases,
             inhibitors=house.inhibitors,
             administration=house.administration,
+            devices=house.devices,
             log=house.log,
             http=house.http if http is None else HttpAccess(house.gate, http),
             version="1.2.3",

@@ -11,6 +11,7 @@ from unified_llm.bus import faults
 from unified_llm.bus.connection import open_connection
 from unified_llm.bus.names import (
     BUS_NAME,
+    GPU_INTERFACE,
     JOB_INTERFACE,
     LEASE_INTERFACE,
     MANAGER_INTERFACE,
@@ -51,6 +52,7 @@ def test_everybody_may_call_our_interfaces_and_the_standard_ones() -> None:
     assert {rule.get("send_interface") for rule in everybody} == {
         MANAGER_INTERFACE,
         MODEL_INTERFACE,
+        GPU_INTERFACE,
         JOB_INTERFACE,
         LEASE_INTERFACE,
         *(

@@ -95,6 +95,7 @@ async def test_every_example_of_the_reference_works(
         front.house.set_models(TINY, BIG, source="scan")
         _, job = (await front.busctl("LoadModel", "sa{sv}", "tiny", "0")).rsplit(maxsplit=1)
         lease = front.house.leases.begin(ROOT, Bytes(1), "test", "test")
+        await front.house.devices.look()
         examples = reference.examples_of(interface)
         # A lease that is released has no properties any more.
         for name in sorted({*interface.methods, *interface.properties}, key=_RELEASE_LAST):

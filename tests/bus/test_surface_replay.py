@@ -23,6 +23,7 @@ from unified_llm.bus.names import (
     ROOT_PATH,
 )
 from unified_llm.bus.values import unwrap
+from unified_llm.domain.devices import DeviceId, DeviceMemory
 from unified_llm.domain.errors import ModelFailedToLoad, NoRoom, RateLimited, WorkerDied
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.units import Bytes
@@ -35,7 +36,7 @@ MODELS = (TINY, BIG, ModelId("cat"), ModelId("0wl"))
 STEPS = 1000
 UNTOLD = {
     (interface.name, name)
-    for interface in (contract.MODEL, contract.JOB)
+    for interface in (contract.MODEL, contract.JOB, contract.GPU)
     for name, found in interface.properties.items()
     if found.emits is ChangeSignal.NONE
 }
@@ -136,7 +137,7 @@ class Operations:
             lambda: house.set_models(*self._random.sample(MODELS, self._random.randint(1, 4))),
             lambda: house.clock.advance(self._random.choice([0.5, 5, 100])),
         ]
-        choices += [self._reserve, house.leases.end_all]
+        choices += [self._reserve, house.leases.end_all, self._change_gpus]
         if house.workers.running:
             model = self._random.choice(sorted(house.workers.running))
             generation = house.workers.running[model]
@@ -148,7 +149,14 @@ class Operations:
                 lambda: house.workers.die(model, WorkerDied("Signal 11.")),
             ]
         self._random.choice(choices)()
-        await asyncio.sleep(0)
+        await house.devices.look()
+
+    def _change_gpus(self) -> None:
+        used = Bytes(self._random.choice([0, 7, GIB]))
+        self._front.house.memory.gpus = [
+            DeviceMemory(DeviceId(f"gpu:{number}"), "GPU", Bytes(GIB), used)
+            for number in range(self._random.randint(0, 3))
+        ]
 
     def _reserve(self) -> None:
         size = Bytes(self._random.randint(1, 4) * GIB)

@@ -8,6 +8,7 @@ from pathlib import PurePath
 
 from tests.fakes.backend import FakeBackend
 from tests.fakes.clock import FakeClock
+from tests.fakes.memory import FakeMemory
 from tests.fakes.profiles import sized_profile
 from tests.fakes.shelf import FakeShelf
 from tests.fakes.timers import FakeTimers
@@ -15,18 +16,19 @@ from tests.fakes.vectors import FakeVectors
 from tests.fakes.workers import FakeWorkers
 from unified_llm.domain.callers import Caller, Door
 from unified_llm.domain.chat import Finished, FinishReason, TextDelta, Usage
-from unified_llm.domain.devices import RAM, DeviceId, DeviceMemory, MemoryReading
+from unified_llm.domain.devices import RAM
 from unified_llm.domain.events import ModelChanged
 from unified_llm.domain.measurements import DryRun
 from unified_llm.domain.models import FileIdentity, ModelId, ModelSpec
 from unified_llm.domain.placement import Placement
 from unified_llm.domain.ports import Backend
 from unified_llm.domain.profile import Purpose
-from unified_llm.domain.units import Bytes, Instant, Seconds, Tokens
+from unified_llm.domain.units import Bytes, Seconds, Tokens
 from unified_llm.guard.audit import Audit
 from unified_llm.guard.permissions import Authority, Permissions
 from unified_llm.operations.administration import Administration
 from unified_llm.operations.admission import Admission
+from unified_llm.operations.devices import Devices
 from unified_llm.operations.embedding import Embedding
 from unified_llm.operations.gate import Gate
 from unified_llm.operations.http_access import HttpAccess
@@ -131,6 +133,8 @@ class House:
     leases: MemoryLeases
     inhibitors: Inhibitors
     administration: Administration
+    devices: Devices
+    memory: FakeMemory
     log: LogControl
     models: Models
     library: Library
@@ -161,17 +165,6 @@ class House:
         )
 
 
-async def read_memory() -> MemoryReading:
-    """Main memory, and a GPU that keeps its numbers to itself."""
-    return MemoryReading(
-        Instant(0),
-        (
-            DeviceMemory(RAM, "RAM", Bytes(16 * GIB), Bytes(4 * GIB)),
-            DeviceMemory(DeviceId("xe:0000:03:00.0"), "Intel GPU (xe)", None, None),
-        ),
-    )
-
-
 async def rehearse_nothing(spec: ModelSpec, placement: Placement) -> DryRun:
     """An engine that computes nothing takes nothing but weights."""
     return DryRun(Bytes(0), {RAM: Bytes(0)})
@@ -199,14 +192,20 @@ def _permissions(authority: Authority | None) -> Permissions:
     return Permissions(DAEMON_UID, USER_GID, ADMIN_GID, doors)
 
 
-def _status(gate: Gate, scheduler: SchedulerLoop, complaints: list[str], health: Health) -> Status:
+def _status(
+    gate: Gate,
+    scheduler: SchedulerLoop,
+    complaints: list[str],
+    health: Health,
+    memory: FakeMemory,
+) -> Status:
     return Status(
         gate,
         scheduler,
         gate.clock,
         version="1.2.3",
         complaints=lambda: complaints,
-        read_memory=read_memory,
+        read_memory=memory.read,
         providers=health,
     )
 
@@ -238,12 +237,12 @@ async def open_house(
         workers.reports = scheduler
         async with Jobs(clock, gate) as jobs:
             models = make_models(gate, scheduler, jobs, watch)
-            shelf = FakeShelf()
+            shelf, memory = FakeShelf(), FakeMemory()
             directory = Directory(backend, providers or {})
             health = Health(providers or {}, BreakerPolicy(), lambda: 1.0)
             routes = Routes(gate, models, directory, book or RouteBook(), health)
             inference = Inference(gate, routes, make_router(directory, health))
-            status = _status(gate, scheduler, complaints, health)
+            status = _status(gate, scheduler, complaints, health, memory)
             house = House(
                 gate,
                 Admission(gate, authority),
@@ -251,6 +250,8 @@ async def open_house(
                 MemoryLeases(gate, scheduler),
                 Inhibitors(gate, scheduler),
                 Administration(gate, jobs, scheduler, unload_limit=Seconds(60)),
+                Devices(memory, scheduler.memory_held),
+                memory,
                 LogControl(gate, "unified-llmd", "console"),
                 models,
                 Library(gate, jobs, models, scheduler, shelf, unload_limit=Seconds(60)),
@@ -269,6 +270,8 @@ async def open_house(
                 complaints,
                 clock,
             )
+            reloads = house.administration.reloads
+            reloads.on_asked = lambda: reloads.begin()(())
             house.set_models(TINY, BIG)
             status.doors_opened()
             yield house

@@ -79,6 +79,7 @@ async def open_dbus(plan: Plan, rooms: Rooms, http: HttpDoor) -> AsyncIterator[B
             leases=MemoryLeases(rooms.gate, rooms.scheduler),
             inhibitors=Inhibitors(rooms.gate, rooms.scheduler),
             administration=rooms.administration,
+            devices=rooms.engine.devices,
             log=_log_control(plan, rooms.gate),
             version=plan.version,
             http_socket_path=plan.settings.socket.path,

@@ -24,6 +24,7 @@ from unified_llm.fleet.timers import LoopTimers
 from unified_llm.fleet.vectors import LocalVectors
 from unified_llm.hardware.drivers import choose_drivers
 from unified_llm.hardware.monitor import MemoryMonitor
+from unified_llm.operations.devices import Devices
 from unified_llm.operations.models import Rehearse
 from unified_llm.operations.own_moves import OwnMoves
 from unified_llm.operations.watch import Watch
@@ -47,6 +48,7 @@ class Engine:
     backend: LocalBackend
     rehearse: Rehearse
     vectors: LocalVectors
+    devices: Devices
 
 
 @asynccontextmanager
@@ -77,11 +79,17 @@ async def open_engine(
     dispatch = Dispatch(scheduler, fleet, quarantine, timers, queue=queue)
     backend = LocalBackend(dispatch, timers, deadlines)
     vectors = LocalVectors(dispatch, timers, total=deadlines.total)
+    devices = Devices(monitor, scheduler.memory_held)
     unsubscribe = watch.subscribe(lambda _: monitor.wake())
     try:
-        async with fleet.open(scheduler), running(scheduler.run()), running(monitor.run()):
+        async with (
+            fleet.open(scheduler),
+            running(scheduler.run()),
+            running(monitor.run()),
+            running(devices.look()),
+        ):
             rehearse = DryRuns(launcher.open_worker).rehearse
-            yield Engine(scheduler, monitor, states, backend, rehearse, vectors)
+            yield Engine(scheduler, monitor, states, backend, rehearse, vectors, devices)
     finally:
         unsubscribe()
         states.close()

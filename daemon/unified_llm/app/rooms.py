@@ -9,7 +9,7 @@ from unified_llm.app.answering import Answering, open_answering
 from unified_llm.app.asleep import ModelsAsleep
 from unified_llm.app.beside import running
 from unified_llm.app.catalogue import CatalogueKeeper, Takers
-from unified_llm.app.engine import open_engine
+from unified_llm.app.engine import Engine, open_engine
 from unified_llm.app.learning import Learning
 from unified_llm.app.plan import Plan
 from unified_llm.app.preload import Preload
@@ -40,8 +40,7 @@ class Rooms:
 
     gate: Gate
     watch: Watch
-    scheduler: SchedulerLoop
-    states: KeptStates
+    engine: Engine
     jobs: Jobs
     models: Models
     library: Library
@@ -51,6 +50,16 @@ class Rooms:
     asleep: ModelsAsleep
     answering: Answering
     status: Status
+
+    @property
+    def scheduler(self) -> SchedulerLoop:
+        """The engine's."""
+        return self.engine.scheduler
+
+    @property
+    def states(self) -> KeptStates:
+        """The engine's."""
+        return self.engine.states
 
 
 @asynccontextmanager
@@ -102,8 +111,7 @@ async def open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
         yield Rooms(
             gate,
             watch,
-            scheduler,
-            engine.states,
+            engine,
             jobs,
             models,
             library,

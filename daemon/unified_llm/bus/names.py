@@ -9,6 +9,7 @@ BUS_NAME: Final = "org.unifiedllm1"
 ROOT_PATH: Final = "/org/unifiedllm1"
 MANAGER_INTERFACE: Final = f"{BUS_NAME}.Manager"
 MODEL_INTERFACE: Final = f"{BUS_NAME}.Model"
+GPU_INTERFACE: Final = f"{BUS_NAME}.Gpu"
 JOB_INTERFACE: Final = f"{BUS_NAME}.Job"
 LEASE_INTERFACE: Final = f"{BUS_NAME}.Lease"
 LOG_CONTROL_INTERFACE: Final = "org.freedesktop.LogControl1"
@@ -24,6 +25,7 @@ INTROSPECTABLE_INTERFACE: Final = f"{DBUS_NAME}.Introspectable"
 OBJECT_MANAGER_INTERFACE: Final = f"{DBUS_NAME}.ObjectManager"
 
 _MODEL_PREFIX: Final = f"{ROOT_PATH}/model/"
+_GPU_PREFIX: Final = f"{ROOT_PATH}/gpu/"
 _JOB_PREFIX: Final = f"{ROOT_PATH}/job/_"
 _LEASE_PREFIX: Final = f"{ROOT_PATH}/lease/_"
 # `$` would also accept a newline before the end, and the bus drops whoever sends such a path.
@@ -74,6 +76,11 @@ def model_of_path(path: str) -> str | None:
     if not path.startswith(_MODEL_PREFIX):
         return None
     return unescape_label(path.removeprefix(_MODEL_PREFIX))
+
+
+def gpu_path(number: int) -> str:
+    """The object path of a GPU."""
+    return f"{_GPU_PREFIX}{number}"
 
 
 def job_path(job: int) -> str:

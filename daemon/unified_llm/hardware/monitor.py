@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Final
 
 from unified_llm.domain.devices import DeviceMemory, MemoryReading
-from unified_llm.domain.ports import Clock
+from unified_llm.domain.ports import Clock, Unsubscribe
 from unified_llm.domain.units import Instant, Seconds, later
 from unified_llm.hardware.probe import MemoryDriver, ProbeOutcome, ReadingFailedError
 from unified_llm.hardware.ram import stalled_share
@@ -52,6 +52,7 @@ class MemoryMonitor:
         self._sleep = sleep
         self._stalled = stalled
         self._woken = asyncio.Event()
+        self._listeners: list[Callable[[MemoryReading], None]] = []
         self.faults: tuple[str, ...] = ()
 
     async def run(self) -> None:
@@ -66,6 +67,11 @@ class MemoryMonitor:
         finally:
             for source in self._sources:
                 source.close()
+
+    def subscribe(self, listener: Callable[[MemoryReading], None]) -> Unsubscribe:
+        """Call `listener`, which returns at once, with each reading after the sink has it."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
 
     def wake(self) -> None:
         """What is wanted may have changed."""
@@ -85,7 +91,8 @@ class MemoryMonitor:
         faults = tuple(answer for answer in answers if isinstance(answer, str))
         self._tell(faults)
         reading = MemoryReading(taken, tuple(devices), self._stalled(), faults)
-        self._sink(reading)
+        for take in (self._sink, *self._listeners):
+            take(reading)
         return reading
 
     def _tell(self, faults: tuple[str, ...]) -> None:

@@ -76,6 +76,19 @@ async def test_it_reads_at_its_interval_while_wanted_and_stops_afterwards() -> N
     assert driver.closings == 1
 
 
+async def test_whoever_listens_has_each_reading_after_the_sink() -> None:
+    bench = Bench(ScriptedDriver())
+    heard: list[tuple[MemoryReading, int]] = []
+    unsubscribe = bench.monitor.subscribe(
+        lambda reading: heard.append((reading, len(bench.readings)))
+    )
+    first = await bench.monitor.read()
+    unsubscribe()
+    await bench.monitor.read()
+    assert heard == [(first, 1)]
+    bench.monitor._sources[0].close()
+
+
 async def test_a_reading_holds_every_device_and_the_pressure() -> None:
     bench = Bench(ScriptedDriver("ram"), ScriptedDriver("gpu"))
     reading = await bench.monitor.read()

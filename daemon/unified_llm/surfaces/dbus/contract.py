@@ -5,6 +5,7 @@ from typing import Final
 
 from unified_llm.bus.interface import Interface, load_interface
 from unified_llm.bus.names import (
+    GPU_INTERFACE,
     JOB_INTERFACE,
     LEASE_INTERFACE,
     LOG_CONTROL_INTERFACE,
@@ -22,9 +23,10 @@ def interface_file(name: str) -> Path:
 
 MANAGER: Final[Interface] = load_interface(interface_file(MANAGER_INTERFACE))
 MODEL: Final[Interface] = load_interface(interface_file(MODEL_INTERFACE))
+GPU: Final[Interface] = load_interface(interface_file(GPU_INTERFACE))
 JOB: Final[Interface] = load_interface(interface_file(JOB_INTERFACE))
 LEASE: Final[Interface] = load_interface(interface_file(LEASE_INTERFACE))
 LOG_CONTROL: Final[Interface] = load_interface(interface_file(LOG_CONTROL_INTERFACE))
 
-INTERFACES: Final = (MANAGER, MODEL, JOB, LEASE, LOG_CONTROL)
+INTERFACES: Final = (MANAGER, MODEL, JOB, LEASE, GPU, LOG_CONTROL)
 """Every interface with a file, in the order of the reference."""

@@ -28,6 +28,7 @@ from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.models import ModelId
 from unified_llm.operations.administration import Administration
 from unified_llm.operations.admission import Admission
+from unified_llm.operations.devices import Devices
 from unified_llm.operations.http_access import HttpAccess
 from unified_llm.operations.inference import Inference
 from unified_llm.operations.inhibitors import Inhibitors
@@ -41,6 +42,7 @@ from unified_llm.operations.watch import Watch
 from unified_llm.surfaces.dbus import contract, views
 from unified_llm.surfaces.dbus.administration import AdministrationVerbs
 from unified_llm.surfaces.dbus.generation import Generations
+from unified_llm.surfaces.dbus.gpus import GpuObjects
 from unified_llm.surfaces.dbus.holdings import Holdings
 from unified_llm.surfaces.dbus.verbs import Verbs
 
@@ -71,6 +73,7 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
         leases: MemoryLeases,
         inhibitors: Inhibitors,
         administration: Administration,
+        devices: Devices,
         log: LogControl,
         version: str,
         http_socket_path: PurePath | None,
@@ -87,6 +90,7 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
         self._leases = leases
         self._inhibitors = inhibitors
         self._holdings = Holdings(leases, inhibitors)
+        self._devices = devices
         self._log = log
         self._administration = AdministrationVerbs(administration, log, admission)
         self._verbs = Verbs(
@@ -104,6 +108,7 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
         self._running: set[JobId] = set()
         self._exported_jobs: set[JobId] = set()
         self._exporter: Exporter
+        self._gpus: GpuObjects
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -111,6 +116,7 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
             stack.callback(self._generations.close)
             self._export_root()
             self._export_log()
+            self._follow_devices(stack)
             self._export_models(view.spec.id for view in self._models.list(_OURSELVES))
             stack.callback(self._watch.subscribe(self._on_event))
             stack.callback(self._bus.on_name_vanished(self._jobs.owner_vanished))
@@ -205,6 +211,7 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
     def _on_states_changed(self) -> None:
         loaded = [model_path(id_) for id_, state in self._states.items() if state in views.LOADED]
         self._set_root({"LoadedModels": sorted(loaded)})
+        self._gpus.refresh()
         self.refresh_state()
 
     def _follow_jobs(self, stack: AsyncExitStack) -> None:
@@ -221,6 +228,16 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
         self._leases.on_change = self._on_lease_changed
         self._inhibitors.on_change = self._holdings.on_inhibitors_changed
         stack.callback(self._holdings.close)
+
+    def _follow_devices(self, stack: AsyncExitStack) -> None:
+        self._gpus = GpuObjects(self._devices, self._exporter)
+        self._gpus.refresh()
+        self._devices.on_change = self._gpus.refresh
+
+        def stop_following() -> None:
+            self._devices.on_change = lambda: None
+
+        stack.callback(stop_following)
 
     def _on_lease_changed(self, lease: MemoryLease) -> None:
         path = lease_path(lease.id)

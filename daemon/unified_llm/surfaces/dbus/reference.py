@@ -50,6 +50,7 @@ Written by `python -m unified_llm.surfaces.dbus.reference` from the interface fi
 | name | `{BUS_NAME}` |
 | the daemon | `{ROOT_PATH}`, with `{BUS_NAME}.Manager` and `org.freedesktop.DBus.ObjectManager` |
 | models | `{ROOT_PATH}/model/NAME`, with `{BUS_NAME}.Model` |
+| GPUs | `{ROOT_PATH}/gpu/NUMBER`, with `{BUS_NAME}.Gpu` |
 | jobs | `{ROOT_PATH}/job/_ID`, with `{BUS_NAME}.Job` |
 | leases | `{ROOT_PATH}/lease/_ID`, with `{BUS_NAME}.Lease` |
 | its log | `{LOG_CONTROL_PATH}`, with `org.freedesktop.LogControl1` |
@@ -136,6 +137,7 @@ def _path_of(interface: Interface) -> str:
         contract.MODEL.name: f"{ROOT_PATH}/model/tiny",
         contract.JOB.name: '"$JOB"',
         contract.LEASE.name: '"$LEASE"',
+        contract.GPU.name: f"{ROOT_PATH}/gpu/0",
         contract.LOG_CONTROL.name: LOG_CONTROL_PATH,
     }[interface.name]
 

@@ -10,6 +10,7 @@ from unified_llm.domain.events import ModelStatus
 from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.models import ModelSpec
 from unified_llm.domain.providers import RemoteModel
+from unified_llm.operations.devices import Gpu
 from unified_llm.operations.inhibitors import Inhibitor
 from unified_llm.operations.jobs import Details, Job
 from unified_llm.operations.memory_leases import MemoryLease
@@ -77,6 +78,25 @@ def listed_inhibitor(inhibitor: Inhibitor) -> tuple[object, ...]:
     what = ":".join(sorted(inhibitor.what))
     owner = inhibitor.owner
     return (what, inhibitor.who, inhibitor.why, inhibitor.mode.value, owner.uid, owner.pid or 0)
+
+
+def gpu_properties(gpu: Gpu) -> dict[str, object]:
+    """Every property of org.unifiedllm1.Gpu."""
+    memory = gpu.memory
+    return {"Index": gpu.number, "Id": memory.id, "Name": memory.name, **gpu_changes(gpu)}
+
+
+def gpu_changes(gpu: Gpu) -> dict[str, object]:
+    """Those properties of a GPU that change."""
+    memory = gpu.memory
+    is_known = memory.free is not None
+    return {
+        "VramTotal": memory.total if is_known else 0,
+        "VramUsed": memory.used if is_known else 0,
+        "VramFree": memory.free if is_known else 0,
+        "VramManaged": gpu.managed,
+        "ReadTimestampMonotonic": round(gpu.read * _MICROSECONDS),
+    }
 
 
 def lease_properties(lease: MemoryLease) -> dict[str, object]:

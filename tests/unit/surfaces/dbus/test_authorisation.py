@@ -100,8 +100,6 @@ def handlers_of(house: House) -> dict[str, Callable[..., Awaitable[object]]]:
     verbs = verbs_of(house)
     job = house.jobs.begin(JobType.LOAD, TINY, USER, succeed)
     lease = house.leases.begin(ROOT, Bytes(1), "test", "test")
-    reloads = house.administration.reloads
-    reloads.on_asked = lambda: reloads.begin()(())
     tables: dict[str, Mapping[str, Callable[..., Awaitable[object]]]] = {
         "Manager": verbs.of_manager(),
         "Model": verbs.of_model(TINY),

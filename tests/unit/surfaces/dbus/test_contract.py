@@ -23,6 +23,8 @@ PROMISED = {
     contract.JOB.name: "Cancel Wait Error Id Progress ProgressValid Result "
     "StartTimestampMonotonic StartedByUID State Target Type",
     contract.LEASE.name: "Release Wait Bytes Id State Who Why",
+    contract.GPU.name: "Id Index Name ReadTimestampMonotonic VramFree VramManaged VramTotal "
+    "VramUsed",
     contract.LOG_CONTROL.name: "LogLevel LogTarget SyslogIdentifier",
 }
 
