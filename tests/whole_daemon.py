@@ -91,6 +91,11 @@ class WholeDaemon:
             if notice in datagram:
                 return datagram
 
+    def property(self, name: str) -> str:
+        """A property of the manager, as busctl writes it."""
+        place = ("org.unifiedllm1", "/org/unifiedllm1", "org.unifiedllm1.Manager")
+        return self.run("busctl", "get-property", *place, name).stdout.strip()
+
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 

@@ -24,11 +24,13 @@ class Sleeper:
     may_sleep: asyncio.Event = field(default_factory=asyncio.Event)
     limits: list[Seconds] = field(default_factory=list)
     refusals: list[str | None] = field(default_factory=list)
+    shutdowns: list[bool] = field(default_factory=list)
     told: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
     woken: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def before_sleep(self, limit: Seconds) -> None:
+    async def before_sleep(self, limit: Seconds, *, is_shutdown: bool) -> None:
         self.limits.append(limit)
+        self.shutdowns.append(is_shutdown)
         self.told.release()
         await self.may_sleep.wait()
 
@@ -66,7 +68,7 @@ async def test_the_lock_delays_a_sleep_and_says_what_for(bus: PrivateBus) -> Non
     async with open_logind(bus.address) as logind, watching(bus):
         await logind.lock_taken()
         ((what, who, _, mode),) = logind.asked
-        assert (what, who, mode) == ("sleep", "unified-llm", "delay")
+        assert (what, who, mode) == ("sleep:shutdown", "unified-llm", "delay")
 
 
 async def test_the_lock_is_given_up_only_when_all_is_ready(bus: PrivateBus) -> None:
@@ -140,3 +142,17 @@ async def test_a_sleep_announced_by_somebody_else_is_none(bus: PrivateBus) -> No
         logind.announce(is_sleep=True)
         await sleeper.told.acquire()
         assert len(sleeper.limits) == 1
+
+
+async def test_a_shutdown_is_delayed_too_and_may_be_called_off(bus: PrivateBus) -> None:
+    async with open_logind(bus.address) as logind, watching(bus) as sleeper:
+        await logind.lock_taken()
+        await sleeper.told.acquire()
+        logind.announce_shutdown(is_coming=True)
+        await sleeper.told.acquire()
+        assert sleeper.shutdowns == [True]
+        sleeper.may_sleep.set()
+        await logind.locks_closed()
+        logind.announce_shutdown(is_coming=False)
+        await sleeper.woken.wait()
+        assert logind.is_locked

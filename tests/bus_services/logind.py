@@ -25,7 +25,11 @@ _MANAGER = parse_interface(f"""<node>
       <arg name="lock" type="h" direction="out"/>
     </method>
     <signal name="PrepareForSleep"><arg name="start" type="b"/></signal>
+    <signal name="PrepareForShutdown"><arg name="start" type="b"/></signal>
     <property name="PreparingForSleep" type="b" access="read">
+      <annotation name="org.freedesktop.DBus.Property.EmitsChangedSignal" value="false"/>
+    </property>
+    <property name="PreparingForShutdown" type="b" access="read">
       <annotation name="org.freedesktop.DBus.Property.EmitsChangedSignal" value="false"/>
     </property>
     <property name="InhibitDelayMaxUSec" type="t" access="read">
@@ -48,6 +52,7 @@ class FakeLogind:
         """delay: seconds that lock holders get."""
         properties = {
             "PreparingForSleep": is_preparing,
+            "PreparingForShutdown": False,
             "InhibitDelayMaxUSec": int(delay * 1_000_000),
         }
         manager = ExportedInterface(_MANAGER, {"Inhibit": self._inhibit}, properties)
@@ -61,6 +66,11 @@ class FakeLogind:
         """Say that a sleep is coming, or over."""
         self._exporter.set_properties(PATH, MANAGER, {"PreparingForSleep": is_sleep})
         self._exporter.emit_signal(PATH, MANAGER, "PrepareForSleep", is_sleep)
+
+    def announce_shutdown(self, *, is_coming: bool) -> None:
+        """Say that the machine goes down, or does not after all."""
+        self._exporter.set_properties(PATH, MANAGER, {"PreparingForShutdown": is_coming})
+        self._exporter.emit_signal(PATH, MANAGER, "PrepareForShutdown", is_coming)
 
     async def locks_closed(self) -> None:
         """Wait until every lock handed out so far is closed; the machine would sleep now."""

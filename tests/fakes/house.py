@@ -17,7 +17,7 @@ from tests.fakes.workers import FakeWorkers
 from unified_llm.domain.callers import Caller, Door
 from unified_llm.domain.chat import Finished, FinishReason, TextDelta, Usage
 from unified_llm.domain.devices import RAM
-from unified_llm.domain.events import ModelChanged
+from unified_llm.domain.events import ModelChanged, Surroundings
 from unified_llm.domain.measurements import DryRun
 from unified_llm.domain.models import FileIdentity, ModelId, ModelSpec
 from unified_llm.domain.placement import Placement
@@ -206,6 +206,7 @@ def _status(
         version="1.2.3",
         complaints=lambda: complaints,
         read_memory=memory.read,
+        surroundings=Surroundings,
         providers=health,
     )
 

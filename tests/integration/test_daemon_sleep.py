@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from tests.whole_daemon import PATIENCE, WholeDaemon, open_daemon
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
 MODELS = ("tiny", "other")
+GPU = {"id": "fake:0", "name": "Fake GPU", "total_bytes": 24 * 2**30, "foreign_bytes": 0}
+# Seconds that logind waits for lock holders.
+BUDGET = 20
 
 
 def ask(daemon: WholeDaemon, model: str, content: str) -> str:
@@ -37,20 +41,33 @@ def degraded(daemon: WholeDaemon) -> str:
         return json.dumps(http.get("/health").json()["degraded"])
 
 
+def committed(daemon: WholeDaemon) -> int:
+    with daemon.open_http() as http:
+        size: int = http.get("/v1/status").json()["memory"]["committed_bytes"]
+    return size
+
+
 def running(daemon: WholeDaemon) -> int:
     with daemon.open_http() as http:
         count: int = http.get("/v1/status").json()["requests"]["running"]
     return count
 
 
-async def test_memory_is_empty_before_the_machine_sleeps_and_models_are_back_after_it(
+async def test_memory_is_empty_before_a_sleep_models_are_back_after_it_and_a_lost_gpu_is_told(
     tmp_path: Path,
 ) -> None:
+    """Two models, one of them answering; the second sleep costs the machine its GPU."""
     files = {model: {"path": str(write_tiny_gguf(tmp_path / model))} for model in MODELS}
-    with open_daemon({"models": {"directory": None, **files}}, policies=(BUS_POLICY,)) as daemon:
+    devices = tmp_path / "devices.json"
+    devices.write_text(json.dumps({"devices": [GPU]}))
+    settings = {
+        "models": {"directory": None, **files},
+        "hardware": {"driver": "fake", "fake_file": str(devices)},
+    }
+    with open_daemon(settings, policies=(BUS_POLICY,)) as daemon:
         assert daemon.bus is not None
         async with (
-            open_logind(daemon.bus.address, delay=10) as logind,
+            open_logind(daemon.bus.address, delay=BUDGET) as logind,
             asyncio.timeout(2 * PATIENCE),
         ):
             await logind.lock_taken()
@@ -62,6 +79,29 @@ async def test_memory_is_empty_before_the_machine_sleeps_and_models_are_back_aft
                 await asyncio.sleep(0.05)
             assert await asyncio.to_thread(degraded, daemon) == "[]"
 
+            logind.announce(is_sleep=True)
+            await logind.locks_closed()
+            devices.write_text(json.dumps({"devices": []}))
+            logind.announce(is_sleep=False)
+            await logind.lock_taken()
+            assert await asyncio.to_thread(ask, daemon, "tiny", "Awake?") == "gpu-unusable"
+            assert daemon.workers() == []
+            await asyncio.to_thread(every_door_tells, daemon, "No driver shows fake:0 any more.")
+
+
+def every_door_tells(daemon: WholeDaemon, sentence: str) -> None:
+    """D-Bus, HTTP twice, the command line, and the line of `systemctl status`."""
+    assert daemon.property("State") == 's "degraded"'
+    assert sentence in daemon.property("Degraded")
+    assert sentence in degraded(daemon)
+    with daemon.open_http() as http:
+        assert sentence in json.dumps(http.get("/v1/status").json()["health"])
+    assert sentence in daemon.run("unified-llm", "status").stdout
+    daemon.wait_for(sentence)
+    load = daemon.run("unified-llm", "models", "load", "tiny")
+    assert load.returncode == 6
+    assert sentence in load.stderr
+
 
 async def sleep_and_wake(daemon: WholeDaemon, logind: FakeLogind) -> None:
     """With an answer that would not end, and a request that comes in between."""
@@ -71,9 +111,12 @@ async def sleep_and_wake(daemon: WholeDaemon, logind: FakeLogind) -> None:
         )
         while await asyncio.to_thread(running, daemon) == 0:
             await asyncio.sleep(0.05)
+        announced = time.monotonic()
         logind.announce(is_sleep=True)
         await logind.locks_closed()
+        assert time.monotonic() - announced < BUDGET
         assert daemon.workers() == []
+        assert await asyncio.to_thread(committed, daemon) == 0
         assert await endless == "draining"
         assert "about to sleep" in await asyncio.to_thread(degraded, daemon)
 

@@ -83,9 +83,11 @@ async def test_models_make_room_while_a_game_runs_and_nothing_is_started_for_it(
                 helper.wait_for, "STATUS=a game runs: 64.0 MiB are kept free of models"
             )
             assert await asyncio.to_thread(committed, daemon) == 64 * MIB
+            assert await asyncio.to_thread(daemon.property, "GameMode") == "b true"
             gamemode.unregister()
             await asyncio.to_thread(helper.wait_for, "STATUS=no game runs")
             await asyncio.to_thread(until, lambda: committed(daemon) == 0)
+            assert await asyncio.to_thread(daemon.property, "GameMode") == "b false"
             gamemode.register()
             await asyncio.to_thread(helper.wait_for, "64.0 MiB are kept")
         # GameMode itself has ended now.

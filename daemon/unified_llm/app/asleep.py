@@ -1,9 +1,17 @@
-"""What a sleep of the machine means for the models: out before it, back after it."""
+"""What a sleep of the machine means for the models: out before it, back after it.
+
+Rule 1: nothing is loaded between the first word of a sleep and the trial of the GPUs after it.
+Rule 2: a sleep that nobody announced is found by the clocks. Whatever models had on GPUs by then is
+    not trusted, and they leave as before a sleep.
+"""
 
 import asyncio
 import logging
 import os
+from collections.abc import Callable
+from typing import Final
 
+from unified_llm.app.gpu_loss import GpuLoss
 from unified_llm.domain.errors import UnifiedLlmError
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.units import Seconds
@@ -11,63 +19,130 @@ from unified_llm.scheduler.loop import SchedulerLoop
 
 _log = logging.getLogger(__name__)
 
+_LOOK: Final = Seconds(30)
+# Clocks are read one after the other, and this process may have to wait in between.
+_LEAST_SLEEP: Final = Seconds(1)
+_UNANNOUNCED: Final = Seconds(10)
+
 
 class ModelsAsleep:
     """Empties the memory and fills it again; a host.logind.Sleeper.
 
     is_reloading: whether models that served before the sleep are loaded after it, unasked.
-    load_limit: longest time one of them may take.
+    load_limit: longest time one of them may take. suspended_time: as host.clock has it.
+    look: how often it is looked for unannounced sleeps, and lost GPUs are tried again.
     """
 
     def __init__(
-        self, scheduler: SchedulerLoop, *, is_reloading: bool, load_limit: Seconds
+        self,
+        scheduler: SchedulerLoop,
+        gpus: GpuLoss,
+        *,
+        is_reloading: bool,
+        load_limit: Seconds,
+        suspended_time: Callable[[], Seconds],
+        look: Seconds = _LOOK,
     ) -> None:
         self._scheduler = scheduler
+        self._gpus = gpus
         self._is_reloading = is_reloading
         self._load_limit = load_limit
+        self._suspended_time = suspended_time
+        self._look = look
+        self._slept = suspended_time()
         self._served: frozenset[ModelId] = frozenset()
         self._returning: asyncio.Queue[ModelId] = asyncio.Queue()
-        self._is_asleep = False
+        self._woken = asyncio.Event()
+        self._away: set[str] = set()
         self._refusal: str | None = None
 
     @property
     def complaints(self) -> tuple[str, ...]:
         """A sentence for each thing that users should know of it now."""
         found = []
-        if self._is_asleep:
-            found.append("The machine is about to sleep: no model is loaded until it wakes.")
+        if self._away:
+            reasons = " and ".join(sorted(self._away))
+            found.append(f"The machine {reasons}: no model is loaded until that is over.")
         if self._refusal is not None:
             found.append(f"Models do not leave memory before a sleep: {self._refusal}.")
+        if self._gpus.complaint is not None:
+            found.append(self._gpus.complaint)
         return tuple(found)
 
     def on_lock(self, refusal: str | None) -> None:
         """As in Sleeper."""
         self._refusal = refusal
 
-    async def before_sleep(self, limit: Seconds) -> None:
+    async def before_sleep(self, limit: Seconds, *, is_shutdown: bool) -> None:
         """Return when the memory is empty, or `limit` is over."""
-        self._is_asleep = True
-        self._served = self._scheduler.begin_suspension(limit)
-        _log.info("a sleep is coming: %d models leave within %.1f s", len(self._served), limit)
+        await self._leave("is about to be shut down" if is_shutdown else "is about to sleep", limit)
+
+    def after_sleep(self) -> None:
+        """Load again, once the GPUs have been tried: first what waits, then what served before."""
+        self._slept = self._suspended_time()
+        self._away.clear()
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Try GPUs, find unannounced sleeps and bring models back, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._wake_up())
+            group.create_task(self._bring_back())
+
+    async def _leave(self, reason: str, limit: Seconds) -> None:
+        self._gpus.remember()
+        self._away.add(reason)
+        self._served |= self._scheduler.begin_suspension(limit)
+        _log.info("the machine %s: all models leave within %.1f s", reason, limit)
         try:
             async with asyncio.timeout(limit):
                 await self._scheduler.emptied()
         except TimeoutError:
-            _log.error("memory is still held after %.1f s; the machine sleeps all the same", limit)
+            _log.error("memory is still held after %.1f s; it is not waited for", limit)
         else:
-            _log.info("the memory is empty: the machine may sleep")
+            _log.info("the memory is empty")
 
-    def after_sleep(self) -> None:
-        """Load again, first what waits, then what served before."""
-        self._is_asleep = False
+    async def _wake_up(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._look):
+                    await self._woken.wait()
+            except TimeoutError:
+                await self._look_around()
+            else:
+                self._woken.clear()
+                await self._resume()
+
+    async def _look_around(self) -> None:
+        if self._away:
+            return
+        slept = Seconds(self._suspended_time() - self._slept)
+        if slept < _LEAST_SLEEP:
+            if self._gpus.complaint is not None:
+                await self._gpus.ensure_known()
+            return
+        _log.warning("the machine has slept for %.0f s, and nobody announced it", slept)
+        self._slept = self._suspended_time()
+        reason = "has slept unannounced"
+        if any(status.placement and status.placement.gpus for status in self._scheduler.statuses()):
+            await self._leave(reason, _UNANNOUNCED)
+            self._away.discard(reason)
+        else:
+            self._gpus.remember()
+        await self._resume()
+
+    async def _resume(self) -> None:
+        await self._gpus.ensure_known()
+        if self._away:
+            return  # the next sleep has been announced meanwhile
         self._scheduler.resume()
-        _log.info("awake: models are loaded again")
+        _log.info("awake: models may be loaded again")
+        served, self._served = self._served, frozenset()
         if self._is_reloading:
-            for model in sorted(self._served):
+            for model in sorted(served):
                 self._returning.put_nowait(model)
 
-    async def run(self) -> None:
-        """Bring models back, one after the other, until cancelled."""
+    async def _bring_back(self) -> None:
         while True:
             model = await self._returning.get()
             try:

@@ -24,6 +24,7 @@ from unified_llm.guard.audit import AuditDevice
 from unified_llm.host.activation import adopt_sockets
 from unified_llm.host.clock import MonotonicClock
 from unified_llm.host.notify import Notifier
+from unified_llm.host.pressure import pressure_files
 from unified_llm.host.watchdog import Probe, Watchdog, watchdog_interval
 from unified_llm.settings.credentials import DIRECTORY_VARIABLE
 from unified_llm.settings.load import load_settings
@@ -104,6 +105,7 @@ async def run_daemon(start: Start) -> int:
             start.version,
             registry,
             Path(credentials) if credentials else None,
+            pressure_files(start.environment),
         )
         async with AsyncExitStack() as stack:
             house = await _open_unless_stopped(stack, plan, wishes)

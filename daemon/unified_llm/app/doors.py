@@ -14,6 +14,7 @@ from unified_llm.bus.names import BUS_NAME
 from unified_llm.guard.audit import JournalDevice
 from unified_llm.guard.polkit import PolkitAuthority
 from unified_llm.host.logind import SleepWatch
+from unified_llm.host.power import PowerWatch
 from unified_llm.operations.admission import Admission
 from unified_llm.operations.gate import Gate
 from unified_llm.operations.http_access import HttpAccess
@@ -87,6 +88,8 @@ async def open_dbus(plan: Plan, rooms: Rooms, http: HttpDoor) -> AsyncIterator[B
         await stack.enter_async_context(door)
         if plan.settings.host.unload_before_sleep:
             await stack.enter_async_context(running(SleepWatch(bus, rooms.asleep).run()))
+        power = PowerWatch(bus, rooms.neighbourhood.on_power)
+        await stack.enter_async_context(running(power.run()))
         await bus.request_name(BUS_NAME)
         yield BusDoor(bus, door)
 

@@ -2,13 +2,15 @@
 
 import random
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from unified_llm.app import terms
 from unified_llm.app.beside import running
 from unified_llm.app.learning import Learning
+from unified_llm.app.neighbourhood import Neighbourhood
+from unified_llm.domain.devices import MemoryReading
 from unified_llm.domain.events import ModelChanged
 from unified_llm.domain.ports import Clock
 from unified_llm.fleet.backend import LocalBackend
@@ -37,13 +39,14 @@ from unified_llm.settings.sections.hardware import HardwareSettings
 class Engine:
     """What loads and runs the models of this machine.
 
-    states: the KV states that outlive their workers. backend: what answers with the models.
-    rehearse: what tells what a load would take.
+    neighbourhood: what the machine is like for them. states: the KV states that outlive their
+        workers. backend: what answers with the models. rehearse: what tells what a load would take.
     vectors: what makes vectors with them.
     """
 
     scheduler: SchedulerLoop
     monitor: MemoryMonitor
+    neighbourhood: Neighbourhood
     states: KeptStates
     backend: LocalBackend
     rehearse: Rehearse
@@ -74,7 +77,13 @@ async def open_engine(
         jitter=random.random,
         read_memory=lambda: monitor.read(),
     )
-    monitor = _monitor(settings.hardware, scheduler, fleet, clock)
+    neighbourhood = Neighbourhood(scheduler, watch, settings.host, settings.memory)
+
+    def on_reading(reading: MemoryReading) -> None:
+        scheduler.memory_read(reading, fleet.pids)
+        neighbourhood.on_reading(reading)
+
+    monitor = _monitor(settings.hardware, scheduler, on_reading, clock)
     queue, deadlines = settings.scheduler.queue_seconds, terms.deadlines(settings)
     dispatch = Dispatch(scheduler, fleet, quarantine, timers, queue=queue)
     backend = LocalBackend(dispatch, timers, deadlines)
@@ -89,18 +98,23 @@ async def open_engine(
             running(devices.look()),
         ):
             rehearse = DryRuns(launcher.open_worker).rehearse
-            yield Engine(scheduler, monitor, states, backend, rehearse, vectors, devices)
+            yield Engine(
+                scheduler, monitor, neighbourhood, states, backend, rehearse, vectors, devices
+            )
     finally:
         unsubscribe()
         states.close()
 
 
 def _monitor(
-    hardware: HardwareSettings, scheduler: SchedulerLoop, fleet: Fleet, clock: Clock
+    hardware: HardwareSettings,
+    scheduler: SchedulerLoop,
+    on_reading: Callable[[MemoryReading], None],
+    clock: Clock,
 ) -> MemoryMonitor:
     return MemoryMonitor(
         choose_drivers(hardware.driver, hardware.fake_file, scheduler.memory_held),
-        lambda reading: scheduler.memory_read(reading, fleet.pids),
+        on_reading,
         is_wanted=lambda: scheduler.is_occupied,
         interval=hardware.interval_seconds,
         clock=clock,

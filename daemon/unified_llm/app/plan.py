@@ -14,6 +14,7 @@ class Plan:
 
     device: where the audit log goes. registry: the database; None keeps everything in memory.
     credentials: `$CREDENTIALS_DIRECTORY`; None if it is not set.
+    pressure: where the kernel may tell of memory pressure, the best first.
     """
 
     settings: Settings
@@ -22,3 +23,4 @@ class Plan:
     version: str
     registry: Path | None
     credentials: Path | None
+    pressure: tuple[Path, ...]

@@ -1,7 +1,7 @@
 """Everything behind the doors, in the order it is opened."""
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from unified_llm.app import terms
@@ -10,7 +10,9 @@ from unified_llm.app.asleep import ModelsAsleep
 from unified_llm.app.beside import running
 from unified_llm.app.catalogue import CatalogueKeeper, Takers
 from unified_llm.app.engine import Engine, open_engine
+from unified_llm.app.gpu_loss import GpuLoss
 from unified_llm.app.learning import Learning
+from unified_llm.app.neighbourhood import Neighbourhood
 from unified_llm.app.plan import Plan
 from unified_llm.app.preload import Preload
 from unified_llm.app.rescans import Rescans
@@ -18,8 +20,10 @@ from unified_llm.app.shelf import ModelShelf
 from unified_llm.fleet.kept_states import KeptStates
 from unified_llm.fleet.timers import LoopTimers
 from unified_llm.guard.audit import Audit
-from unified_llm.host.clock import MonotonicClock, unix_time
+from unified_llm.hardware.gpu_check import GpuCheck
+from unified_llm.host.clock import MonotonicClock, suspended_time, unix_time
 from unified_llm.host.folder_watch import FolderWatch
+from unified_llm.host.pressure import open_pressure_watch
 from unified_llm.operations.administration import Administration
 from unified_llm.operations.gate import Gate
 from unified_llm.operations.jobs import Jobs
@@ -49,6 +53,7 @@ class Rooms:
     preload: Preload
     asleep: ModelsAsleep
     answering: Answering
+    neighbourhood: Neighbourhood
     status: Status
 
     @property
@@ -70,21 +75,19 @@ async def open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
         clock, timers, watch = MonotonicClock(), LoopTimers(), Watch()
         audit = stack.enter_context(Audit([plan.device]))
         gate = Gate(terms.permissions(settings), audit, clock)
-
         store = await stack.enter_async_context(open_store(plan.registry, unix_time=unix_time))
-        learning = Learning(store, Digests(store), unix_time=unix_time)
-        await stack.enter_async_context(running(learning.run()))
+        learning = await stack.enter_async_context(_open_learning(store))
         engine = await stack.enter_async_context(
             open_engine(settings, clock, timers, watch, learning, OwnMoves(audit))
         )
         scheduler, monitor = engine.scheduler, engine.monitor
 
-        asleep = await stack.enter_async_context(_open_asleep(settings, scheduler))
+        asleep = await stack.enter_async_context(_open_asleep(plan, engine))
         jobs = await stack.enter_async_context(Jobs(clock, gate))
         limit = settings.scheduler.load_seconds
         models = Models(gate, scheduler, jobs, watch, load_limit=limit, rehearse=engine.rehearse)
-        takers = Takers(models, engine.states)
-        catalogue = await stack.enter_async_context(_open_catalogue(takers, store, settings))
+        opening = _open_catalogue(Takers(models, engine.states), store, settings)
+        catalogue = await stack.enter_async_context(opening)
         learning.on_learned = catalogue.relearn
         preload = await stack.enter_async_context(_open_preload(settings, scheduler))
         shelf = await _swept_shelf(catalogue, models, store)
@@ -107,6 +110,7 @@ async def open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
             ),
             read_memory=monitor.read,
             providers=answering.health,
+            surroundings=lambda: engine.neighbourhood.now,
         )
         yield Rooms(
             gate,
@@ -120,8 +124,16 @@ async def open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
             preload,
             asleep,
             answering,
+            engine.neighbourhood,
             status,
         )
+
+
+@asynccontextmanager
+async def _open_learning(store: Store) -> AsyncIterator[Learning]:
+    learning = Learning(store, Digests(store), unix_time=unix_time)
+    async with running(learning.run()):
+        yield learning
 
 
 @asynccontextmanager
@@ -146,6 +158,18 @@ async def _swept_shelf(catalogue: CatalogueKeeper, models: Models, store: Store)
     return shelf
 
 
+@contextmanager
+def _watching_pressure(plan: Plan, neighbourhood: Neighbourhood) -> Iterator[None]:
+    percent = plan.settings.host.memory_pressure_percent
+    if percent is None:
+        yield
+        return
+    watching = open_pressure_watch(plan.pressure, percent, neighbourhood.on_pressure)
+    with watching as unwatched:
+        neighbourhood.on_pressure_unwatched(unwatched)
+        yield
+
+
 @asynccontextmanager
 async def _open_preload(settings: Settings, scheduler: SchedulerLoop) -> AsyncIterator[Preload]:
     preload = Preload(scheduler, load_limit=settings.scheduler.load_seconds)
@@ -155,11 +179,22 @@ async def _open_preload(settings: Settings, scheduler: SchedulerLoop) -> AsyncIt
 
 
 @asynccontextmanager
-async def _open_asleep(settings: Settings, scheduler: SchedulerLoop) -> AsyncIterator[ModelsAsleep]:
-    asleep = ModelsAsleep(
-        scheduler,
-        is_reloading=settings.host.reload_after_sleep,
-        load_limit=settings.scheduler.load_seconds,
+async def _open_asleep(plan: Plan, engine: Engine) -> AsyncIterator[ModelsAsleep]:
+    settings = plan.settings
+    host, hardware = settings.host, settings.hardware
+    gpus = GpuLoss(
+        engine.scheduler,
+        GpuCheck(hardware.driver, hardware.fake_file),
+        is_refusing=not host.without_lost_gpus,
+        on_change=engine.neighbourhood.on_gpus,
     )
-    async with running(asleep.run()):
-        yield asleep
+    asleep = ModelsAsleep(
+        engine.scheduler,
+        gpus,
+        is_reloading=host.reload_after_sleep,
+        load_limit=settings.scheduler.load_seconds,
+        suspended_time=suspended_time,
+    )
+    with _watching_pressure(plan, engine.neighbourhood):
+        async with running(asleep.run()):
+            yield asleep

@@ -49,7 +49,7 @@ def session(
     watched on the session bus and never started, nor is the daemon. What happens is told on
     standard error, and to systemd.
     """
-    wish = Wish(Bytes(parse_size(vram)), "GameMode", "a game is running")
+    wish = Wish(Bytes(parse_size(vram)), "GameMode", "a game is running", is_game=True)
     with reporting(as_json=False):
         try:
             reason = asyncio.run(_run(wish, Seconds(release_after)))

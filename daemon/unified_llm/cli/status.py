@@ -6,7 +6,7 @@ from unified_llm.cli.client import Daemon
 from unified_llm.cli.render import print_fields, print_json, render_safe
 from unified_llm.cli.session import AsJson, reporting
 from unified_llm.domain.units import render_bytes
-from unified_llm.wire.native import DeviceBody, ProviderBody, StatusBody
+from unified_llm.wire.native import DeviceBody, ProviderBody, StatusBody, SurroundingsBody
 
 
 def status(as_json: AsJson = False) -> None:
@@ -34,6 +34,7 @@ def _show(found: StatusBody) -> None:
                 f"{render_bytes(found.memory.budget_bytes)} given to models",
             ),
             *(("device", _device(device)) for device in found.memory.devices),
+            ("power", _power(found.surroundings)),
             *(("provider", _provider(provider)) for provider in found.providers),
             *(
                 ("sandbox", f"{worker.model}: {', '.join(worker.sandbox) or 'none'}")
@@ -41,6 +42,8 @@ def _show(found: StatusBody) -> None:
             ),
         ]
     )
+    if found.surroundings.memory_pressure_unwatched is not None:
+        typer.echo(f"- {render_safe(found.surroundings.memory_pressure_unwatched)}")
     for complaint in found.health.degraded:
         typer.echo(f"! {render_safe(complaint)}")
 
@@ -50,6 +53,11 @@ def _provider(provider: ProviderBody) -> str:
         return f"{provider.name}: asked"
     left = provider.free_in_seconds or 0
     return f"{provider.name}: {provider.trouble}, tried again in {left:.0f} s"
+
+
+def _power(found: SurroundingsBody) -> str:
+    source = {True: "battery", False: "mains", None: "not told"}[found.on_battery]
+    return source if found.power_profile is None else f"{source}, profile {found.power_profile}"
 
 
 def _device(device: DeviceBody) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, cast
 
 from unified_llm.bus.client import FOREVER, BusClient
@@ -12,6 +12,7 @@ from unified_llm.bus.connection import CALL_SECONDS, BusConnection
 from unified_llm.bus.faults import DISCONNECTED, BusFault
 from unified_llm.bus.following import open_owner_news, owner_of
 from unified_llm.bus.names import BUS_NAME, LEASE_INTERFACE, MANAGER_INTERFACE, ROOT_PATH
+from unified_llm.bus.values import Variant
 from unified_llm.cli.management import ASKING_SECONDS
 from unified_llm.domain.errors import Cancelled, NoRoom, UnifiedLlmError
 from unified_llm.domain.units import Bytes, Seconds, render_bytes
@@ -27,6 +28,7 @@ class Wish:
     size: Bytes
     who: str
     why: str
+    is_game: bool = False
 
 
 @asynccontextmanager
@@ -46,7 +48,7 @@ async def open_lease(
         wish.size,
         wish.who,
         wish.why,
-        {},
+        {"purpose": Variant("s", "game")} if wish.is_game else {},
         expects="ho",
         timeout=ASKING_SECONDS if may_interact else CALL_SECONDS,
         may_interact=may_interact,
@@ -99,7 +101,7 @@ async def _open_most(client: BusClient, wish: Wish) -> AsyncIterator[Bytes]:
     size = wish.size
     while True:
         smaller = Bytes(size // 2)
-        part = Wish(size, wish.who, wish.why)
+        part = replace(wish, size=size)
         opening = open_lease(client, part, may_interact=False, may_start=False)
         try:
             await opening.__aenter__()

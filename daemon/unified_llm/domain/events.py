@@ -73,4 +73,27 @@ class CatalogueChanged:
     removed: frozenset[ModelId]
 
 
-Event = ModelChanged | CatalogueChanged
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the machine is like, as far as somebody tells; None is what nobody does.
+
+    power_profile: such as `power-saver`. pressure_unwatched: why a shortage of main memory would
+    not be noticed; None if it would. is_gpu_full: whether a GPU is fuller than models may fill it,
+    by the last reading. gpu_fault: why GPUs that there were do not work; None if they do.
+    """
+
+    on_battery: bool | None = None
+    power_profile: str | None = None
+    pressure_unwatched: str | None = None
+    is_gpu_full: bool | None = None
+    gpu_fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SurroundingsChanged:
+    """The machine is now like this."""
+
+    surroundings: Surroundings
+
+
+Event = ModelChanged | CatalogueChanged | SurroundingsChanged

@@ -2,7 +2,7 @@
 
 import time
 
-from unified_llm.domain.units import Instant
+from unified_llm.domain.units import Instant, Seconds
 
 
 class MonotonicClock:
@@ -11,6 +11,12 @@ class MonotonicClock:
     def now(self) -> Instant:
         """The present moment."""
         return Instant(time.monotonic())
+
+
+def suspended_time() -> Seconds:
+    """How long the machine has slept since it was started: CLOCK_BOOTTIME runs on in sleep."""
+    awake = time.clock_gettime(time.CLOCK_MONOTONIC)
+    return Seconds(time.clock_gettime(time.CLOCK_BOOTTIME) - awake)
 
 
 def unix_time() -> float:

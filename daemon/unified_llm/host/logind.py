@@ -1,4 +1,4 @@
-"""Gives the daemon time before the machine sleeps, by a delay lock of logind.
+"""Gives the daemon time before the machine sleeps or goes down, by a delay lock of logind.
 
 As systemd documents it in INHIBITOR_LOCKS and org.freedesktop.login1(5):
 1. The match comes first, then the lock, then a look at PreparingForSleep: no announcement is lost.
@@ -10,13 +10,13 @@ As systemd documents it in INHIBITOR_LOCKS and org.freedesktop.login1(5):
 import asyncio
 import logging
 import os
+from contextlib import ExitStack
 from typing import Final, Protocol, cast
 
 from unified_llm.bus.connection import BusConnection, Signal
 from unified_llm.bus.faults import BusFault
 from unified_llm.bus.names import DBUS_NAME, PROPERTIES_INTERFACE
 from unified_llm.bus.values import unwrap
-from unified_llm.domain.ports import Unsubscribe
 from unified_llm.domain.units import Seconds
 
 _log = logging.getLogger(__name__)
@@ -24,12 +24,17 @@ _log = logging.getLogger(__name__)
 _NAME: Final = "org.freedesktop.login1"
 _PATH: Final = "/org/freedesktop/login1"
 _MANAGER: Final = f"{_NAME}.Manager"
-_ANNOUNCEMENT: Final = "PrepareForSleep"
+_SLEEP: Final = "PrepareForSleep"
+_SHUTDOWN: Final = "PrepareForShutdown"
+_ANNOUNCEMENTS: Final = (_SLEEP, _SHUTDOWN)
+_PROPERTIES: Final = ("PreparingForSleep", "PreparingForShutdown")
 _RULES: Final = (
     f"type='signal',sender='{DBUS_NAME}',interface='{DBUS_NAME}',member='NameOwnerChanged',"
     f"arg0='{_NAME}'",
-    f"type='signal',sender='{_NAME}',path='{_PATH}',interface='{_MANAGER}',"
-    f"member='{_ANNOUNCEMENT}'",
+    *(
+        f"type='signal',sender='{_NAME}',path='{_PATH}',interface='{_MANAGER}',member='{member}'"
+        for member in _ANNOUNCEMENTS
+    ),
 )
 # The rest is for the kernel and for whoever else holds a lock.
 _SHARE: Final = 0.8
@@ -39,8 +44,8 @@ _MICROSECONDS: Final = 1_000_000
 class Sleeper(Protocol):
     """What has to be done around a sleep."""
 
-    async def before_sleep(self, limit: Seconds) -> None:
-        """Get ready within `limit`; the machine sleeps when this returns."""
+    async def before_sleep(self, limit: Seconds, *, is_shutdown: bool) -> None:
+        """Get ready within `limit`; the machine sleeps, or goes down, when this returns."""
 
     def after_sleep(self) -> None:
         """The machine is awake, or stays awake after all. Returns at once."""
@@ -57,11 +62,11 @@ class SleepWatch:
         self._sleeper = sleeper
         # An announcement, or None when logind has come, gone or been replaced. Who it is now is
         # asked then, since several changes may have queued up.
-        self._news: asyncio.Queue[bool | None] = asyncio.Queue()
+        self._news: asyncio.Queue[tuple[str, bool] | None] = asyncio.Queue()
         self._followed = ""
-        self._unsubscribe: Unsubscribe = _nothing
+        self._listening = ExitStack()
         self._lock: int | None = None
-        self._is_asleep = False
+        self._coming: str | None = None
 
     async def run(self) -> None:
         """Watch until cancelled. Without logind it waits for one. Raises BusFault off the bus."""
@@ -75,10 +80,10 @@ class SleepWatch:
                 if news is None:
                     await self._follow(await self._owner())
                 else:
-                    await self._turn(news)
+                    await self._turn(*news)
         finally:
             stop()
-            self._unsubscribe()
+            self._listening.close()
             self._unlock()
 
     def _on_owner(self, signal: Signal) -> None:
@@ -96,33 +101,39 @@ class SleepWatch:
         """Deal with the logind of this unique name from now on; none if it is empty."""
         if owner == self._followed:
             return
-        self._unsubscribe()
+        self._listening.close()
         self._unlock()
-        self._followed, self._unsubscribe = owner, _nothing
+        self._followed = owner
         if not owner:
             return
-        self._unsubscribe = self._bus.on_signal(
-            owner, _MANAGER, _ANNOUNCEMENT, lambda signal: self._news.put_nowait(_is_true(signal))
-        )
+        for member in _ANNOUNCEMENTS:
+            self._listening.callback(
+                self._bus.on_signal(owner, _MANAGER, member, self._on_announcement)
+            )
         await self._take_lock()
-        if (preparing := await self._property("PreparingForSleep")) is not None:
-            await self._turn(bool(preparing))
+        for member, name in zip(_ANNOUNCEMENTS, _PROPERTIES, strict=True):
+            if (preparing := await self._property(name)) is not None:
+                await self._turn(member, bool(preparing))
 
-    async def _turn(self, is_sleep: bool) -> None:
-        if is_sleep and not self._is_asleep:
-            self._is_asleep = True
+    def _on_announcement(self, signal: Signal) -> None:
+        self._news.put_nowait((signal.member, signal.body[:1] == (True,)))
+
+    async def _turn(self, announcement: str, is_coming: bool) -> None:
+        if is_coming and self._coming is None:
+            self._coming = announcement
             try:
-                await self._sleeper.before_sleep(await self._limit())
+                limit = await self._limit()
+                await self._sleeper.before_sleep(limit, is_shutdown=announcement == _SHUTDOWN)
             finally:
                 self._unlock()
-        elif not is_sleep and self._is_asleep:
-            self._is_asleep = False
+        elif not is_coming and self._coming == announcement:
+            self._coming = None
             await self._take_lock()
             self._sleeper.after_sleep()
 
     async def _take_lock(self) -> None:
         self._unlock()
-        what = ("sleep", "unified-llm", "Models leave memory before the machine sleeps", "delay")
+        what = ("sleep:shutdown", "unified-llm", "Models leave memory before that", "delay")
         try:
             (lock,) = await self._bus.call(
                 _NAME, _PATH, _MANAGER, "Inhibit", "ssss", *what, expects="h"
@@ -156,11 +167,3 @@ class SleepWatch:
             return None
         plain = unwrap(value)
         return plain if isinstance(plain, int) else None
-
-
-def _is_true(signal: Signal) -> bool:
-    return signal.body[:1] == (True,)
-
-
-def _nothing() -> None:
-    """Nobody to unsubscribe from."""

@@ -28,6 +28,12 @@ LeaseId = NewType("LeaseId", int)
 MAX_LEASES_PER_UID: Final = 16
 
 
+class LeasePurpose(StrEnum):
+    """What the memory is for, as far as it matters to others."""
+
+    GAME = "game"
+
+
 class LeaseState(StrEnum):
     """Where a lease is."""
 
@@ -38,13 +44,17 @@ class LeaseState(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class MemoryLease:
-    """Memory taken from the models. who, why: in the holder's words, for people."""
+    """Memory taken from the models. who, why: in the holder's words, for people.
+
+    purpose: None if the holder has not said any.
+    """
 
     id: LeaseId
     owner: Caller
     size: Bytes
     who: str
     why: str
+    purpose: LeasePurpose | None = None
     state: LeaseState = LeaseState.MAKING_ROOM
     settled: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the lease is held, or has ended before it was."""
@@ -60,7 +70,19 @@ class MemoryLeases:
         self._leases: dict[LeaseId, tuple[MemoryLease, Ticket]] = {}
         self.on_change: Callable[[MemoryLease], None] = lambda lease: None
 
-    def begin(self, caller: Caller, size: Bytes, who: str, why: str) -> MemoryLease:
+    @property
+    def is_gaming(self) -> bool:
+        """Whether any was taken for a game."""
+        return any(lease.purpose is LeasePurpose.GAME for lease, _ in self._leases.values())
+
+    def begin(
+        self,
+        caller: Caller,
+        size: Bytes,
+        who: str,
+        why: str,
+        purpose: LeasePurpose | None = None,
+    ) -> MemoryLease:
         """Take `size` from the models. The use is recorded when the lease ends.
 
         Raises NotPermitted, InvalidRequest, RateLimited, NoRoom, Closing.
@@ -72,7 +94,7 @@ class MemoryLeases:
                 raise InvalidRequest(f"{size} bytes can not be reserved.", parameter="bytes")
             own = [lease for lease, _ in self._leases.values() if lease.owner.uid == caller.uid]
             ensure_within_quota(caller, len(own), MAX_LEASES_PER_UID, "memory leases")
-            lease = MemoryLease(self._draw_id(), caller, size, who, why)
+            lease = MemoryLease(self._draw_id(), caller, size, who, why, purpose)
             ticket = self._scheduler.reserve(size, lambda: self._hold(lease))
             self._leases[lease.id] = lease, ticket
             lease.record = record.pop_all()

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from unified_llm.domain.callers import Caller
 from unified_llm.domain.devices import DeviceId, DeviceMemory, MemoryReading
+from unified_llm.domain.events import Surroundings
 from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.ports import Clock
@@ -62,6 +63,7 @@ class StatusReport:
     held: dict[DeviceId, Bytes]
     foreign: dict[DeviceId, Bytes]
     providers: tuple[Standing, ...]
+    surroundings: Surroundings
 
 
 class Status:
@@ -77,6 +79,7 @@ class Status:
         complaints: Callable[[], Sequence[str]],
         read_memory: Callable[[], Awaitable[MemoryReading]],
         providers: ProviderHealth,
+        surroundings: Callable[[], Surroundings],
     ) -> None:
         self._gate = gate
         self._scheduler = scheduler
@@ -85,8 +88,14 @@ class Status:
         self._complaints = complaints
         self._read_memory = read_memory
         self._providers = providers
+        self._surroundings = surroundings
         self._phase = ServiceState.STARTING
         self._opened = clock.now()
+
+    @property
+    def surroundings(self) -> Surroundings:
+        """What the machine is like; needs no right."""
+        return self._surroundings()
 
     def doors_opened(self) -> None:
         """Every door answers from now on."""
@@ -128,6 +137,7 @@ class Status:
                 held=self._scheduler.memory_held(),
                 foreign=self._scheduler.memory_foreign(),
                 providers=self._providers.standings(self._clock.now()),
+                surroundings=self._surroundings(),
             )
 
     def render_line(self) -> str:

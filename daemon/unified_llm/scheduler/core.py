@@ -11,13 +11,7 @@ import logging
 from collections.abc import Mapping
 
 from unified_llm.domain.devices import RAM, DeviceId, MemoryReading
-from unified_llm.domain.errors import (
-    GpuUnusable,
-    Inhibited,
-    NoRoom,
-    UnifiedLlmError,
-    WorkerDied,
-)
+from unified_llm.domain.errors import GpuUnusable, Inhibited, NoRoom, UnifiedLlmError, WorkerDied
 from unified_llm.domain.events import ModelStatus
 from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.models import GpuUse, ModelId, ModelSpec
@@ -26,6 +20,7 @@ from unified_llm.scheduler import refusals
 from unified_llm.scheduler.backoff import Jitter
 from unified_llm.scheduler.catalogue import Catalogue
 from unified_llm.scheduler.effects import Effects, Generation, LoadedModel, LoadOutcome, Ticket
+from unified_llm.scheduler.frugality import Frugality
 from unified_llm.scheduler.intake import Intake
 from unified_llm.scheduler.ledger import MemoryLedger, WorkerKey
 from unified_llm.scheduler.occupancy import Occupancy
@@ -54,6 +49,7 @@ class Scheduler:
         self._tickets = Tickets(effects, policy, self._timers)
         self._residency = Residency(effects, policy, self._timers, self._ledger, self._tickets)
         self._suspension = Suspension(self._timers, self._residency)
+        self._frugality = Frugality(self._residency)
         placer = Placer(self._ledger, policy.sacrifices)
         occupancy = Occupancy(self._ledger, self._residency)
         self._pressure = Pressure(effects, policy, self._ledger, self._residency, occupancy, placer)
@@ -97,6 +93,11 @@ class Scheduler:
             or self._ledger.awaits_return
             or any(each.state.has_worker or each.is_displaced for each in self._records.values())
         )
+
+    @property
+    def gpus(self) -> tuple[DeviceId, ...]:
+        """Those that may be planned with, by the last reading."""
+        return self._ledger.gpus
 
     @property
     def memory_budget(self) -> Bytes:
@@ -276,11 +277,8 @@ class Scheduler:
 
     def objection_to_reserving(self, size: Bytes) -> UnifiedLlmError | None:
         """Why `size` can not be reserved; None if it can."""
-        return (
-            refusals.closing()
-            if self._intake.is_closing
-            else self._pressure.objection_to_reserving(size)
-        )
+        is_closing = self._intake.is_closing
+        return refusals.closing() if is_closing else self._pressure.objection_to_reserving(size)
 
     def reserved(self, ticket: Ticket, size: Bytes, now: Instant) -> None:
         """Somebody who is no model takes `size`; models leave until it is free."""
@@ -297,14 +295,10 @@ class Scheduler:
         self, loads: Inhibited | None, now: Instant, *, are_evictions_inhibited: bool
     ) -> None:
         """From now on: loads is what those are told who want a load; None if loads are allowed."""
-        self._intake.loads_inhibited = loads
+        self._intake.inhibit_loads(loads, now)
         self._room.are_loads_inhibited = loads is not None
         self._room.are_evictions_inhibited = are_evictions_inhibited
         self._pressure.are_inhibited = are_evictions_inhibited
-        if loads is not None:
-            for record in tuple(self._residency.queued.values()):
-                self._tickets.refuse_waiting(record, lambda: refusals.again(loads))
-                self._residency.attend(record, now)
         self._settle(now)
 
     def woke(self, now: Instant) -> None:
@@ -332,11 +326,29 @@ class Scheduler:
         self._suspension.end()
         self._settle(now)
 
+    def gpus_lost(self, error: GpuUnusable | None, now: Instant) -> None:
+        """From now on: error is what those are told whose model would go to a GPU; None when GPUs
+        work again. Nothing falls back to main memory unseen."""
+        self._intake.lose_gpus(error, now)
+        self._settle(now)
+
+    def idleness_limited(self, limit: Seconds | None, now: Instant) -> None:
+        """Idle models stay for at most `limit` from now on, and what had to make way stays away;
+        None for neither."""
+        self._frugality.limit_idleness(limit, now)
+        self._settle(now)
+
+    def memory_short(self, now: Instant) -> None:
+        """The kernel tells that programs wait for main memory."""
+        self._frugality.relieve(now)
+        self._settle(now)
+
     def _settle(self, now: Instant) -> None:
         self._timers.run_due(now)
         self._pressure.make_way_for_reservations(now)
         self._pressure.make_way_for_others(now)
-        if self._room.make(now) and not self._intake.is_closing:
+        is_free = self._intake.may_load_unasked and not self._frugality.holds
+        if self._room.make(now) and is_free:
             self._pressure.bring_back_displaced(now)
         for ticket in self._ledger.met():
             if ticket not in self._met:

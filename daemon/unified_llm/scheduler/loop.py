@@ -14,7 +14,7 @@ from itertools import count
 from typing import Protocol
 
 from unified_llm.domain.devices import DeviceId, MemoryReading
-from unified_llm.domain.errors import Inhibited, UnifiedLlmError
+from unified_llm.domain.errors import GpuUnusable, Inhibited, UnifiedLlmError
 from unified_llm.domain.events import ModelMoved, ModelStatus
 from unified_llm.domain.models import ModelId, ModelSpec
 from unified_llm.domain.placement import Placement
@@ -196,6 +196,18 @@ class SchedulerLoop:
         """Load models again."""
         self._apply(self._core.resumed)
 
+    def lose_gpus(self, error: GpuUnusable | None) -> None:
+        """As Scheduler.gpus_lost."""
+        self._apply(partial(self._core.gpus_lost, error))
+
+    def limit_idleness(self, limit: Seconds | None) -> None:
+        """As Scheduler.idleness_limited."""
+        self._apply(partial(self._core.idleness_limited, limit))
+
+    def relieve_memory(self) -> None:
+        """Main memory is short: an idle model leaves, if there is one."""
+        self._apply(self._core.memory_short)
+
     def statuses(self) -> tuple[ModelStatus, ...]:
         """Every model, by id."""
         return self._core.statuses()
@@ -203,6 +215,11 @@ class SchedulerLoop:
     def status(self, model: ModelId) -> ModelStatus:
         """One model. Raises UnknownModel."""
         return self._core.status(model)
+
+    @property
+    def gpus(self) -> tuple[DeviceId, ...]:
+        """As Scheduler.gpus."""
+        return self._core.gpus
 
     @property
     def memory_budget(self) -> Bytes:

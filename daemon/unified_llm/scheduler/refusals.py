@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from unified_llm.domain.errors import Closing, Inhibited, NoRoom, QueueFull
+from unified_llm.domain.errors import Closing, GpuUnusable, Inhibited, NoRoom, QueueFull
 from unified_llm.domain.units import Seconds
 from unified_llm.scheduler.policy import SchedulingPolicy
 from unified_llm.scheduler.state import ModelRecord
@@ -20,6 +20,11 @@ def closing() -> Closing:
 def again(inhibited: Inhibited) -> Inhibited:
     """The same for one more caller: raising an error adds its traceback to it."""
     return Inhibited(inhibited.message, hint=inhibited.hint)
+
+
+def lost(gpus: GpuUnusable) -> GpuUnusable:
+    """As `again`."""
+    return GpuUnusable(gpus.message, hint=gpus.hint)
 
 
 def queue_full(record: ModelRecord, policy: SchedulingPolicy) -> QueueFull:

@@ -38,6 +38,7 @@ class Residency:
     """The models there are, and where each of them is.
 
     queued: those in QUEUED, in the order in which they entered it. working: those with a worker.
+    idle_limit: longest time an idle model stays, pinned ones apart; None for its own keep-alive.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Residency:
         self.records: dict[ModelId, ModelRecord] = {}
         self.queued: dict[ModelId, ModelRecord] = {}
         self.working: dict[ModelId, ModelRecord] = {}
+        self.idle_limit: Seconds | None = None
 
     def change(self, record: ModelRecord, state: ModelState, now: Instant) -> None:
         """Enter `state` and announce it. Raises InternalError if the table forbids it."""
@@ -270,12 +272,18 @@ class Residency:
             self.stop(record, now)
 
     def _watch_idleness(self, record: ModelRecord) -> None:
-        keep_alive = record.spec.keep_alive
+        keep_alive = self._keep_alive(record)
         if record.leases or keep_alive is None:
             self._timers.clear(record.id)
         else:
             due = later(record.last_used, keep_alive)
             self._timers.set(record.id, due, lambda late: self._stop_idle(record, late))
+
+    def _keep_alive(self, record: ModelRecord) -> Seconds | None:
+        own, limit = record.spec.keep_alive, self.idle_limit
+        if limit is None or record.spec.pinned:
+            return own
+        return limit if own is None else min(own, limit)
 
     def _stop_idle(self, record: ModelRecord, now: Instant) -> None:
         record.is_displaced = False

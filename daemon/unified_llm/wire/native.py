@@ -85,6 +85,17 @@ class ProviderBody(_Body):
     free_in_seconds: float | None = None
 
 
+class SurroundingsBody(_Body):
+    """What the machine is like besides its memory; null is what nobody tells.
+
+    memory_pressure_unwatched: why a shortage of main memory would not be noticed.
+    """
+
+    on_battery: bool | None = None
+    power_profile: str | None = None
+    memory_pressure_unwatched: str | None = None
+
+
 class StatusBody(_Body):
     """`GET /v1/status`: the whole picture.
 
@@ -100,6 +111,7 @@ class StatusBody(_Body):
     memory: MemoryBody
     workers: tuple[WorkerBody, ...] = ()
     providers: tuple[ProviderBody, ...] = ()
+    surroundings: SurroundingsBody = SurroundingsBody()
 
 
 class ScanBody(_Body):

@@ -23,7 +23,7 @@ from unified_llm.bus.names import (
 from unified_llm.bus.objects import ExportedInterface, ExportedObject
 from unified_llm.domain.callers import Caller, Door
 from unified_llm.domain.errors import UnknownModel
-from unified_llm.domain.events import CatalogueChanged, Event, ModelStatus
+from unified_llm.domain.events import CatalogueChanged, Event, ModelStatus, SurroundingsChanged
 from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.models import ModelId
 from unified_llm.operations.administration import Administration
@@ -141,7 +141,8 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
 
     def refresh_state(self) -> None:
         """Read the daemon's state anew; for whoever opens the doors, drains, or finds a fault."""
-        self._set_root({"State": self._status.health().state.value})
+        health = self._status.health()
+        self._set_root({"State": health.state.value, "Degraded": list(health.degraded)})
 
     def refresh_log(self) -> None:
         """Read the log level anew; for whoever has set it."""
@@ -160,14 +161,17 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
         self._exporter.export(LOG_CONTROL_PATH, ExportedObject((found,)))
 
     def _export_root(self) -> None:
-        path = self._http_socket_path
+        path, health = self._http_socket_path, self._status.health()
         properties = {
             "Version": self._version,
             "ApiFeatures": [],
-            "State": self._status.health().state.value,
+            "State": health.state.value,
+            "Degraded": list(health.degraded),
             "LoadedModels": [],
             "NJobs": 0,
             "HttpSocketPath": "" if path is None else str(path),
+            "GameMode": False,
+            **views.surroundings_properties(self._status.surroundings),
         }
         root = ExportedInterface(contract.MANAGER, self._verbs.of_manager(), properties)
         self._exporter.export(ROOT_PATH, ExportedObject((root,)))
@@ -192,6 +196,9 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
         if isinstance(event, CatalogueChanged):
             self._unexport_models(event.removed & self._states.keys())
             self._export_models(event.added - self._states.keys())
+        elif isinstance(event, SurroundingsChanged):
+            self._set_root(views.surroundings_properties(event.surroundings))
+            self.refresh_state()
         elif event.status.id in self._states:
             self._on_status(event.status)
 
@@ -241,6 +248,7 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
 
     def _on_lease_changed(self, lease: MemoryLease) -> None:
         path = lease_path(lease.id)
+        self._set_root({"GameMode": self._leases.is_gaming})
         self._holdings.on_lease_changed(lease)
         if lease.state is LeaseState.ENDED:
             self._exporter.unexport(path)

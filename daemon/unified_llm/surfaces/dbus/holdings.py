@@ -5,7 +5,7 @@ from functools import partial
 from unified_llm.domain.callers import Caller
 from unified_llm.domain.units import Bytes
 from unified_llm.operations.inhibitors import Inhibitor, Inhibitors
-from unified_llm.operations.memory_leases import LeaseState, MemoryLease, MemoryLeases
+from unified_llm.operations.memory_leases import LeasePurpose, LeaseState, MemoryLease, MemoryLeases
 from unified_llm.surfaces.dbus.locks import Lock, open_lock
 
 
@@ -18,10 +18,15 @@ class Holdings:
         self._locks: dict[MemoryLease | Inhibitor, Lock] = {}
 
     def begin_lease(
-        self, caller: Caller, size: Bytes, who: str, why: str
+        self,
+        caller: Caller,
+        size: Bytes,
+        who: str,
+        why: str,
+        purpose: LeasePurpose | None = None,
     ) -> tuple[MemoryLease, int]:
         """A lease, and the descriptor that holds it. Raises as MemoryLeases.begin."""
-        lease = self._leases.begin(caller, size, who, why)
+        lease = self._leases.begin(caller, size, who, why, purpose)
         lock, theirs = open_lock(partial(self._leases.end, lease))
         self._locks[lease] = lock
         return lease, theirs

@@ -18,6 +18,7 @@ from unified_llm.domain.errors import InvalidRequest
 from unified_llm.domain.models import MODEL_ID_PATTERN, ModelId, is_model_id
 from unified_llm.domain.sampling import NUMBERS
 from unified_llm.domain.units import Tokens
+from unified_llm.operations.memory_leases import LeasePurpose
 
 _INTEGERS: Final = frozenset("ynqiuxt")
 _LARGEST_U: Final = 2**32 - 1
@@ -54,10 +55,18 @@ def _model_id(value: str) -> ModelId:
     return ModelId(value)
 
 
+def _purpose(value: str) -> LeasePurpose:
+    try:
+        return LeasePurpose(value)
+    except ValueError:
+        raise _mismatch(f"is {_shown(value)!r}", ", ".join(LeasePurpose)) from None
+
+
 _Count = Annotated[int, _variant("type 'u'", _INTEGERS, _count)]
 _Number = Annotated[float, _variant("type 'd'", _INTEGERS | {"d"}, float)]
 _Text = Annotated[str, _variant("type 's'", frozenset("s"), str)]
 _Name = Annotated[ModelId, _variant("type 's'", frozenset("s"), _model_id)]
+_Purpose = Annotated[LeasePurpose, _variant("type 's'", frozenset("s"), _purpose)]
 _Texts = Annotated[tuple[str, ...], _variant("type 'as'", frozenset({"as"}), tuple)]
 _Flag = Annotated[bool, _variant("type 'b'", frozenset("b"), bool)]
 _Biases = Annotated[
@@ -149,6 +158,12 @@ class RemoveOptions(NoOptions):
     """Whether a loaded model is unloaded first."""
 
     force: _Flag = False
+
+
+class ReserveOptions(NoOptions):
+    """What memory is reserved for."""
+
+    purpose: _Purpose | None = None
 
 
 _Options = TypeVar("_Options", bound=NoOptions)

@@ -32,6 +32,7 @@ from unified_llm.surfaces.dbus.options import (
     ImportOptions,
     NoOptions,
     RemoveOptions,
+    ReserveOptions,
     parse_messages,
     parse_options,
 )
@@ -182,7 +183,7 @@ class Verbs:
     async def _reserve_vram(
         self, context: CallContext, size: int, who: str, why: str, options: Options
     ) -> tuple[int, str]:
-        parse_options(NoOptions, options)
+        purpose = parse_options(ReserveOptions, options).purpose
         caller = await self.admission.grant(
             context.caller,
             Action.RESERVE_VRAM,
@@ -190,7 +191,7 @@ class Verbs:
             {"bytes": str(size), "who": who, "why": why},
             may_interact=context.may_interact,
         )
-        lease, theirs = self.holdings.begin_lease(caller, Bytes(size), who, why)
+        lease, theirs = self.holdings.begin_lease(caller, Bytes(size), who, why, purpose)
         return theirs, lease_path(lease.id)
 
     async def _inhibit(

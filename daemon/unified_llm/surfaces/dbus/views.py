@@ -6,7 +6,7 @@ from unified_llm.bus import faults
 from unified_llm.bus.names import ROOT_PATH, job_path, model_path
 from unified_llm.bus.values import Variant
 from unified_llm.domain.errors import UnifiedLlmError, concrete_errors
-from unified_llm.domain.events import ModelStatus
+from unified_llm.domain.events import ModelStatus, Surroundings
 from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.models import ModelSpec
 from unified_llm.domain.providers import RemoteModel
@@ -21,6 +21,7 @@ BACKEND: Final = "local"
 FORMAT: Final = "gguf"
 NO_ERROR: Final = ("", "")
 
+_PRESSURES: Final[dict[bool | None, int]] = {None: 0, False: 1, True: 2}
 _MICROSECONDS: Final = 1_000_000
 _ERROR_NAMES: Final = {error.code: faults.NAMES[error] for error in concrete_errors()}
 
@@ -96,6 +97,14 @@ def gpu_changes(gpu: Gpu) -> dict[str, object]:
         "VramFree": memory.free if is_known else 0,
         "VramManaged": gpu.managed,
         "ReadTimestampMonotonic": round(gpu.read * _MICROSECONDS),
+    }
+
+
+def surroundings_properties(found: Surroundings) -> dict[str, object]:
+    """Those properties of the manager that tell of the machine."""
+    return {
+        "OnBattery": found.on_battery is True,
+        "VramPressure": _PRESSURES[found.is_gpu_full],
     }
 
 

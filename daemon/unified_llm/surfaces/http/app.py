@@ -360,6 +360,11 @@ def _status_body(report: StatusReport) -> native.StatusBody:
             )
             for each in report.providers
         ),
+        surroundings=native.SurroundingsBody(
+            on_battery=report.surroundings.on_battery,
+            power_profile=report.surroundings.power_profile,
+            memory_pressure_unwatched=report.surroundings.pressure_unwatched,
+        ),
     )
 
 

@@ -1,0 +1,209 @@
+"""Sleeps, announced or not, and GPUs that do not come back from them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Coroutine
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.fakes.clock import FakeClock
+from tests.fakes.house import GIB, TINY, make_scheduler, make_spec
+from tests.fakes.workers import FakeWorkers
+from unified_llm.app.asleep import ModelsAsleep
+from unified_llm.app.gpu_loss import GpuLoss
+from unified_llm.domain.devices import RAM, DeviceId, DeviceMemory, MemoryReading
+from unified_llm.domain.errors import GpuUnusable
+from unified_llm.domain.lifecycle import ModelState
+from unified_llm.domain.units import Bytes, Instant, Seconds
+from unified_llm.operations.watch import Watch
+
+GPU = DeviceId("fake:0")
+LIMIT = Seconds(60)
+
+
+class Scene:
+    """A scheduler with a GPU, a check of it that answers `fault`, and a machine that slept."""
+
+    def __init__(self, *, is_refusing: bool = True) -> None:
+        self.clock, self.workers = FakeClock(), FakeWorkers(obedient=True)
+        self.scheduler = make_scheduler(self.clock, self.workers, Watch())
+        self.workers.reports = self.scheduler
+        self.scheduler.replace_catalogue({TINY: make_spec(TINY)})
+        self.fault: str | None = None
+        self.checked: list[frozenset[DeviceId]] = []
+        self.slept = 100.0
+        self.told: list[str | None] = []
+        self.gpus = GpuLoss(
+            self.scheduler, self.check, is_refusing=is_refusing, on_change=self.told.append
+        )
+        self.asleep = ModelsAsleep(
+            self.scheduler,
+            self.gpus,
+            is_reloading=True,
+            load_limit=LIMIT,
+            suspended_time=lambda: Seconds(self.slept),
+            look=Seconds(3600),
+        )
+        self.read()
+
+    def read(self) -> None:
+        """The machine has 8 GiB of memory and a GPU of 8 GiB, as long as it works."""
+        devices = [DeviceMemory(RAM, "RAM", Bytes(8 * GIB), Bytes(0))]
+        if self.fault is None:
+            devices.append(DeviceMemory(GPU, "GPU", Bytes(8 * GIB), Bytes(0)))
+        reading = MemoryReading(self.clock.now(), tuple(devices))
+        self.scheduler.memory_read(reading, {})
+
+    async def check(self, expected: Collection[DeviceId]) -> str | None:
+        self.checked.append(frozenset(expected))
+        return self.fault
+
+    async def load(self) -> None:
+        await self.scheduler.ensure_loaded(TINY, "uid:0", timeout=LIMIT)
+
+    @property
+    def state(self) -> ModelState:
+        return self.scheduler.status(TINY).state
+
+    async def seeing_free(self, leaving: Coroutine[object, object, None]) -> None:
+        """Models leave, and then a reading shows it."""
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(leaving)
+            while not task.done():
+                await asyncio.sleep(0)
+                self.read()
+
+    async def fall_asleep(self, *, is_shutdown: bool = False) -> None:
+        await self.seeing_free(self.asleep.before_sleep(LIMIT, is_shutdown=is_shutdown))
+
+    async def sleep(self) -> None:
+        """Announced, and over."""
+        await self.fall_asleep()
+        self.slept += 1000
+        self.read()
+        self.asleep.after_sleep()
+
+    async def until(self, state: ModelState) -> None:
+        async with asyncio.timeout(30):
+            while self.state is not state:
+                await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def at_work(scene: Scene) -> AsyncIterator[None]:
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(work) for work in (scene.scheduler.run(), scene.asleep.run())]
+        yield
+        for task in tasks:
+            task.cancel()
+
+
+async def test_models_come_back_when_their_gpu_has_been_tried() -> None:
+    scene = Scene()
+    async with at_work(scene):
+        await scene.load()
+        await scene.sleep()
+        await scene.until(ModelState.READY)
+        assert scene.checked == [{GPU}]
+        assert scene.asleep.complaints == ()
+
+
+async def test_a_lost_gpu_refuses_its_models_until_it_works() -> None:
+    scene = Scene()
+    async with at_work(scene):
+        await scene.load()
+        scene.fault = "It hums."
+        await scene.sleep()
+        with pytest.raises(GpuUnusable, match="since the machine slept: It hums"):
+            await scene.load()
+        assert scene.asleep.complaints == (scene.gpus.complaint,)
+        scene.fault = None
+        await scene.seeing_free(scene.asleep._look_around())
+        scene.read()
+        await scene.load()
+        assert scene.told == ["GPUs do not work since the machine slept: It hums.", None]
+        assert not scene.asleep.complaints
+
+
+async def test_whoever_waited_through_the_sleep_is_refused_too() -> None:
+    scene = Scene()
+    async with at_work(scene):
+        await scene.load()
+        await scene.fall_asleep()
+        async with asyncio.TaskGroup() as group:
+            waiting = group.create_task(refused(scene))
+            await scene.until(ModelState.QUEUED)
+            scene.fault = "It hums."
+            scene.asleep.after_sleep()
+        assert "It hums" in waiting.result()
+
+
+async def refused(scene: Scene) -> str:
+    with pytest.raises(GpuUnusable) as caught:
+        await scene.load()
+    return str(caught.value)
+
+
+async def test_the_settings_may_have_models_loaded_on_what_is_left() -> None:
+    scene = Scene(is_refusing=False)
+    async with at_work(scene):
+        await scene.load()
+        scene.fault = "It hums."
+        await scene.sleep()
+        await scene.until(ModelState.READY)
+        assert scene.told == ["GPUs do not work since the machine slept: It hums."]
+        placement = scene.scheduler.status(TINY).placement
+        assert placement is not None
+        assert placement.gpus == ()
+
+
+async def test_a_sleep_that_nobody_announced_is_treated_like_one_afterwards() -> None:
+    scene = Scene()
+    async with at_work(scene):
+        await scene.load()
+        scene.slept += 0.5  # two clocks are not read at once
+        await scene.seeing_free(scene.asleep._look_around())
+        assert scene.checked == []
+        scene.slept += 1000
+        await scene.seeing_free(scene.asleep._look_around())
+        assert scene.checked == [{GPU}]
+        assert len(scene.workers.stopped) == 1
+        await scene.until(ModelState.READY)
+        assert len(scene.workers.begun) == 2
+        await scene.seeing_free(scene.asleep._look_around())
+        assert scene.checked == [{GPU}]
+
+
+async def test_an_announced_sleep_is_not_found_again_by_the_clocks() -> None:
+    scene = Scene()
+    async with at_work(scene):
+        await scene.load()
+        await scene.sleep()
+        await scene.until(ModelState.READY)
+        await scene.seeing_free(scene.asleep._look_around())
+        assert scene.checked == [{GPU}]
+
+
+async def test_a_second_sleep_during_the_trial_keeps_the_memory_empty() -> None:
+    scene = Scene()
+    async with at_work(scene):
+        await scene.load()
+        await scene.sleep()
+        await scene.fall_asleep(is_shutdown=True)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not scene.state.has_worker
+        assert "shut down" in scene.asleep.complaints[0]
+        scene.asleep.after_sleep()
+        await scene.until(ModelState.READY)
+
+
+async def test_a_machine_without_gpus_has_nothing_to_try() -> None:
+    scene = Scene()
+    reading = MemoryReading(Instant(0), (DeviceMemory(RAM, "RAM", Bytes(8 * GIB), Bytes(0)),))
+    scene.scheduler.memory_read(reading, {})
+    async with at_work(scene):
+        await scene.fall_asleep()
+        scene.asleep.after_sleep()
+        await scene.load()
+        assert scene.checked == []
