@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 
 from tests.real_models import smollm2
 from tests.tiny_gguf import Defect, tiny_gguf
+from tests.unit.gguf.mutants import HEADER_BYTES, SEED, mutant
 from tests.unit.gguf.reading import header_of, refusal_of
 from tests.unit.gguf.writing import Entry, ModelFile
 from unified_llm.gguf.header import ModelHeader, read_header
 from unified_llm.gguf.reader import BelongsToAModel, NotAModel
-
-SEED = ModelFile().packed()
 
 
 def numbers_per_token(header: ModelHeader) -> int:
@@ -253,9 +252,6 @@ def _is_answered(content: bytes) -> bool:
     return True
 
 
-HEADER_BYTES = SEED.index(b"blk.0.attn_q.weight") + 60
-
-
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, HEADER_BYTES), st.binary(max_size=9)), max_size=6))
 def test_an_overwritten_file_gives_a_header_or_a_refusal(patches: list[tuple[int, bytes]]) -> None:
@@ -271,28 +267,10 @@ def test_any_bytes_after_the_magic_give_a_header_or_a_refusal(tail: bytes) -> No
     _is_answered(b"GGUF" + tail)
 
 
-SPECIAL = (0, 1, 7, 31, 2**31 - 1, 2**31, 2**32 - 1, 2**62, 2**63, 2**64 - 1)
-
-
-def _mutant(rng: random.Random) -> bytes:
-    content = bytearray(SEED)
-    for _ in range(rng.randint(1, 4)):
-        position = rng.randrange(HEADER_BYTES)
-        width = rng.choice((1, 4, 8))
-        value = rng.choice((*SPECIAL, rng.randrange(2**64))) % 256**width
-        match rng.randrange(3):
-            case 0:
-                content[position : position + width] = value.to_bytes(width, "little")
-            case 1:
-                del content[position : position + width]
-            case _:
-                content[position:position] = content[position : position + width]
-    return bytes(content)
-
-
 @pytest.mark.slow
 def test_seeded_mutants_give_a_header_or_a_refusal() -> None:
+    # 200,000 of them: `python -m tests.bench.headers`.
     rng = random.Random(20261122)
-    answered = sum(_is_answered(_mutant(rng)) for _ in range(3000))
+    answered = sum(_is_answered(mutant(rng)) for _ in range(3000))
     # Both outcomes must occur, or the mutations miss the point.
     assert 0 < answered < 3000
