@@ -90,7 +90,8 @@ def compare(path: Path, cases: tuple[Case, ...]) -> Iterator[Measured]:
         errors = {kind: abs(size - allocated.get(kind, 0)) for kind, size in by_kind.items()}
         worst = max(errors, key=lambda kind: errors[kind])
         estimated = {ARITHMETIC: sum(by_kind.values())}
-        if not case.whole_windows:  # which no worker has
+        # A worker has no whole windows, and no context beyond what was trained.
+        if not case.whole_windows and case.context <= profile.context_trained:
             estimated[DRY_RUN] = rehearsed_bytes(path, profile, case)
         total = sum(allocated.values())
         if total >= _LARGE and not case.whole_windows:

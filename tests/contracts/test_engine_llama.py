@@ -11,6 +11,7 @@ import pytest
 from llama_cpp import llama_cpp as native
 
 from tests.real_models import smollm2
+from tests.split_gguf import split_gguf
 from tests.tiny_gguf import write_tiny_gguf
 from unified_llm.app.terms import engine_build
 from unified_llm.domain.chat import FinishReason, Message, Role, Sampling
@@ -477,3 +478,22 @@ def test_a_dry_run_of_a_broken_file_says_why(tmp_path: Path) -> None:
     path.write_bytes(b"GGUF")
     with pytest.raises(ModelFailedToLoad, match="refuses the model file"):
         rehearse_llama(load_of(path))
+
+
+def test_a_model_in_several_files_answers_as_the_whole_one_does(tmp_path: Path) -> None:
+    whole = write_tiny_gguf(tmp_path / "tiny.gguf")
+    first, *more = map(str, split_gguf(whole, tmp_path, "tiny", 3))
+    load = load_of(Path(first))
+    answers = []
+    for each in (load_of(whole), msgspec.structs.replace(load, more_paths=tuple(more))):
+        engine = open_llama_engine()
+        engine.load(each, lambda _: None)
+        answers.append(answer(engine, ask(Message(Role.USER, "hi"))))
+        engine.close()
+    assert answers[0] == answers[1]
+    with pytest.raises(ModelFailedToLoad, match="refuses the model file") as refused:
+        open_llama_engine().load(
+            msgspec.structs.replace(load, more_paths=tuple(more[:1])), lambda _: None
+        )
+    assert str(tmp_path) not in refused.value.message
+    assert rehearse_llama(msgspec.structs.replace(load, more_paths=tuple(more))).working_bytes > 0

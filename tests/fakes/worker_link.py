@@ -113,7 +113,7 @@ class FakeFrameChannel:
 class FakeCheckedFile:
     """A model file that changes when the test says so."""
 
-    path_in_worker = "/proc/self/fd/7"
+    paths_in_worker = ("/proc/self/fd/7",)
 
     def __init__(self) -> None:
         self.has_changed = False

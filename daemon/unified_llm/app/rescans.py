@@ -10,6 +10,7 @@ from unified_llm.domain.units import Seconds
 from unified_llm.host.folder_watch import Interest
 from unified_llm.operations.library import ScanReport
 from unified_llm.registry.catalogue import Catalogue
+from unified_llm.registry.files import files_of
 from unified_llm.settings.schema import Settings
 
 # A program that unpacks models closes many files within this time.
@@ -20,7 +21,8 @@ LONGEST_SECONDS: Final = Seconds(5)
 def folders_of(settings: Settings, catalogue: Catalogue) -> dict[Path, Interest]:
     """The folders whose changes may change the catalogue, and which names in them do."""
     names: dict[Path, set[str]] = {}
-    paths = [entry.path for entry in settings.models.configured.values()]
+    configured = settings.models.configured.values()
+    paths = [path for entry in configured for path in files_of(entry.path)]
     directory = settings.models.directory
     if directory is not None and not catalogue.folders:
         # It may come; watched is the nearest folder above it that is there.

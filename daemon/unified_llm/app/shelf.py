@@ -81,7 +81,10 @@ class ModelShelf:
 
     async def remove(self, spec: ModelSpec) -> None:
         """As in Shelf."""
-        await asyncio.to_thread(remove_file, Path(spec.path), self._directory())
+        files = [part.path for part in spec.parts] or [spec.path]
+        # The first one last: without it the others are told of, and removed by asking again.
+        for path in reversed(files):
+            await asyncio.to_thread(remove_file, Path(path), self._directory())
         await self._keeper.rescan()
 
     async def _import(

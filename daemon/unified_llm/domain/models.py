@@ -76,12 +76,22 @@ class FileIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelPart:
+    """One of the files of a model that is split."""
+
+    path: PurePath
+    identity: FileIdentity
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSpec:
     """A model as the catalogue knows it: where it is, how large, and how it shall be run.
 
-    path: the GGUF file. It never leaves the daemon: callers know ids only.
-    identity: the file whose header was checked; None if there is no such file, or it is not a
-        model, and then `defect` says why and the model can not be loaded.
+    path: the GGUF file, the first one if it is split. It never leaves the daemon: callers know ids
+        only.
+    parts: all its files in their order if it is split; empty if it is one file.
+    identity: the file whose header was checked, or all its parts as one; None if there is no such
+        file, or it is not a model, and then `defect` says why and the model can not be loaded.
     architecture: `general.architecture` of the header; None if the header was not readable.
     context_tokens: size of the context of one conversation.
     slots: how many conversations are decoded at the same time.
@@ -115,6 +125,7 @@ class ModelSpec:
     minimum_context: Tokens | None = None
     gpu: GpuUse = GpuUse.AUTO
     priority: int = DEFAULT_PRIORITY
+    parts: tuple[ModelPart, ...] = ()
     figures: tuple[Figure, ...] = field(default=(), compare=False)
 
     @property

@@ -55,7 +55,7 @@ class Launcher:
                         self._launch,
                         name=spec.id,
                         socket=theirs.fileno(),
-                        model=file.descriptor,
+                        models=file.descriptors,
                         states=states_end,
                         clock=self._timers,
                         oom=self._oom,

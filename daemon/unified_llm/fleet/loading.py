@@ -102,7 +102,8 @@ def _failure(link: WorkerLink, said: LoadFailed) -> ModelFailedToLoad | NoRoom |
 def _load_message(link: WorkerLink, placement: Placement) -> Load:
     return Load(
         model=link.model,
-        path=link.file.path_in_worker,
+        path=link.file.paths_in_worker[0],
+        more_paths=link.file.paths_in_worker[1:],
         context_tokens=placement.context_tokens,
         slots=placement.slots,
         threads=placement.threads,

@@ -9,7 +9,7 @@ import asyncio
 import os
 import stat
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 
 from unified_llm.domain.errors import ModelFailedToLoad
 from unified_llm.domain.models import FileIdentity, ModelSpec
@@ -20,21 +20,24 @@ _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class ModelFile:
-    """An open descriptor of a model file that is the one the catalogue knows."""
+    """Open descriptors of a model's files that are the ones the catalogue knows."""
 
-    def __init__(self, spec: ModelSpec, descriptor: int) -> None:
+    def __init__(self, spec: ModelSpec, descriptors: tuple[int, ...]) -> None:
         self._spec = spec
-        self.descriptor = descriptor
+        self.descriptors = descriptors
 
     @property
-    def path_in_worker(self) -> str:
-        """Where the worker that inherits the descriptor finds the file."""
-        return f"/proc/self/fd/{self.descriptor}"
+    def paths_in_worker(self) -> tuple[str, ...]:
+        """Where the worker that inherits the descriptors finds the files, in their order."""
+        return tuple(f"/proc/self/fd/{each}" for each in self.descriptors)
 
     def ensure_unchanged(self) -> None:
         """Raises ModelFailedToLoad unless the file is still the one that was checked."""
-        found = os.fstat(self.descriptor)
-        if not stat.S_ISREG(found.st_mode) or _identity(found) != self._spec.identity:
+        known: list[FileIdentity | None] = [part.identity for part in self._spec.parts]
+        known = known or [self._spec.identity]
+        found = [os.fstat(each) for each in self.descriptors]
+        is_regular = all(stat.S_ISREG(each.st_mode) for each in found)
+        if not is_regular or list(map(_identity, found)) != known:
             raise ModelFailedToLoad(
                 f"The file of {self._spec.id} is not the one that was checked: it has been "
                 f"replaced or written to.",
@@ -46,20 +49,32 @@ def _identity(found: os.stat_result) -> FileIdentity:
     return FileIdentity(found.st_dev, found.st_ino, Bytes(found.st_size), found.st_mtime_ns)
 
 
-def _open(spec: ModelSpec) -> int:
-    # Model stores are full of symbolic links; what they lead to must not be one itself.
-    return os.open(os.path.realpath(spec.path, strict=True), _FLAGS)
+def _open(spec: ModelSpec) -> tuple[int, ...]:
+    with ExitStack() as undo:
+        found = []
+        for path in [part.path for part in spec.parts] or [spec.path]:
+            # Model stores are full of symbolic links; what they lead to must not be one itself.
+            descriptor = os.open(os.path.realpath(path, strict=True), _FLAGS)
+            undo.callback(os.close, descriptor)
+            found.append(descriptor)
+        undo.pop_all()
+    return tuple(found)
 
 
-def _close_unclaimed(opening: asyncio.Future[int]) -> None:
+def _close_all(descriptors: tuple[int, ...]) -> None:
+    for each in descriptors:
+        os.close(each)
+
+
+def _close_unclaimed(opening: asyncio.Future[tuple[int, ...]]) -> None:
     if not opening.cancelled() and opening.exception() is None:
-        os.close(opening.result())
+        _close_all(opening.result())
 
 
-async def _open_in_thread(spec: ModelSpec) -> int:
+async def _open_in_thread(spec: ModelSpec) -> tuple[int, ...]:
     """Opening may wait for a disk to spin up or a server to answer."""
     loop = asyncio.get_running_loop()
-    opening: asyncio.Future[int] | None = None
+    opening: asyncio.Future[tuple[int, ...]] | None = None
     try:
         # The first one here makes the executor, which imports, and so needs a descriptor itself.
         opening = loop.run_in_executor(None, _open, spec)
@@ -80,10 +95,10 @@ async def open_model_file(spec: ModelSpec) -> AsyncIterator[ModelFile]:
     """The file of `spec`, for reading. Raises ModelFailedToLoad if it is not what was checked."""
     if spec.identity is None:
         raise ModelFailedToLoad(f"{spec.id} cannot be loaded: {spec.defect or 'no such file'}.")
-    descriptor = await _open_in_thread(spec)
+    descriptors = await _open_in_thread(spec)
     try:
-        file = ModelFile(spec, descriptor)
+        file = ModelFile(spec, descriptors)
         file.ensure_unchanged()
         yield file
     finally:
-        os.close(descriptor)
+        _close_all(descriptors)

@@ -47,18 +47,18 @@ class Launch:
     states_bytes: Bytes = Bytes(0)
     command: tuple[str, ...] = (sys.executable, "-I", "-m", "unified_llm.worker")
 
-    def arguments(self, *, socket: int, model: int, states: int | None) -> list[str]:
+    def arguments(self, *, socket: int, models: tuple[int, ...], states: int | None) -> list[str]:
         """The command line of a worker with these descriptors. states: None for none."""
         options = {
             "--socket-fd": socket,
             "--engine": self.engine,
             "--parent-pid": os.getpid(),
-            "--keep-fd": model,
             "--sandbox": "required" if self.is_sandbox_required else "best-effort",
         }
         if states is not None:
             options |= {"--states-fd": states, "--states-bytes": self.states_bytes}
-        return [*self.command, *(str(word) for pair in options.items() for word in pair)]
+        kept = [("--keep-fd", each) for each in models]
+        return [*self.command, *(str(word) for pair in (*options.items(), *kept) for word in pair)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,19 +156,19 @@ async def open_process(
     *,
     name: str,
     socket: int,
-    model: int,
+    models: tuple[int, ...],
     states: int | None,
     clock: Clock,
     oom: OomKills,
 ) -> AsyncIterator[WorkerProcess]:
     """A worker that inherits the descriptors; gone and reaped when the context is left.
 
-    name: for the log. socket, model, states: as in Launch.arguments. Raises ModelFailedToLoad if it
-    cannot be started.
+    name: for the log. socket, models, states: as in Launch.arguments. Raises ModelFailedToLoad if
+    it cannot be started.
     """
     try:
-        passed = (socket, model, *(() if states is None else (states,)))
-        arguments = launch.arguments(socket=socket, model=model, states=states)
+        passed = (socket, *models, *(() if states is None else (states,)))
+        arguments = launch.arguments(socket=socket, models=models, states=states)
         process = _spawn(arguments, passed, name, clock, oom)
     except OSError as error:
         raise ModelFailedToLoad(

@@ -10,10 +10,11 @@ from typing import Final
 
 from unified_llm.domain.profile import ModelProfile
 from unified_llm.domain.units import Bytes, Tokens
-from unified_llm.gguf.metadata import MAX_KEYS, Metadata, Scalar, parse_metadata
+from unified_llm.gguf.metadata import MAX_KEYS, Metadata, parse_metadata
 from unified_llm.gguf.profile import Shape, parse_profile
 from unified_llm.gguf.quantisation import quantisation_name
 from unified_llm.gguf.reader import U32, U64, BelongsToAModel, ByteSource, Cursor, NotAModel
+from unified_llm.gguf.splits import Place, require_place, require_whole
 from unified_llm.gguf.tensors import MAX_TENSORS, TensorInfo, parse_tensors
 from unified_llm.gguf.vocabulary import Vocabulary, parse_vocabulary
 
@@ -63,22 +64,38 @@ class ModelHeader:
     tensor_bytes: Bytes
 
 
-def read_header(source: ByteSource, size: int) -> ModelHeader:
+def read_header(source: ByteSource, size: int, *parts: tuple[ByteSource, int]) -> ModelHeader:
     """The header of the GGUF model of `size` bytes in `source`.
 
-    Raises NotAModel for anything that should not be loaded, BelongsToAModel if it is right but no
-    model by itself, and OSError if the source does.
+    parts: what follows in further files, each with its size, where the model is split; all that is
+    known of the model but its tensors is in the first file. Raises NotAModel for anything that
+    should not be loaded, BelongsToAModel if it is right but no model by itself, and OSError if a
+    source does.
     """
-    cursor = Cursor(source, min(size, MAX_HEADER_BYTES))
-    tensor_count, key_count = _counts(cursor)
-    metadata = parse_metadata(cursor, key_count)
-    _require_no_part(metadata)
-    tensors = parse_tensors(cursor, tensor_count, _alignment(metadata), size)
+    metadata, tensors = _read_part(source, size, Place(0, 1 + len(parts)))
+    for number, (part, part_size) in enumerate(parts, 1):
+        _, more = _read_part(part, part_size, Place(number, 1 + len(parts)))
+        tensors += more
+        if len(tensors) > MAX_TENSORS:
+            raise NotAModel(f"The parts have more than {MAX_TENSORS} tensors.")
+    if parts:
+        require_whole(metadata, tensors)
     _require_model_of_its_own(metadata)
     return _checked(metadata, tensors, parse_vocabulary(metadata))
 
 
-def _counts(cursor: Cursor) -> tuple[int, int]:
+def _read_part(
+    source: ByteSource, size: int, place: Place
+) -> tuple[Metadata, tuple[TensorInfo, ...]]:
+    cursor = Cursor(source, min(size, MAX_HEADER_BYTES))
+    # The first of several parts may hold nothing but keys.
+    tensor_count, key_count = _counts(cursor, 1 if place.count == 1 or place.number else 0)
+    metadata = parse_metadata(cursor, key_count)
+    require_place(metadata, place)
+    return metadata, parse_tensors(cursor, tensor_count, _alignment(metadata), size)
+
+
+def _counts(cursor: Cursor, least: int) -> tuple[int, int]:
     """Tensors and keys, as the fixed part says."""
     cursor.require(_FIXED_BYTES, "The fixed part of a GGUF file")
     if (magic := cursor.take(4, "the magic")) != _MAGIC:
@@ -92,8 +109,8 @@ def _counts(cursor: Cursor) -> tuple[int, int]:
     keys = cursor.number(U64, "the key count")
     if keys > MAX_KEYS:
         raise NotAModel(f"The file has {keys} keys; at most {MAX_KEYS} are accepted.")
-    if not 1 <= tensors <= MAX_TENSORS:
-        raise NotAModel(f"The file has {tensors} tensors; it must have 1 to {MAX_TENSORS}.")
+    if not least <= tensors <= MAX_TENSORS:
+        raise NotAModel(f"The file has {tensors} tensors; it must have {least} to {MAX_TENSORS}.")
     return tensors, keys
 
 
@@ -106,15 +123,6 @@ def _require_model_of_its_own(metadata: Metadata) -> None:
         raise BelongsToAModel(f"It is {_COMPANIONS[kind]}.")
     if kind not in (None, "model"):
         raise NotAModel(f"The file is of type {kind!r}, which is not a model of its own.")
-
-
-def _require_no_part(metadata: Metadata) -> None:
-    parts, number = (metadata.entries.get(f"split.{key}") for key in ("count", "no"))
-    if isinstance(parts, Scalar) and parts.value > 1:
-        which = f"number {number.value + 1}" if isinstance(number, Scalar) else "one"
-        raise NotAModel(
-            f"The file is {which} of {parts.value} parts of a split model, which are not read."
-        )
 
 
 def _alignment(metadata: Metadata) -> int:

@@ -16,6 +16,7 @@ from unified_llm.domain.models import (
 )
 from unified_llm.domain.units import Bytes, Tokens
 from unified_llm.gguf.header import ModelHeader
+from unified_llm.gguf.splits import parse_part_name
 from unified_llm.planner.run_shape import makes_vectors
 from unified_llm.registry.files import InspectedFile, ModelFiles
 from unified_llm.registry.scan import CatalogueProblem, find_model_files
@@ -83,11 +84,14 @@ class _Builder:
         configured = {spec.identity for spec in self.models.values()}
         # Two names of one file: hard links. Symbolic ones have been followed.
         found_before: dict[FileIdentity | None, Path] = {}
+        allowed = frozenset(found.paths)
         for path in found.paths:
             inspected = self.files.inspect(path)
             if inspected.header is None:
                 is_fault = not inspected.is_companion
                 self._report(path, f"It is left out. {inspected.defect}", is_fault=is_fault)
+            elif not allowed.issuperset(part.path for part in inspected.parts):
+                self._report(path, "It is left out: a part of it leads out of the directory.")
             elif (other := found_before.get(inspected.identity)) is not None:
                 self._report(path, f"It is the same file as {other.name}.", is_fault=False)
             elif inspected.identity not in configured:
@@ -145,6 +149,7 @@ class _Builder:
             minimum_context=run.minimum_context_tokens,
             gpu=GpuUse(run.gpu),
             priority=run.priority,
+            parts=inspected.parts,
         )
 
     def _capped_context(
@@ -167,7 +172,8 @@ class _Builder:
 def _found_id(path: Path, header: ModelHeader) -> ModelId | None:
     if path.parent.name == IMPORTED_FOLDER:
         return imported_id(path)
-    return scanned_id(header, path.stem)
+    part = parse_part_name(path.name)
+    return scanned_id(header, path.stem if part is None else part.stem)
 
 
 def imported_id(path: Path) -> ModelId | None:

@@ -3,14 +3,15 @@
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from unified_llm.domain.models import FileIdentity
+from unified_llm.domain.models import FileIdentity, ModelPart
 from unified_llm.domain.units import Bytes
 from unified_llm.gguf.header import ModelHeader, read_header
 from unified_llm.gguf.reader import BelongsToAModel, NotAModel
+from unified_llm.gguf.splits import PartName, parse_part_name
 from unified_llm.registry.known_files import KnownFile
 
 
@@ -18,14 +19,16 @@ from unified_llm.registry.known_files import KnownFile
 class InspectedFile:
     """What is known of a file. Exactly one of `header` and `defect` is there.
 
-    identity: None if there is no regular file that can be opened. defect: a sentence without the
-        path, because callers of the daemon may see it. is_companion: as in KnownFile.
+    identity: None if there is no regular file that can be opened; that of all parts together if it
+        is the first of several. defect: a sentence without the path, because callers of the daemon
+        may see it. is_companion: as in KnownFile. parts: as in ModelSpec.
     """
 
     identity: FileIdentity | None
     header: ModelHeader | None
     defect: str | None
     is_companion: bool = False
+    parts: tuple[ModelPart, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +53,16 @@ class ModelFiles:
 
     def inspect(self, path: Path) -> InspectedFile:
         """What `path`, a symbolic link included, leads to now. Never raises for its content."""
+        part = parse_part_name(path.name)
         try:
-            with open_model(path) as descriptor:
-                return self._inspect_open(descriptor)
-        except FileNotFoundError:
+            if part is not None and part.place.number:
+                return _inspect_later_part(path, part)
+            with ExitStack() as stack:
+                files = [(each, stack.enter_context(open_model(each))) for each in files_of(path)]
+                return self._inspect_open(files)
+        except FileNotFoundError as error:
+            if part is not None and (name := Path(error.filename).name) != path.name:
+                return InspectedFile(None, None, f"A part of it, {name!r}, is missing.")
             return InspectedFile(None, None, "There is no such file.")
         except OSError as error:
             return InspectedFile(None, None, f"The file cannot be read: {error.strerror}.")
@@ -70,20 +79,38 @@ class ModelFiles:
         self._asked, self._learned = set(), set()
         return news
 
-    def _inspect_open(self, descriptor: int) -> InspectedFile:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
+    def _inspect_open(self, files: list[tuple[Path, int]]) -> InspectedFile:
+        """files: the open ones of a model, in their order."""
+        descriptors = [descriptor for _, descriptor in files]
+        statuses = [os.fstat(each) for each in descriptors]
+        if not all(stat.S_ISREG(status.st_mode) for status in statuses):
             return InspectedFile(None, None, "It is not a regular file.")
-        identity, key = identity_of(status), file_key(status)
+        identity, key = _identity_of_all(statuses), _key_of_all(statuses)
         if key not in self._known:
-            read = _read(descriptor, identity.size_bytes)
-            if file_key(os.fstat(descriptor)) != key:
+            read = _read(descriptors, statuses)
+            if _key_of_all([os.fstat(each) for each in descriptors]) != key:
                 return InspectedFile(identity, None, "The file changed while it was read.")
             self._known[key] = read
             self._learned.add(key)
         self._asked.add(key)
         known = self._known[key]
-        return InspectedFile(identity, known.header, known.defect, known.is_companion)
+        parts = [
+            ModelPart(path, identity_of(status))
+            for (path, _), status in zip(files, statuses, strict=True)
+        ]
+        return InspectedFile(
+            identity,
+            known.header,
+            known.defect,
+            known.is_companion,
+            tuple(parts) if len(parts) > 1 else (),
+        )
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """All files of the model at `path`, which is the first of them; they lie beside each other."""
+    part = parse_part_name(path.name)
+    return (path,) if part is None else tuple(path.with_name(name) for name in part.siblings())
 
 
 def identity_of(status: os.stat_result) -> FileIdentity:
@@ -121,9 +148,39 @@ def open_model(path: PurePath) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _read(descriptor: int, size: Bytes) -> KnownFile:
+def _inspect_later_part(path: Path, part: PartName) -> InspectedFile:
+    """One that the first part is inspected with, unless that is not there."""
+    with open_model(path) as descriptor:
+        identity = identity_of(os.fstat(descriptor))
+    first, place = part.siblings()[0], part.place
+    if not path.with_name(first).exists():
+        return InspectedFile(identity, None, f"The first part of it, {first!r}, is missing.")
+    defect = f"It is part {place.number + 1} of {place.count} of {first}."
+    return InspectedFile(identity, None, defect, is_companion=True)
+
+
+def _identity_of_all(statuses: list[os.stat_result]) -> FileIdentity:
+    """That of the file, or one that changes with each of several."""
+    each = [identity_of(status) for status in statuses]
+    return FileIdentity(
+        each[0].device,
+        sum(one.inode for one in each),
+        Bytes(sum(one.size_bytes for one in each)),
+        sum(one.modified_ns for one in each),
+    )
+
+
+def _key_of_all(statuses: list[os.stat_result]) -> str:
+    return "+".join(map(file_key, statuses))
+
+
+def _read(descriptors: list[int], statuses: list[os.stat_result]) -> KnownFile:
+    sources = [
+        (_DescriptorSource(descriptor), status.st_size)
+        for descriptor, status in zip(descriptors, statuses, strict=True)
+    ]
     try:
-        return KnownFile(read_header(_DescriptorSource(descriptor), size), None)
+        return KnownFile(read_header(*sources[0], *sources[1:]), None)
     except BelongsToAModel as error:
         return KnownFile(None, str(error), is_companion=True)
     except NotAModel as error:

@@ -13,7 +13,13 @@ from unified_llm.domain.profile import Purpose
 from unified_llm.worker.bindings import native
 from unified_llm.worker.embedding import step_tokens_of
 from unified_llm.worker.native_log import NativeLog
-from unified_llm.worker.offload import context_parameters, encoder_parameters, place_layers
+from unified_llm.worker.offload import (
+    context_parameters,
+    encoder_parameters,
+    open_model,
+    place_layers,
+    without_paths,
+)
 from unified_llm.worker.protocol import Load, Rehearsed
 
 # enum llama_load_mode: whatever maps or buffers the file makes room for it.
@@ -27,10 +33,10 @@ def rehearse(load: Load, log: NativeLog) -> Rehearsed:
     kept = place_layers(params, load)
     params.no_alloc = True
     params.load_mode = _LOAD_NOTHING
-    model = native.llama_model_load_from_file(load.path.encode(), params)
+    model = open_model(load, params)
     del kept
     if not model:
-        reason = log.reason().replace(load.path, "the file")
+        reason = without_paths(load, log.reason())
         raise ModelFailedToLoad(f"llama.cpp refuses the model file{reason}.")
     try:
         trained = native.llama_model_n_ctx_train(model)

@@ -32,7 +32,13 @@ from unified_llm.worker.engine_port import OnProgress
 from unified_llm.worker.kept_states import KeptStates
 from unified_llm.worker.model_port import DecodeError
 from unified_llm.worker.native_log import NativeLog
-from unified_llm.worker.offload import batch_tokens, context_parameters, place_layers
+from unified_llm.worker.offload import (
+    batch_tokens,
+    context_parameters,
+    open_model,
+    place_layers,
+    without_paths,
+)
 from unified_llm.worker.prompt import encode_prompt
 from unified_llm.worker.protocol import Load, Rehearsed, Score
 from unified_llm.worker.samplers import Samplers
@@ -263,11 +269,11 @@ def open_native_model(load: Load, on_progress: OnProgress, log: NativeLog) -> An
     params.n_gpu_layers = 0
     kept = place_layers(params, load)
     params.progress_callback = native.llama_progress_callback(progressed)
-    model = native.llama_model_load_from_file(load.path.encode(), params)
+    model = open_model(load, params)
     del kept
     if not model:
         raise _load_error(log)(
-            f"llama.cpp refuses the model file{log.reason().replace(load.path, 'the file')}."
+            f"llama.cpp refuses the model file{without_paths(load, log.reason())}."
         )
     return model
 

@@ -38,6 +38,22 @@ def cache_type_number(name: str) -> int:
     return int(number)
 
 
+def open_model(load: Load, params: Any) -> Any:
+    """llama.cpp's model, or None where it refuses the file or files."""
+    if not load.more_paths:
+        return native.llama_model_load_from_file(load.path.encode(), params)
+    paths = [path.encode() for path in (load.path, *load.more_paths)]
+    pointers = (ctypes.c_char_p * len(paths))(*paths)
+    return native.llama_model_load_from_splits(pointers, len(paths), params)
+
+
+def without_paths(load: Load, text: str) -> str:
+    """What llama.cpp says, fit for those who do not know where the files are."""
+    for path in (load.path, *load.more_paths):
+        text = text.replace(path, "the file")
+    return text
+
+
 def context_parameters(load: Load, context_tokens: int) -> Any:
     """Of a context with so many tokens for each of the load's slots."""
     threads = load.threads or allowed_physical_cores()

@@ -58,6 +58,7 @@ class Load(_Struct, frozen=True, tag="load"):
     """Load this model. Sent once, first.
 
     path: the model file, as the worker sees it (an inherited descriptor under /proc/self/fd).
+    more_paths: those that follow it, of a model in several files.
     context_tokens: context of each slot. threads: None for one per physical core it may use.
     cache_type: of keys and values, by llama.cpp's name. gpu_layers: how many of the last layers
     each GPU takes, in turn; empty for none. cpu_experts: of how many layers, from the first, the
@@ -74,6 +75,7 @@ class Load(_Struct, frozen=True, tag="load"):
     gpu_layers: tuple[int, ...] = ()
     cpu_experts: int = 0
     purpose: Purpose = Purpose.CHAT
+    more_paths: tuple[str, ...] = ()
 
 
 class Rehearse(_Struct, frozen=True, tag="rehearse"):

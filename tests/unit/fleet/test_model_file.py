@@ -18,9 +18,9 @@ def model(tmp_path: Path) -> Path:
 
 async def test_the_checked_file_is_opened_and_closed(model: Path) -> None:
     async with open_model_file(spec_of(model)) as file:
-        assert os.pread(file.descriptor, 4, 0) == b"GGUF"
-        assert file.path_in_worker == f"/proc/self/fd/{file.descriptor}"
-        assert not os.get_inheritable(file.descriptor)
+        assert os.pread(file.descriptors[0], 4, 0) == b"GGUF"
+        assert file.paths_in_worker == (f"/proc/self/fd/{file.descriptors[0]}",)
+        assert not os.get_inheritable(file.descriptors[0])
 
 
 async def test_a_link_to_the_checked_file_is_followed(model: Path, tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ async def test_a_link_to_the_checked_file_is_followed(model: Path, tmp_path: Pat
     link.symlink_to(model)
     spec = spec_of(model)
     async with open_model_file(replace(spec, path=link)) as file:
-        assert os.pread(file.descriptor, 4, 0) == b"GGUF"
+        assert os.pread(file.descriptors[0], 4, 0) == b"GGUF"
 
 
 async def test_a_file_put_in_its_place_is_refused(model: Path, tmp_path: Path) -> None:

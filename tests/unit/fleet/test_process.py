@@ -23,18 +23,22 @@ def test_an_ending_is_told_in_words(ending: Ending, words: str) -> None:
 
 def test_a_worker_is_told_its_descriptors_and_nothing_of_the_model() -> None:
     launch = Launch("fake", command=("worker",))
-    assert launch.arguments(socket=5, model=6, states=None) == [
+    assert launch.arguments(socket=5, models=(6, 8), states=None) == [
         "worker", "--socket-fd", "5", "--engine", "fake",
-        "--parent-pid", str(os.getpid()), "--keep-fd", "6", "--sandbox", "required",
+        "--parent-pid", str(os.getpid()), "--sandbox", "required",
+        "--keep-fd", "6", "--keep-fd", "8",
     ]  # fmt: skip
 
 
 def test_a_worker_is_told_to_do_with_the_sandbox_there_is() -> None:
     launch = Launch("fake", is_sandbox_required=False)
-    assert launch.arguments(socket=5, model=6, states=None)[-2:] == ["--sandbox", "best-effort"]
+    assert launch.arguments(socket=5, models=(6, 8), states=None)[-6:-4] == [
+        "--sandbox",
+        "best-effort",
+    ]
 
 
 def test_a_worker_that_keeps_states_is_told_where_they_go_and_how_large_one_may_be() -> None:
     launch = Launch("fake", states_bytes=Bytes(1000))
-    words = launch.arguments(socket=5, model=6, states=7)
-    assert words[-4:] == ["--states-fd", "7", "--states-bytes", "1000"]
+    words = launch.arguments(socket=5, models=(6, 8), states=7)
+    assert words[-8:-4] == ["--states-fd", "7", "--states-bytes", "1000"]

@@ -136,7 +136,9 @@ def _vocabulary(model: ModelFile, rng: random.Random) -> ModelFile:
             entry = entries.get(key)
             if entry is None or entry.type != "array":
                 return model
-            items: list[object] = rng.choice((entry.value[:-1], entry.value[:1], [], entry.value * 2))
+            items: list[object] = rng.choice(
+                (entry.value[:-1], entry.value[:1], [], entry.value * 2)
+            )
             return model.having(replace(entry, value=items))
         case _:
             entry = entries.get("tokenizer.ggml.tokens")

@@ -138,7 +138,7 @@ WRONG: dict[str, tuple[bytes, str]] = {
     "alignment 48": (M.having(Entry("general.alignment", "u32", 48)).packed(), "power of two"),
     "alignment of a wrong type": (M.having(Entry("general.alignment", "u64", 32)).packed(), "u32"),
     "another type": (M.having(Entry("general.type", "string", "vocab")).packed(), "'vocab'"),
-    "a part": (M.having(Entry("split.count", "u16", 3)).packed(), "one of 3 parts"),
+    "a part": (M.having(Entry("split.count", "u16", 3)).packed(), "number 1 of 3 parts"),
     "the second part": (
         M.having(Entry("split.count", "u16", 3), Entry("split.no", "u16", 1)).packed(),
         "number 2 of 3 parts",

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.real_models import smollm2
+from tests.split_gguf import split_gguf
+from tests.tiny_gguf import write_tiny_gguf
 from tests.unit.gguf.writing import BytesSource, Entry, ModelFile
 from unified_llm.domain.models import ModelId, ModelSpec, is_model_id
 from unified_llm.domain.units import Bytes, Seconds, Tokens
@@ -373,3 +375,61 @@ def test_texts_that_become_vectors_get_less_context_unless_asked_for(tmp_path: P
     usual = only(catalogue_of(None, vectors={"path": str(path)}))
     longer = only(catalogue_of(None, vectors={"path": str(path), "context_tokens": 8192}))
     assert (usual.context_tokens, longer.context_tokens) == (2048, 8192)
+
+
+def test_a_split_model_is_one_model_with_all_its_parts(tmp_path: Path) -> None:
+    whole = write_tiny_gguf(tmp_path / "whole.gguf")
+    models = tmp_path / "models"
+    models.mkdir()
+    paths = split_gguf(whole, models, "tiny", 3)
+    catalogue = catalogue_of(models)
+    spec = only(catalogue)
+    assert [part.path for part in spec.parts] == list(paths)
+    assert spec.size_bytes == sum(path.stat().st_size for path in paths)
+    # The others are no faults, and no models.
+    told = {problem.path: problem.is_fault for problem in catalogue.problems}
+    assert told == dict.fromkeys(paths, False)
+    assert only(catalogue_of(None, tiny={"path": str(paths[0])})).parts == spec.parts
+    before = spec.identity
+    os.utime(paths[2], ns=(0, 1))
+    assert only(catalogue_of(models)).identity != before
+
+
+def test_a_split_model_that_lacks_a_part_says_which(tmp_path: Path) -> None:
+    whole = write_tiny_gguf(tmp_path / "whole.gguf")
+    models = tmp_path / "models"
+    models.mkdir()
+    first, second, third = split_gguf(whole, models, "tiny", 3)
+    second.unlink()
+    catalogue = catalogue_of(models)
+    assert catalogue.models == {}
+    assert (
+        first.name,
+        "It is left out. A part of it, 'tiny-00002-of-00003.gguf', is missing.",
+    ) in (messages(catalogue))
+    first.unlink()
+    (problem,) = catalogue_of(models).problems
+    assert (problem.path, problem.is_fault) == (third, True)
+    assert "'tiny-00001-of-00003.gguf', is missing" in problem.message
+
+
+def test_a_part_does_not_lead_out_of_the_scanned_directory(tmp_path: Path) -> None:
+    whole = write_tiny_gguf(tmp_path / "whole.gguf")
+    models = tmp_path / "models"
+    models.mkdir()
+    _, second = split_gguf(whole, models, "tiny", 2)
+    (tmp_path / "elsewhere").write_bytes(second.read_bytes())
+    second.unlink()
+    second.symlink_to(tmp_path / "elsewhere")
+    catalogue = catalogue_of(models)
+    assert catalogue.models == {}
+    assert any("leads out of the directory" in message for _, message in messages(catalogue))
+
+
+@pytest.mark.parametrize("kind", ["mmproj", "adapter", "imatrix"])
+def test_a_companion_of_a_model_is_no_model_and_no_fault(tmp_path: Path, kind: str) -> None:
+    content = ModelFile().having(Entry("general.type", "string", kind)).packed()
+    (tmp_path / "beside.gguf").write_bytes(content)
+    catalogue = catalogue_of(tmp_path)
+    assert catalogue.models == {}
+    assert [problem.is_fault for problem in catalogue.problems] == [False]
