@@ -13,7 +13,13 @@ from tests.fakes.house import GIB, TINY
 from tests.private_bus import PrivateBus, effective_user
 from unified_llm.bus.connection import BusConnection, open_connection
 from unified_llm.bus.faults import BusFault
-from unified_llm.bus.names import BUS_NAME, LEASE_INTERFACE, PROPERTIES_INTERFACE
+from unified_llm.bus.names import (
+    BUS_NAME,
+    LEASE_INTERFACE,
+    MANAGER_INTERFACE,
+    PROPERTIES_INTERFACE,
+    ROOT_PATH,
+)
 from unified_llm.bus.values import unwrap
 from unified_llm.domain.lifecycle import ModelState
 from unified_llm.guard.permissions import Action
@@ -194,7 +200,14 @@ async def test_an_inhibitor_says_who_and_why(shared_bus: PrivateBus) -> None:
     ("member", "signature", "values", "text"),
     [
         ("Inhibit", "ssss", ("sleep", "a", "b", "block"), "'sleep' is nothing that can be inhib"),
-        ("Inhibit", "ssss", ("load", "a", "b", "delay"), "There is no mode 'delay'"),
+        ("Inhibit", "ssss", ("load", "a", "b", "soon"), "There is no mode 'soon'"),
+        ("Inhibit", "ssss", ("load", "a", "b", "delay"), "Only suspend-unload can be delayed"),
+        (
+            "Inhibit",
+            "ssss",
+            ("load:suspend-unload", "a", "b", "delay"),
+            "Only suspend-unload can be delayed",
+        ),
         ("Inhibit", "ssss", ("load", "a\n", "b", "block"), "who must be 1 to 200 printable"),
         ("ReserveVram", "tssa{sv}", (0, "a", "b", {}), "0 bytes can not be reserved"),
         ("ReserveVram", "tssa{sv}", (2**63, "a", "b", {}), "can not be reserved; the budget is"),
@@ -211,3 +224,35 @@ async def test_nonsense_is_refused_by_name(
     ):
         with pytest.raises(BusFault, match=text):
             await ask(client, member, signature, *values)
+
+
+async def test_a_delay_is_shown_as_long_as_it_is_held(shared_bus: PrivateBus) -> None:
+    async with (
+        open_front_door(shared_bus, allowed=ALLOWED) as front,
+        AsyncExitStack() as stack,
+    ):
+        inhibitors = front.house.inhibitors
+        client = await connect_as(stack, shared_bus, "nobody")
+        (held,) = await ask(client, "Inhibit", "ssss", "suspend-unload", "app", "saves", "delay")
+        assert await delay_inhibited(client) == "suspend-unload"
+        assert blocks_unload(front) is False
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+            waiting = group.create_task(inhibitors.undelayed())
+            await client.ping()
+            assert not waiting.done()
+            os.close(cast("int", held))
+        assert await delay_inhibited(client) == ""
+        (held,) = await ask(client, "Inhibit", "ssss", "suspend-unload", "app", "stays", "block")
+        assert blocks_unload(front) is True
+        assert await delay_inhibited(client) == ""
+        os.close(cast("int", held))
+
+
+def blocks_unload(front: FrontDoor) -> bool:
+    return front.house.inhibitors.is_unload_blocked
+
+
+async def delay_inhibited(client: BusConnection) -> str:
+    wanted = (MANAGER_INTERFACE, "DelayInhibited")
+    (value,) = await client.call(BUS_NAME, ROOT_PATH, PROPERTIES_INTERFACE, "Get", "ss", *wanted)
+    return cast("str", unwrap(value))

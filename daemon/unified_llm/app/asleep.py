@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from unified_llm.app.gpu_loss import GpuLoss
 from unified_llm.domain.errors import UnifiedLlmError
@@ -22,7 +22,27 @@ _log = logging.getLogger(__name__)
 _LOOK: Final = Seconds(30)
 # Clocks are read one after the other, and this process may have to wait in between.
 _LEAST_SLEEP: Final = Seconds(1)
+# Of the time there is, for programs that hold a lock in mode delay.
+_COURTESY: Final = 0.25
 _UNANNOUNCED: Final = Seconds(10)
+
+
+class UnloadLocks(Protocol):
+    """What programs hold against models leaving; operations.inhibitors.Inhibitors is one."""
+
+    @property
+    def is_unload_blocked(self) -> bool:
+        """Whether they shall stay."""
+
+    async def undelayed(self) -> None:
+        """Wait until nobody needs time before they leave."""
+
+
+class _NoLocks:
+    is_unload_blocked = False
+
+    async def undelayed(self) -> None:
+        """Nobody can hold any without a bus."""
 
 
 class ModelsAsleep:
@@ -30,6 +50,7 @@ class ModelsAsleep:
 
     is_reloading: whether models that served before the sleep are loaded after it, unasked.
     load_limit: longest time one of them may take. suspended_time: as host.clock has it.
+    locks: who is asked before models leave.
     look: how often it is looked for unannounced sleeps, and lost GPUs are tried again.
     """
 
@@ -55,6 +76,8 @@ class ModelsAsleep:
         self._woken = asyncio.Event()
         self._away: set[str] = set()
         self._refusal: str | None = None
+        self._is_kept = False
+        self.locks: UnloadLocks = _NoLocks()
 
     @property
     def complaints(self) -> tuple[str, ...]:
@@ -75,11 +98,23 @@ class ModelsAsleep:
 
     async def before_sleep(self, limit: Seconds, *, is_shutdown: bool) -> None:
         """Return when the memory is empty, or `limit` is over."""
-        await self._leave("is about to be shut down" if is_shutdown else "is about to sleep", limit)
+        if self.locks.is_unload_blocked and not is_shutdown:
+            _log.info("a program keeps models in memory over this sleep")
+            self._is_kept = True
+            return
+        courtesy = Seconds(limit * _COURTESY)
+        try:
+            async with asyncio.timeout(courtesy):
+                await self.locks.undelayed()
+        except TimeoutError:
+            _log.warning("a program has delayed this for %.1f s; it is not waited for", courtesy)
+        reason = "is about to be shut down" if is_shutdown else "is about to sleep"
+        await self._leave(reason, Seconds(limit - courtesy))
 
     def after_sleep(self) -> None:
         """Load again, once the GPUs have been tried: first what waits, then what served before."""
-        self._slept = self._suspended_time()
+        if not self._is_kept:
+            self._slept = self._suspended_time()
         self._away.clear()
         self._woken.set()
 
@@ -111,19 +146,21 @@ class ModelsAsleep:
                 await self._look_around()
             else:
                 self._woken.clear()
-                await self._resume()
+                await (self._look_around() if self._is_kept else self._resume())
 
     async def _look_around(self) -> None:
         if self._away:
             return
+        was_kept, self._is_kept = self._is_kept, False
         slept = Seconds(self._suspended_time() - self._slept)
         if slept < _LEAST_SLEEP:
             if self._gpus.complaint is not None:
                 await self._gpus.ensure_known()
             return
-        _log.warning("the machine has slept for %.0f s, and nobody announced it", slept)
+        if not was_kept:
+            _log.warning("the machine has slept for %.0f s, and nobody announced it", slept)
         self._slept = self._suspended_time()
-        reason = "has slept unannounced"
+        reason = "has slept with models on its GPUs"
         if any(status.placement and status.placement.gpus for status in self._scheduler.statuses()):
             await self._leave(reason, _UNANNOUNCED)
             self._away.discard(reason)

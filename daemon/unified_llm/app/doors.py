@@ -67,6 +67,7 @@ async def open_http(plan: Plan, rooms: Rooms) -> AsyncIterator[HttpDoor]:
 async def open_dbus(plan: Plan, rooms: Rooms, http: HttpDoor) -> AsyncIterator[BusDoor]:
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(open_connection(plan.settings.dbus.address))
+        inhibitors = rooms.asleep.locks = Inhibitors(rooms.gate, rooms.scheduler)
         door = DbusDoor(
             bus,
             models=rooms.models,
@@ -78,7 +79,7 @@ async def open_dbus(plan: Plan, rooms: Rooms, http: HttpDoor) -> AsyncIterator[B
             admission=Admission(rooms.gate, _authority(plan.settings, bus)),
             http=HttpAccess(rooms.gate, http),
             leases=MemoryLeases(rooms.gate, rooms.scheduler),
-            inhibitors=Inhibitors(rooms.gate, rooms.scheduler),
+            inhibitors=inhibitors,
             administration=rooms.administration,
             devices=rooms.engine.devices,
             log=_log_control(plan, rooms.gate),

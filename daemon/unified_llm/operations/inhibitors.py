@@ -1,5 +1,6 @@
 """What programs may keep the daemon from doing, as long as they hold on to it."""
 
+import asyncio
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -21,12 +22,14 @@ class Inhibition(StrEnum):
 
     LOAD = "load"  # a model that is not loaded is not loaded
     EVICT = "evict"  # no model leaves to make room for another or for a lease
+    SUSPEND_UNLOAD = "suspend-unload"  # models do not leave before the machine sleeps
 
 
 class InhibitMode(StrEnum):
     """How."""
 
-    BLOCK = "block"
+    BLOCK = "block"  # as long as it is held
+    DELAY = "delay"  # for a short while, to get ready; for suspend-unload alone
 
 
 @dataclass(slots=True, eq=False)
@@ -48,12 +51,34 @@ class Inhibitors:
         self._gate = gate
         self._scheduler = scheduler
         self._held: list[Inhibitor] = []
+        self._undelayed = asyncio.Event()
+        self._undelayed.set()
         self.on_change: Callable[[], None] = lambda: None
 
     @property
     def held(self) -> tuple[Inhibitor, ...]:
         """Every inhibitor, the oldest first."""
         return tuple(self._held)
+
+    @property
+    def delayed(self) -> str:
+        """What is held in mode delay, in words with colons between them."""
+        words = {
+            each for held in self._held if held.mode is InhibitMode.DELAY for each in held.what
+        }
+        return ":".join(sorted(words))
+
+    @property
+    def is_unload_blocked(self) -> bool:
+        """Whether models are to stay in memory while the machine sleeps."""
+        return any(
+            Inhibition.SUSPEND_UNLOAD in each.what and each.mode is InhibitMode.BLOCK
+            for each in self._held
+        )
+
+    async def undelayed(self) -> None:
+        """Wait until nothing is held in mode delay."""
+        await self._undelayed.wait()
 
     def list(self, caller: Caller) -> tuple[Inhibitor, ...]:
         """Every inhibitor; anyone may know why something does not happen."""
@@ -69,6 +94,7 @@ class Inhibitors:
             record.enter_context(self._gate.open_entry(caller, Action.INHIBIT, what))
             ensure_plain(who=who, why=why)
             inhibitor = Inhibitor(_parse_what(what), who, why, _parse_mode(mode), caller)
+            _ensure_delayable(inhibitor)
             own = sum(each.owner.uid == caller.uid for each in self._held)
             ensure_within_quota(caller, own, MAX_INHIBITORS_PER_UID, "inhibitors")
             inhibitor.record = record.pop_all()
@@ -98,7 +124,19 @@ class Inhibitors:
         loads = next((each for each in self._held if Inhibition.LOAD in each.what), None)
         evictions = any(Inhibition.EVICT in each.what for each in self._held)
         self._scheduler.inhibit(None if loads is None else _refusal(loads), evictions=evictions)
+        if self.delayed:
+            self._undelayed.clear()
+        else:
+            self._undelayed.set()
         self.on_change()
+
+
+def _ensure_delayable(inhibitor: Inhibitor) -> None:
+    if inhibitor.mode is InhibitMode.DELAY and inhibitor.what != {Inhibition.SUSPEND_UNLOAD}:
+        raise InvalidRequest(
+            "Only suspend-unload can be delayed; what else there is can only be blocked.",
+            parameter="mode",
+        )
 
 
 def _refusal(inhibitor: Inhibitor) -> Inhibited:

@@ -207,3 +207,52 @@ async def test_a_machine_without_gpus_has_nothing_to_try() -> None:
         scene.asleep.after_sleep()
         await scene.load()
         assert scene.checked == []
+
+
+class Locks:
+    """What programs hold."""
+
+    def __init__(self, *, is_unload_blocked: bool = False) -> None:
+        self.is_unload_blocked = is_unload_blocked
+        self.free = asyncio.Event()
+
+    async def undelayed(self) -> None:
+        await self.free.wait()
+
+
+async def test_a_program_that_needs_time_gets_some() -> None:
+    scene, locks = Scene(), Locks()
+    scene.asleep.locks = locks
+    async with at_work(scene), asyncio.TaskGroup() as group:
+        await scene.load()
+        falling = group.create_task(scene.fall_asleep())
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert scene.state is ModelState.READY
+        locks.free.set()
+        await falling
+        assert not scene.state.has_worker
+
+
+async def test_a_program_that_takes_too_long_is_not_waited_for() -> None:
+    scene = Scene()
+    scene.asleep.locks = Locks()
+    async with at_work(scene):
+        await scene.load()
+        await scene.seeing_free(scene.asleep.before_sleep(Seconds(0.2), is_shutdown=False))
+        assert not scene.state.has_worker
+
+
+async def test_models_that_were_kept_on_a_gpu_are_loaded_anew_after_the_sleep() -> None:
+    scene = Scene()
+    scene.asleep.locks = Locks(is_unload_blocked=True)
+    async with at_work(scene):
+        await scene.load()
+        await scene.asleep.before_sleep(LIMIT, is_shutdown=False)
+        assert scene.state is ModelState.READY
+        scene.slept += 1000
+        scene.asleep.after_sleep()
+        while len(scene.workers.begun) < 2:
+            await asyncio.sleep(0)
+            scene.read()
+        assert scene.checked == [{GPU}]

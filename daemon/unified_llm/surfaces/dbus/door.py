@@ -171,6 +171,7 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
             "NJobs": 0,
             "HttpSocketPath": "" if path is None else str(path),
             "GameMode": False,
+            "DelayInhibited": "",
             **views.surroundings_properties(self._status.surroundings),
         }
         root = ExportedInterface(contract.MANAGER, self._verbs.of_manager(), properties)
@@ -233,7 +234,7 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
 
     def _follow_holdings(self, stack: AsyncExitStack) -> None:
         self._leases.on_change = self._on_lease_changed
-        self._inhibitors.on_change = self._holdings.on_inhibitors_changed
+        self._inhibitors.on_change = self._on_inhibitors_changed
         stack.callback(self._holdings.close)
 
     def _follow_devices(self, stack: AsyncExitStack) -> None:
@@ -259,6 +260,10 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
                 contract.LEASE, self._verbs.of_lease(lease), views.lease_properties(lease)
             )
             self._exporter.export(path, ExportedObject((found,), lease.owner))
+
+    def _on_inhibitors_changed(self) -> None:
+        self._holdings.on_inhibitors_changed()
+        self._set_root({"DelayInhibited": self._inhibitors.delayed})
 
     def _on_job_changed(self, job: Job) -> None:
         if job.id not in self._exported_jobs:

@@ -17,8 +17,8 @@ PROMISED = {
     contract.MANAGER.name: "CancelAll Flush Generate GenerateText GetModel ImportModel Inhibit "
     "ListInhibitors ListJobs ListModels LoadModel OpenHttpConnection Reload RemoveModel "
     "ReserveVram ScanModels UnloadModel "
-    "JobNew JobRemoved ApiFeatures Degraded GameMode HttpSocketPath LoadedModels NJobs OnBattery "
-    "State Version VramPressure",
+    "JobNew JobRemoved ApiFeatures Degraded DelayInhibited GameMode HttpSocketPath LoadedModels "
+    "NJobs OnBattery State Version VramPressure",
     contract.MODEL.name: "Load Remove Unload Backend ContextTokens Format Id LastError Leases "
     "LoadProgress LoadProgressValid MemoryBytes SizeBytes State",
     contract.JOB.name: "Cancel Wait Error Id Progress ProgressValid Result "
