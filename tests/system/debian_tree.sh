@@ -95,10 +95,12 @@ inside() {
         HOME=/root LANG=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin chroot "$root" "$@"
 }
 
-# The Nth piece of shell in the page for Debian.
-page_piece() { # N
-    awk -v wanted="$1" '/^```sh$/ { at++; on = at == wanted; next } /^```$/ { on = 0 } on' \
-        "$root/root/unified-llm/docs/deployment-debian.md"
+# The first piece of shell in the page for Debian that has these words in it.
+page_piece() { # WORDS
+    awk -v words="$1" '/^```sh$/ { text = ""; on = 1; next }
+        /^```$/ { if (on && index(text, words)) { printf "%s", text; found = 1; exit } on = 0 }
+        on { text = text $0 "\n" }
+        END { exit !found }' "$root/root/unified-llm/docs/deployment-debian.md"
 }
 
 # By the page's own commands, but for those that need a running system; booted.sh says those.
@@ -106,9 +108,10 @@ install_by_the_page() {
     inside make -C /root/unified-llm --no-print-directory setup
     inside apt-get install -qq --yes --no-install-recommends -o Acquire::Retries=3 \
         systemd-sysv libpam-systemd dbus-user-session age >/dev/null
-    page_piece 1 >"$root/root/install.sh"
-    page_piece 2 >"$root/root/older.sh"
-    page_piece 3 >"$root/root/start.sh"
+    page_piece "make dist" >"$root/root/install.sh"
+    page_piece systemd-before-257.conf >"$root/root/older.sh"
+    page_piece "enable --now unified-llm.socket" >"$root/root/start.sh"
+    page_piece network.conf >"$root/root/provider.sh"
     inside sh -euxc 'cd /root/unified-llm && . /root/install.sh'
     [ "$(inside systemctl --version | awk 'NR == 1 { print $2 }')" -ge 257 ] ||
         inside sh -euxc 'cd /root/unified-llm && . /root/older.sh'
