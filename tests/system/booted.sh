@@ -104,8 +104,9 @@ echo "bob loads: $(cat /tmp/answer)"
 
 say "The rule that is shown as an example: students may ask tiny, and nothing else"
 refuses carol GenerateText 'ssa{sv}' tiny "$question" 1 max_tokens u 4
-install -m 644 /root/unified-llm/polkit/example.rules /etc/polkit-1/rules.d/50-unified-llm.rules
-# polkit notices it by itself.
+# polkit notices it by itself. Not by `install`, which makes the file readable only once it is closed:
+# polkit has looked by then, in vain, and does not look again.
+cp /root/unified-llm/polkit/example.rules /etc/polkit-1/rules.d/50-unified-llm.rules
 wait_until "carol may ask tiny" call carol GenerateText 'ssa{sv}' tiny "$question" 1 max_tokens u 4
 cat /tmp/answer
 refuses carol GenerateText 'ssa{sv}' smollm2 "$question" 0
