@@ -64,6 +64,15 @@ in
       '';
     };
 
+    aliases = mkOption {
+      type = types.listOf types.str;
+      default = [ ];
+      example = [ "gpt-4o-mini" ];
+      description = ''
+        Other names that the model is asked for by. They become `routing.aliases` of the settings.
+      '';
+    };
+
     contextTokens = setting (types.ints.between 256 1048576) "Context of one conversation, in tokens.";
 
     slots = setting (types.ints.between 1 64) "Conversations decoded at the same time.";

@@ -60,6 +60,11 @@ let
 
   inherit (import ./visible.nix { inherit lib cfg; }) isHidden;
 
+  # Every alias with its model, as often as it is declared.
+  aliases = lib.concatLists (
+    lib.mapAttrsToList (name: model: map (alias: { inherit alias name; }) model.aliases) declared
+  );
+
   count = lib.foldl' (total: present: if present then total + 1 else total) 0;
 
   assertionsOf =
@@ -90,6 +95,12 @@ let
         message = "${option}.sha256: has no meaning for a path; only fetched files are checked.";
       }
       {
+        assertion = lib.all (
+          alias: count (map (each: each.alias == alias) aliases) == 1
+        ) model.aliases;
+        message = "${option}.aliases: has a name that stands here twice, or is an alias of another model too.";
+      }
+      {
         assertion = !isHidden model.path;
         message = "${option}.path: the service cannot see ${toString model.path}. Keep models elsewhere, such as in /var/lib/unified-llm/models, or set services.unified-llm.hardening.readableHome for those in a home directory.";
       }
@@ -99,6 +110,12 @@ in
   config = lib.mkIf cfg.enable {
     services.unified-llm.settings.models = lib.mapAttrsRecursive (_: lib.mkDefault) (
       lib.mapAttrs settingsOf declared // { inherit (cfg.models) directory; }
+    );
+
+    services.unified-llm.settings.routing.aliases = lib.mkIf (aliases != [ ]) (
+      builtins.listToAttrs (
+        map (each: lib.nameValuePair each.alias (lib.mkDefault each.name)) aliases
+      )
     );
 
     assertions = lib.concatLists (lib.mapAttrsToList assertionsOf declared) ++ [

@@ -299,6 +299,6 @@ def _triggers(name: str, library: Path) -> dict[str, Any]:
 
 def test_a_change_of_models_reloads_and_one_of_the_socket_restarts(library: Path) -> None:
     plain = _triggers("cpu", library)
-    assert _triggers("declared_by_path", library)["restart"] == plain["restart"]
+    assert _triggers("declared_and_fetched", library)["restart"] == plain["restart"]
     assert _triggers("overridden_leaves", library)["restart"] != plain["restart"]
     assert plain["reload"]

@@ -63,6 +63,13 @@ def test_forever_keeps_a_model_and_null_leaves_it_to_the_defaults() -> None:
     assert fetched.model_fields_set == {"path", "pinned", "preload"}
 
 
+def test_the_aliases_of_a_model_are_routed_to_it() -> None:
+    assert _settings("declared_by_path").routing.aliases == {
+        "default": "always",
+        "gpt-4o-mini": "always",
+    }
+
+
 def test_any_leaf_is_overridden_without_its_neighbours() -> None:
     found = _settings("overridden_leaves")
     tiny = found.models.configured[ModelId("tiny")]

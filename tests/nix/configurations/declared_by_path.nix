@@ -14,6 +14,10 @@
         keepAliveSeconds = "forever";
         pinned = true;
         preload = true;
+        aliases = [
+          "default"
+          "gpt-4o-mini"
+        ];
       };
     };
   };
