@@ -2,6 +2,7 @@
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -168,3 +169,35 @@ def test_a_dry_run_asks_the_engine_and_loads_nothing(tmp_path: Path) -> None:
         refused = daemon.run("unified-llm", *asked)
         assert refused.returncode == 4
         assert "the machine's own GPUs" in refused.stderr
+
+
+def test_a_switch_between_models_that_do_not_fit_together_drops_no_request(tmp_path: Path) -> None:
+    file = tmp_path / "devices.json"
+    # Room for the half gibibyte that a process takes of a GPU, and the tiny model, once.
+    write_devices(file, total=1 * GIB)
+    write_tiny_gguf(tmp_path / "old.gguf")
+    write_tiny_gguf(tmp_path / "new.gguf")
+    models = {
+        name: {"path": str(tmp_path / f"{name}.gguf"), "gpu": "required"} for name in ("old", "new")
+    }
+    scheduler = {"queue_seconds": PATIENCE, "turn_seconds": 0.5}
+
+    with open_daemon(settings(file, models=models, scheduler=scheduler)) as daemon:
+
+        def ask(number: int) -> tuple[str, int]:
+            model = ("old", "old", "new")[number % 3]
+            body = {"model": model, "messages": [{"role": "user", "content": f"Hello {number}"}]}
+            with daemon.open_http() as http:
+                return model, http.post("/v1/chat/completions", json=body).status_code
+
+        assert daemon.run("unified-llm", "models", "load", "old").returncode == 0
+        with ThreadPoolExecutor(8) as pool:
+            asked = pool.map(ask, range(24))
+            done = daemon.run("unified-llm", "models", "switch", "old", "new")
+            answers = list(asked)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == "new is loaded\n"
+        assert answers == [(("old", "old", "new")[n % 3], 200) for n in range(24)]
+        refused = daemon.run("unified-llm", "models", "switch", "new", "new")
+        assert refused.returncode != 0
+        assert "new can not take its own place" in refused.stderr

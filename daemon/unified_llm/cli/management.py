@@ -20,6 +20,7 @@ ASKING_SECONDS: Final = Seconds(130)
 
 LOAD: Final = "LoadModel"
 UNLOAD: Final = "UnloadModel"
+SWITCH: Final = "SwitchModel"
 SCAN: Final = "ScanModels"
 IMPORT: Final = "ImportModel"
 REMOVE: Final = "RemoveModel"

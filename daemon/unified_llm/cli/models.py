@@ -70,6 +70,21 @@ def unload(model: ModelName, as_json: AsJson = False, is_silent: NoInteraction =
 
 
 @app.command()
+def switch(
+    leaving: Annotated[str, typer.Argument(metavar="FROM", help="The model that is to leave.")],
+    arriving: Annotated[str, typer.Argument(metavar="TO", help="The one that takes its place.")],
+    as_json: AsJson = False,
+    is_silent: NoInteraction = False,
+) -> None:
+    """Load a model in the place of another; requests for either are answered, none is dropped.
+
+    polkit decides who may, as with load.
+    """
+    verb = Verb(management.SWITCH, "ss", (leaving, arriving))
+    _run(verb, "loaded", arriving, as_json, may_interact=not is_silent)
+
+
+@app.command()
 def scan(as_json: AsJson = False, is_silent: NoInteraction = False) -> None:
     """Look for model files again. Changes are noticed without it, but on disks of other machines.
 

@@ -50,6 +50,7 @@ class JobType(StrEnum):
     LOAD = "load"
     UNLOAD = "unload"
     FLUSH = "flush"
+    SWITCH = "switch"
     SCAN = "scan"
     IMPORT = "import"
     REMOVE = "remove"

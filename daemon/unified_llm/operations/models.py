@@ -4,6 +4,7 @@ import asyncio
 import difflib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from unified_llm.domain.callers import Caller
@@ -182,6 +183,25 @@ class Models:
         """
         return self._begin(caller, Action.UNLOAD_MODEL, JobType.UNLOAD, model, self._unload)
 
+    def begin_switch(self, caller: Caller, leaving: ModelId, arriving: ModelId) -> Job:
+        """Load `arriving` and have `leaving` go once its requests are answered, in the background.
+
+        It is a load that says who makes room for it, and takes the same right.
+        Raises UnknownModel, NotPermitted, RateLimited, and InvalidRequest if `leaving` is pinned.
+        """
+        with self._gate.open_entry(caller, Action.LOAD_MODEL, arriving, only_refusals=True):
+            self.spec(arriving)
+            if leaving == arriving:
+                raise InvalidRequest(f"{leaving} can not take its own place.", parameter="to")
+            if self.spec(leaving).pinned:
+                raise InvalidRequest(
+                    f"{leaving} is pinned and makes no room.",
+                    hint="A pinned model leaves only when it is unloaded by its name.",
+                    parameter="from",
+                )
+            work = partial(self._switch, leaving)
+            return self._jobs.begin(JobType.SWITCH, arriving, caller, work)
+
     def _begin(
         self, caller: Caller, action: Action, type_: JobType, model: ModelId, work: Work
     ) -> Job:
@@ -190,12 +210,24 @@ class Models:
             return self._jobs.begin(type_, model, caller, work)
 
     async def _load(self, job: Job) -> Details:
+        principal, limit = job.owner.principal, self._load_limit
+        return await self._arrive(
+            job,
+            lambda: self._scheduler.ensure_loaded(job.target, principal, timeout=limit),
+        )
+
+    async def _switch(self, leaving: ModelId, job: Job) -> Details:
+        principal, limit = job.owner.principal, self._load_limit
+        return await self._arrive(
+            job,
+            lambda: self._scheduler.switch(leaving, job.target, principal, timeout=limit),
+        )
+
+    async def _arrive(self, job: Job, arrive: Callable[[], Awaitable[None]]) -> Details:
         with self._gate.open_entry(job.owner, Action.LOAD_MODEL, job.target):
             unsubscribe = self._watch.subscribe(lambda event: self._follow(job, event))
             try:
-                await self._scheduler.ensure_loaded(
-                    job.target, job.owner.principal, timeout=self._load_limit
-                )
+                await arrive()
             finally:
                 unsubscribe()
             status = self._scheduler.status(job.target)

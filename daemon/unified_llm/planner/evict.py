@@ -36,6 +36,7 @@ class Resident:
     leases: requests being served. idle_since: when the last one ended.
     has_had_its_turn: although it is in use, it may be asked to finish and leave.
     is_expected: it is as good as in use, for it will be asked again before it could be reloaded.
+    is_named: it is the one that is to make room, if it may leave.
     loaded_since: when it began to serve. reload_seconds: what its load took.
     """
 
@@ -48,6 +49,7 @@ class Resident:
     has_had_its_turn: bool = False
     priority: int = DEFAULT_PRIORITY
     is_expected: bool = False
+    is_named: bool = False
     loaded_since: Instant = Instant(0)
     reload_seconds: float = 1.0
 
@@ -81,8 +83,8 @@ def choose_victims(
 ) -> tuple[ModelId, ...] | None:
     """The models to send away so that `target` is free; None if all together do not suffice.
 
-    Idle before leased, then by the policy, then the longest idle, then by name. None of the chosen
-    is superfluous: without any one of them there would not be room.
+    The named one first, then idle before leased, then by the policy, then the longest idle, then by
+    name. None of the chosen is superfluous: without any one of them there would not be room.
     """
     missing = {device: size - free.get(device, 0) for device, size in target.items()}
     chosen: list[Resident] = []
@@ -100,9 +102,10 @@ def choose_victims(
 
 def _order(
     resident: Resident, policy: EvictionPolicy, now: Instant
-) -> tuple[bool, float, Instant, ModelId]:
+) -> tuple[bool, bool, float, Instant, ModelId]:
     loss = resident.loss(policy, now)
-    return resident.leases > 0, loss, resident.idle_since, resident.model
+    is_leased = resident.leases > 0
+    return not resident.is_named, is_leased, loss, resident.idle_since, resident.model
 
 
 def _is_enough(missing: Mapping[DeviceId, int]) -> bool:

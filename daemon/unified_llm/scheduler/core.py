@@ -11,10 +11,10 @@ import logging
 from collections.abc import Mapping
 
 from unified_llm.domain.devices import RAM, DeviceId, MemoryReading
-from unified_llm.domain.errors import GpuUnusable, Inhibited, NoRoom, UnifiedLlmError, WorkerDied
+from unified_llm.domain.errors import GpuUnusable, Inhibited, UnifiedLlmError, WorkerDied
 from unified_llm.domain.events import ModelStatus
 from unified_llm.domain.lifecycle import ModelState
-from unified_llm.domain.models import GpuUse, ModelId, ModelSpec
+from unified_llm.domain.models import ModelId, ModelSpec
 from unified_llm.domain.units import Bytes, Instant, Seconds
 from unified_llm.scheduler import refusals
 from unified_llm.scheduler.backoff import Jitter
@@ -28,7 +28,7 @@ from unified_llm.scheduler.placing import Placer
 from unified_llm.scheduler.policy import SchedulingPolicy
 from unified_llm.scheduler.pressure import Pressure
 from unified_llm.scheduler.queue import Waiter
-from unified_llm.scheduler.residency import Residency, render_amounts
+from unified_llm.scheduler.residency import Residency
 from unified_llm.scheduler.room import Room
 from unified_llm.scheduler.state import DrainReason, ModelRecord
 from unified_llm.scheduler.suspension import Suspension
@@ -175,12 +175,20 @@ class Scheduler:
             self._settle(now)
 
     def unload_asked(
-        self, ticket: Ticket, model: ModelId, principal: str, give_up_at: Instant, now: Instant
+        self,
+        ticket: Ticket,
+        model: ModelId,
+        principal: str,
+        give_up_at: Instant,
+        now: Instant,
+        *,
+        is_patient: bool = False,
     ) -> None:
         """A caller wants the model out of memory; granted when its worker is gone.
 
         What is being served may end first, within the policy's grace. Requests that wait or come
-        meanwhile stay, and are served by a new worker.
+        meanwhile stay, and are served by a new worker. is_patient: it leaves when nobody is being
+        served or waits, however long that takes.
         """
         record = self._records.get(model)
         if record is None:
@@ -191,7 +199,17 @@ class Scheduler:
             _log.info("%s unloads %s", principal, model)
             record.is_displaced = False
             self._tickets.await_unload(record, ticket, now, give_up_at)
-            self._residency.send_away(record, DrainReason.ASKED, now, self._policy.drain_grace)
+            if is_patient:
+                self._residency.attend(record, now)
+            else:
+                self._residency.send_away(record, DrainReason.ASKED, now, self._policy.drain_grace)
+        self._settle(now)
+
+    def succession(self, model: ModelId, successor: ModelId | None, now: Instant) -> None:
+        """If `successor` needs room, `model` is to make it before any other; None ends that."""
+        record = self._records.get(model)
+        if record is not None:
+            record.successor = successor
         self._settle(now)
 
     def cancelled(self, ticket: Ticket, now: Instant) -> None:
@@ -232,7 +250,7 @@ class Scheduler:
         if isinstance(outcome, LoadedModel):
             self._residency.load_succeeded(record, outcome, now)
         else:
-            self._load_failed(record, outcome, now)
+            self._room.load_failed(record, outcome, now)
         self._settle(now)
 
     def worker_died(
@@ -243,7 +261,7 @@ class Scheduler:
         if record is None:
             return
         if record.state is ModelState.LOADING:
-            self._load_failed(record, error, now)
+            self._room.load_failed(record, error, now)
         elif record.state is not ModelState.STOPPING:
             _log.warning("the worker of %s died: %s", model, error)
             record.note(error)
@@ -379,22 +397,3 @@ class Scheduler:
     def _worker(self, model: ModelId, generation: Generation) -> ModelRecord | None:
         record = self._records.get(model)
         return record if record is not None and record.runs(generation) else None
-
-    def _load_failed(self, record: ModelRecord, error: UnifiedLlmError, now: Instant) -> None:
-        if isinstance(error, GpuUnusable) and record.spec.gpu is not GpuUse.REQUIRED:
-            self._ledger.disable_gpus(error.message)
-            record.note(error)
-            _log.warning("no GPU is used from now on: %s", error)
-            self._residency.await_end(record, now)
-        elif not isinstance(error, NoRoom):
-            self._residency.load_failed(record, error, now)
-        elif self._room.replan(record, now):
-            record.note(error)
-            _log.info("%s ran out of memory; one more try, %s", record.id, record.replan.name)
-            self._residency.await_end(record, now)
-        else:
-            held = render_amounts(self._ledger.held(record.id, record.generation))
-            self._tickets.refuse_waiting(
-                record, lambda: refusals.out_of_memory(record, held, error)
-            )
-            self._residency.load_failed(record, error, now)

@@ -139,6 +139,25 @@ class SchedulerLoop:
             ticket, partial(self._core.unload_asked, ticket, model, principal, give_up_at)
         )
 
+    async def switch(
+        self, leaving: ModelId, arriving: ModelId, principal: str, *, timeout: Seconds
+    ) -> None:
+        """Return when `arriving` serves and the worker of `leaving` is gone.
+
+        Beside each other where memory allows, else `leaving` makes room. No request is dropped:
+        those that are served or wait for `leaving` are answered first, and who asks for it later
+        has it loaded again. Raises as `lease`.
+        """
+        self._apply(partial(self._core.succession, leaving, arriving))
+        try:
+            await self.ensure_loaded(arriving, principal, timeout=timeout)
+            ticket = Ticket(next(self._tickets))
+            give_up_at = later(self._clock.now(), timeout)
+            ask = partial(self._core.unload_asked, ticket, leaving, principal, give_up_at)
+            await self._outcome(ticket, partial(ask, is_patient=True))
+        finally:
+            self._apply(partial(self._core.succession, leaving, None))
+
     def replace_catalogue(self, specs: Mapping[ModelId, ModelSpec]) -> None:
         """These are all the models from now on."""
         self._apply(partial(self._core.catalogue, dict(specs)))

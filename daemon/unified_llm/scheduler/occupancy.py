@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from unified_llm.domain.devices import DeviceId
 from unified_llm.domain.lifecycle import ModelState
+from unified_llm.domain.models import ModelId
 from unified_llm.domain.units import Bytes
 from unified_llm.planner.evict import Resident
 from unified_llm.scheduler.ledger import MemoryLedger
@@ -24,6 +25,7 @@ class Occupancy:
         self,
         has_had_its_turn: Callable[[ModelRecord], bool],
         is_expected: Callable[[ModelRecord], bool],
+        successor: ModelId | None = None,
     ) -> list[Resident]:
         """The models that hold memory and have not been told to leave."""
         return [
@@ -37,6 +39,7 @@ class Occupancy:
                 has_had_its_turn=has_had_its_turn(each),
                 priority=each.spec.priority,
                 is_expected=is_expected(each),
+                is_named=successor is not None and each.successor == successor,
                 loaded_since=each.since,
                 reload_seconds=each.pace.load.value or 0.0,
             )

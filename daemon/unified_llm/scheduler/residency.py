@@ -87,7 +87,10 @@ class Residency:
                 self.change(record, ModelState.AVAILABLE, now)
             case ModelState.READY:
                 self._tickets.grant_leases(record, now)
-                self._watch_idleness(record)
+                if record.unloads and not record.leases and not record.queue:
+                    self.stop(record, now)
+                else:
+                    self._watch_idleness(record)
             case ModelState.DRAINING if not record.leases:
                 self.stop(record, now)
 

@@ -8,17 +8,19 @@ Rule 3: a model in use keeps its place for its turn; then it drains.
 Rule 4: what others than models need comes first; `pressure` sees to it.
 """
 
+import logging
 from collections.abc import Mapping
 from functools import partial
 from typing import Final
 
 from unified_llm.domain.devices import RAM, DeviceId
-from unified_llm.domain.errors import NoRoom
+from unified_llm.domain.errors import GpuUnusable, NoRoom, UnifiedLlmError
 from unified_llm.domain.lifecycle import ModelState
-from unified_llm.domain.models import ModelId, ModelSpec
+from unified_llm.domain.models import GpuUse, ModelId, ModelSpec
 from unified_llm.domain.placement import Placement
 from unified_llm.domain.units import Bytes, Instant
 from unified_llm.planner.evict import choose_victims
+from unified_llm.scheduler import refusals
 from unified_llm.scheduler.ledger import MemoryLedger
 from unified_llm.scheduler.occupancy import Occupancy, is_idle, leaves, must_stay, stays
 from unified_llm.scheduler.placing import Placer
@@ -29,6 +31,8 @@ from unified_llm.scheduler.suspension import Suspension
 from unified_llm.scheduler.tickets import Tickets
 from unified_llm.scheduler.timers import Timers
 from unified_llm.scheduler.turns import Turns
+
+_log = logging.getLogger(__name__)
 
 _TURN = "turn"
 # Of what the load that ran out of memory was given.
@@ -90,7 +94,32 @@ class Room:
             self._take_back_drains(now)
         return not is_waiting
 
-    def replan(self, record: ModelRecord, now: Instant) -> bool:
+    def load_failed(self, record: ModelRecord, error: UnifiedLlmError, now: Instant) -> None:
+        """What becomes of a load that failed: another try without what failed, or a refusal."""
+        if isinstance(error, GpuUnusable) and record.spec.gpu is not GpuUse.REQUIRED:
+            self._ledger.disable_gpus(error.message)
+            record.note(error)
+            _log.warning("no GPU is used from now on: %s", error)
+            self._residency.await_end(record, now)
+        elif not isinstance(error, NoRoom):
+            self._residency.load_failed(record, error, now)
+        elif self._replan(record, now):
+            record.note(error)
+            _log.info("%s ran out of memory; one more try, %s", record.id, record.replan.name)
+            self._residency.await_end(record, now)
+        else:
+            held = render_amounts(self._ledger.held(record.id, record.generation))
+            self._tickets.refuse_waiting(
+                record, lambda: refusals.out_of_memory(record, held, error)
+            )
+            self._residency.load_failed(record, error, now)
+
+    def forget(self, model: ModelId) -> None:
+        """The model has left the catalogue."""
+        self._placer.forget(model)
+        self._fitting.pop(model, None)
+
+    def _replan(self, record: ModelRecord, now: Instant) -> bool:
         """Prepare one more try after a load ran out of memory; False if there was one already."""
         if record.replan is not Replan.NONE:
             return False
@@ -105,11 +134,6 @@ class Room:
             if isinstance(self._placer.place(record.spec, budgets, cap), Placement):
                 record.replan, record.cap = Replan.SMALLER, cap
         return record.replan is not Replan.NONE
-
-    def forget(self, model: ModelId) -> None:
-        """The model has left the catalogue."""
-        self._placer.forget(model)
-        self._fitting.pop(model, None)
 
     def _best(self, record: ModelRecord) -> Placement | NoRoom:
         """What it would be given if all left that may."""
@@ -200,7 +224,8 @@ class Room:
             return None
         residents = self._occupancy.residents(
             has_had_its_turn=lambda each: self._turns.ends(each, record) <= now,
-            is_expected=lambda each: self._turns.expected_until(each) > now,
+            is_expected=lambda each: self._turns.expected_until(each, record) > now,
+            successor=record.id,
         )
         return choose_victims(placement.memory, promised, residents, self._policy.eviction, now)
 

@@ -63,6 +63,7 @@ class ModelRecord:
         by itself when there is room again.
     cap: how much of some devices its next load may take at most.
     is_stuck: its worker was killed and is not gone; its memory is as good as lost.
+    successor: the model it is to make room for before any other does; None if there is none.
     has_idled: nobody has asked for it since it fell idle at `last_used`.
     """
 
@@ -87,6 +88,7 @@ class ModelRecord:
     is_displaced: bool = False
     is_stuck: bool = False
     has_idled: bool = False
+    successor: ModelId | None = None
     pace: Pace = field(default_factory=Pace)
 
     @property

@@ -28,17 +28,17 @@ class Turns:
         served = later(resident.since, self._length(resident))
         return max(served, later(waiting.since, self._policy.turn))
 
-    def expected_until(self, resident: ModelRecord) -> Instant:
+    def expected_until(self, resident: ModelRecord, waiting: ModelRecord) -> Instant:
         """Until when an idle `resident` counts as in use; the past if it does not."""
         gap = resident.pace.gap.value
-        if gap is None or not resident.pace.is_soon_wanted:
+        if gap is None or not resident.pace.is_soon_wanted or resident.successor == waiting.id:
             return resident.last_used
         return later(resident.last_used, Seconds(_LATE * gap))
 
     def next_chance(self, resident: ModelRecord, waiting: ModelRecord) -> Instant:
         """When `resident` may be sent away at the latest, if nobody asks for it meanwhile."""
         end = self.ends(resident, waiting)
-        return end if resident.leases else min(end, self.expected_until(resident))
+        return end if resident.leases else min(end, self.expected_until(resident, waiting))
 
     def _length(self, resident: ModelRecord) -> Seconds:
         policy = self._policy

@@ -11,6 +11,7 @@ from tests.unit.scheduler.scenario import ANNA, CAT, CRASH, DOG, GIB, make_spec
 from unified_llm.domain.errors import (
     Closing,
     ModelFailedToLoad,
+    NoRoom,
     RequestTimedOut,
     UnifiedLlmError,
     UnknownModel,
@@ -305,3 +306,27 @@ async def test_the_real_alarm_rings_by_itself() -> None:
         with pytest.raises(RequestTimedOut):
             await loop.ensure_loaded(CAT, ANNA, timeout=Seconds(0.01))
         running.cancel()
+
+
+async def test_a_switch_ends_when_the_one_serves_and_the_other_has_answered_and_left() -> None:
+    async with open_house(make_spec(CAT), make_spec(DOG)) as house:
+        entered, leave = asyncio.Event(), asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(hold(house, CAT, entered, leave))
+            await entered.wait()
+            switching = group.create_task(house.loop.switch(CAT, DOG, ANNA, timeout=LONG))
+            await settle()
+            assert house.loop.status(DOG).state is ModelState.READY
+            assert house.loop.status(CAT).state is ModelState.READY
+            assert not switching.done()
+            leave.set()
+            await switching
+        assert set(house.workers.running) == {DOG}
+
+
+async def test_a_switch_to_what_does_not_load_leaves_everything_as_it_was() -> None:
+    async with open_house(make_spec(CAT), make_spec(DOG, 9)) as house:
+        await house.loop.ensure_loaded(CAT, ANNA, timeout=LONG)
+        with pytest.raises(NoRoom):
+            await house.loop.switch(CAT, DOG, ANNA, timeout=LONG)
+        assert set(house.workers.running) == {CAT}

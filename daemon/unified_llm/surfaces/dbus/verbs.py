@@ -62,6 +62,7 @@ class Verbs:
             "GetModel": self._get_model,
             "LoadModel": self._load_model,
             "UnloadModel": self._unload_model,
+            "SwitchModel": self._switch_model,
             "ScanModels": self._scan_models,
             "ImportModel": self._import_model,
             "RemoveModel": self._remove_model,
@@ -108,6 +109,13 @@ class Verbs:
 
     async def _unload_model(self, context: CallContext, model: str, options: Options) -> Began:
         return await self._unload(ModelId(model), context, options)
+
+    async def _switch_model(
+        self, context: CallContext, leaving: str, arriving: str, options: Options
+    ) -> Began:
+        parse_options(NoOptions, options)
+        caller = await self._granted(context, Action.LOAD_MODEL, ModelId(arriving))
+        return _began(self.models.begin_switch(caller, ModelId(leaving), ModelId(arriving)))
 
     async def _load(self, model: ModelId, context: CallContext, options: Options) -> Began:
         parse_options(NoOptions, options)

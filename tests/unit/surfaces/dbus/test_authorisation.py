@@ -23,6 +23,7 @@ from unified_llm.bus.interface import Interface
 from unified_llm.bus.objects import CallContext
 from unified_llm.domain.callers import Caller
 from unified_llm.domain.errors import NotPermitted
+from unified_llm.domain.models import ModelId
 from unified_llm.domain.units import Bytes
 from unified_llm.guard.permissions import Action
 from unified_llm.operations.jobs import Details, Job, JobType
@@ -62,6 +63,7 @@ ROWS = [
     Row("Manager.GetModel", ("tiny",), EVERYBODY, None),
     Row("Manager.LoadModel", ("tiny", {}), MANAGERS, Action.LOAD_MODEL),
     Row("Manager.UnloadModel", ("tiny", {}), MANAGERS, Action.UNLOAD_MODEL),
+    Row("Manager.SwitchModel", ("dog", "tiny", {}), MANAGERS, Action.LOAD_MODEL),
     Row("Manager.ScanModels", ({},), MANAGERS, Action.SCAN_MODELS),
     Row("Manager.ImportModel", (FILE, {}), MANAGERS, Action.IMPORT_MODEL),
     Row("Manager.RemoveModel", ("tiny", {}), MANAGERS, Action.REMOVE_MODEL),
@@ -96,7 +98,7 @@ async def succeed(job: Job) -> Details:
 
 def handlers_of(house: House) -> dict[str, Callable[..., Awaitable[object]]]:
     # Those of the settings are not removed, whoever asks.
-    house.set_models(TINY, source="scan")
+    house.set_models(TINY, ModelId("dog"), source="scan")
     verbs = verbs_of(house)
     job = house.jobs.begin(JobType.LOAD, TINY, USER, succeed)
     lease = house.leases.begin(ROOT, Bytes(1), "test", "test")

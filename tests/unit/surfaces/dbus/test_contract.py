@@ -16,7 +16,7 @@ INTERFACES = contract.INTERFACES
 PROMISED = {
     contract.MANAGER.name: "CancelAll Flush Generate GenerateText GetModel ImportModel Inhibit "
     "ListInhibitors ListJobs ListModels LoadModel OpenHttpConnection Reload RemoveModel "
-    "ReserveVram ScanModels UnloadModel "
+    "ReserveVram ScanModels SwitchModel UnloadModel "
     "JobNew JobRemoved ApiFeatures Degraded DelayInhibited GameMode HttpSocketPath LoadedModels "
     "NJobs OnBattery State Version VramPressure",
     contract.MODEL.name: "Load Remove Unload Backend ContextTokens Format Id LastError Leases "
