@@ -2,5 +2,5 @@
 
 Touches: nothing outside the process.
 Imported by: operations, app; fleet.supervisor for `effects` only.
-Never: a process, a file, a clock of its own (only `loop` knows asyncio).
+Never: a process, a file, a clock of its own (only `loop` and its `alarm` know asyncio).
 """

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from itertools import count
-from typing import Protocol
 
 from unified_llm.domain.devices import DeviceId, MemoryReading
 from unified_llm.domain.errors import GpuUnusable, Inhibited, UnifiedLlmError
@@ -20,6 +19,7 @@ from unified_llm.domain.models import ModelId, ModelSpec
 from unified_llm.domain.placement import Placement
 from unified_llm.domain.ports import Clock, Lease
 from unified_llm.domain.units import Bytes, Instant, Seconds, later
+from unified_llm.scheduler.alarm import AlarmClock, CallLater, call_later_in_loop
 from unified_llm.scheduler.backoff import Jitter
 from unified_llm.scheduler.core import Scheduler
 from unified_llm.scheduler.effects import Generation, LoadOutcome, Ticket, Workers
@@ -27,20 +27,6 @@ from unified_llm.scheduler.ledger import WorkerKey
 from unified_llm.scheduler.policy import SchedulingPolicy
 
 Event = Callable[[Instant], None]
-
-
-class Alarm(Protocol):
-    """A call that is yet to come."""
-
-    def cancel(self) -> None: ...
-
-
-CallLater = Callable[[float, Callable[[], None]], Alarm]
-"""Calls a function after so many seconds, once; `loop.call_later` is one."""
-
-
-def _call_later(delay: float, callback: Callable[[], None]) -> Alarm:
-    return asyncio.get_running_loop().call_later(delay, callback)
 
 
 def _tell_nobody(moved: ModelMoved) -> None:
@@ -69,7 +55,7 @@ class SchedulerLoop:
         on_status: Callable[[ModelStatus], None],
         on_moved: Callable[[ModelMoved], None] = _tell_nobody,
         jitter: Jitter,
-        call_later: CallLater = _call_later,
+        call_later: CallLater = call_later_in_loop,
         read_memory: Callable[[], Awaitable[object]] = _read_nothing,
     ) -> None:
         self._core = Scheduler(policy, self, jitter)
@@ -78,16 +64,13 @@ class SchedulerLoop:
         self._workers = workers
         self._on_status = on_status
         self._on_moved = on_moved
-        self._call_later = call_later
         self._read_memory = read_memory
         self._tickets = count(1)
         self._waits: dict[Ticket, asyncio.Future[Generation]] = {}
         self._on_met: dict[Ticket, Callable[[], None]] = {}
         self._inbox: deque[Event] = deque()
         self._is_applying = False
-        self._alarm: Alarm | None = None
-        self._rang = asyncio.Event()
-        self._pings: list[asyncio.Future[None]] = []
+        self._alarm = AlarmClock(clock, call_later)
         self._closed = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -97,19 +80,15 @@ class SchedulerLoop:
         """Keep the time for the core until cancelled."""
         try:
             while True:
-                await self._rang.wait()
-                self._rang.clear()
+                await self._alarm.wait()
                 self._apply(self._core.woke)
-                self._answer_pings()
+                self._alarm.answer_pings()
         finally:
-            self._disarm()
+            self._alarm.set(None)
 
     async def ping(self) -> None:
         """Return when `run` has applied an event; for the watchdog."""
-        answer = asyncio.get_running_loop().create_future()
-        self._pings.append(answer)
-        self._rang.set()
-        await answer
+        await self._alarm.ping()
 
     # What callers ask.
 
@@ -327,10 +306,7 @@ class SchedulerLoop:
 
     def wake_at(self, moment: Instant | None) -> None:
         """As in Effects."""
-        self._disarm()
-        if moment is not None:
-            delay = max(0.0, moment - self._clock.now())
-            self._alarm = self._call_later(delay, self._rang.set)
+        self._alarm.set(moment)
 
     def announce(self, status: ModelStatus) -> None:
         """As in Effects."""
@@ -390,14 +366,3 @@ class SchedulerLoop:
             self._empty.set()
         else:
             self._empty.clear()
-
-    def _disarm(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-
-    def _answer_pings(self) -> None:
-        answered, self._pings = self._pings, []
-        for ping in answered:
-            if not ping.done():
-                ping.set_result(None)
