@@ -62,6 +62,7 @@ async def open_both(bus: PrivateBus, folder: Path) -> AsyncIterator[BothDoors]:
             house.library,
             house.status,
             house.routes,
+            house.spending,
             version="1",
             limits=limits,
         )

@@ -1,13 +1,14 @@
 """The real operations over fakes of what is below them, for tests of the door."""
 
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
 from tests.fakes.backend import FakeBackend
 from tests.fakes.clock import FakeClock
+from tests.fakes.ledger import FakeLedger
 from tests.fakes.memory import FakeMemory
 from tests.fakes.profiles import sized_profile
 from tests.fakes.shelf import FakeShelf
@@ -20,6 +21,7 @@ from unified_llm.domain.devices import RAM
 from unified_llm.domain.events import ModelChanged, Surroundings
 from unified_llm.domain.measurements import DryRun
 from unified_llm.domain.models import FileIdentity, ModelId, ModelSpec
+from unified_llm.domain.money import Price
 from unified_llm.domain.placement import Placement
 from unified_llm.domain.ports import Backend
 from unified_llm.domain.profile import Purpose
@@ -40,11 +42,14 @@ from unified_llm.operations.log_control import LogControl
 from unified_llm.operations.memory_leases import MemoryLeases
 from unified_llm.operations.models import Models
 from unified_llm.operations.routes import Routes
+from unified_llm.operations.spending import Spending
 from unified_llm.operations.status import Status
 from unified_llm.operations.watch import Watch
 from unified_llm.planner.run_shape import RunShape
+from unified_llm.routing.accounts import Accounts
 from unified_llm.routing.attempts import AttemptPolicy
 from unified_llm.routing.breaker import BreakerPolicy
+from unified_llm.routing.budget import Budgets, Limit
 from unified_llm.routing.directory import Directory
 from unified_llm.routing.health import Health
 from unified_llm.routing.retry_budget import RetryBudget
@@ -61,6 +66,7 @@ DAEMON_UID, USER_GID, ADMIN_GID = 990, 2001, 2002
 TINY, BIG = ModelId("tiny"), ModelId("org/big:q4")
 MINILM, JUDGE = ModelId("minilm"), ModelId("judge")
 GIB = 1024**3
+TODAY = "2026-11-22"
 END = Finished(FinishReason.STOP, Usage(Tokens(5), Tokens(2), Tokens(1)), total=Seconds(0.5))
 ANSWER = (TextDelta("Blue "), TextDelta("light."), END)
 
@@ -140,6 +146,7 @@ class House:
     library: Library
     shelf: FakeShelf
     routes: Routes
+    spending: Spending
     inference: Inference
     embedding: Embedding
     jobs: Jobs
@@ -182,9 +189,16 @@ def make_scheduler(clock: FakeClock, workers: FakeWorkers, watch: Watch) -> Sche
     )
 
 
-def make_router(directory: Directory, health: Health) -> Router:
+def make_accounts(
+    ledger: FakeLedger, limits: Sequence[Limit], prices: Mapping[ModelId, Price]
+) -> Accounts:
+    """Nothing has a price unless it is given."""
+    return Accounts(prices, Budgets(limits), lambda: TODAY, ledger.lines.append)
+
+
+def make_router(directory: Directory, health: Health, accounts: Accounts) -> Router:
     """One whose time stands still."""
-    return Router(directory, health, FakeTimers(), AttemptPolicy(), RetryBudget())
+    return Router(directory, health, accounts, FakeTimers(), AttemptPolicy(), RetryBudget())
 
 
 def _permissions(authority: Authority | None) -> Permissions:
@@ -224,6 +238,8 @@ async def open_house(
     authority: Authority | None = None,
     providers: Mapping[str, Backend] | None = None,
     book: RouteBook | None = None,
+    limits: Sequence[Limit] | None = None,
+    prices: Mapping[ModelId, Price] | None = None,
 ) -> AsyncIterator[House]:
     """Models `tiny` and `org/big:q4`, on disk and not loaded; leaving writes the audit log.
 
@@ -238,11 +254,12 @@ async def open_house(
         workers.reports = scheduler
         async with Jobs(clock, gate) as jobs:
             models = make_models(gate, scheduler, jobs, watch)
-            shelf, memory = FakeShelf(), FakeMemory()
-            directory = Directory(backend, providers or {})
+            shelf, memory, ledger = FakeShelf(), FakeMemory(), FakeLedger()
+            accounts = make_accounts(ledger, limits or (), prices or {})
             health = Health(providers or {}, BreakerPolicy(), lambda: 1.0)
-            routes = Routes(gate, models, directory, book or RouteBook(), health)
-            inference = Inference(gate, routes, make_router(directory, health))
+            directory = Directory(backend, providers or {})
+            routes = Routes(gate, models, directory, book or RouteBook(), health, accounts)
+            inference = Inference(gate, routes, make_router(directory, health, accounts))
             status = _status(gate, scheduler, complaints, health, memory)
             house = House(
                 gate,
@@ -258,6 +275,7 @@ async def open_house(
                 Library(gate, jobs, models, scheduler, shelf, unload_limit=Seconds(60)),
                 shelf,
                 routes,
+                Spending(gate, ledger, accounts.budgets, lambda: TODAY),
                 inference,
                 Embedding(gate, models, encoder, encoder),
                 jobs,

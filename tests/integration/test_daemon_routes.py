@@ -1,6 +1,7 @@
 """Two daemons, one the other's provider: what is asked when one of them does not answer."""
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -15,11 +16,14 @@ ROUTING = {
     "aliases": {"gpt-4o": "smart"},
 }
 
+PRICE = {"input": 1, "output": 2, "cached": 0.1, "as_of": "2026-11-22"}
+MONEY = {"prices": {"far/tiny": PRICE}, "budgets": {"monthly": {"dollars": 5}}}
+
 
 def test_a_route_falls_back_when_its_provider_is_gone() -> None:
     with open_daemon(with_bus=False) as upstream:
         far = {"kind": "openai-compatible", "socket": str(upstream.socket_path), "models": ["tiny"]}
-        changes = {"providers": {"far": far}, "routing": ROUTING}
+        changes = {"providers": {"far": far}, "routing": ROUTING, "money": MONEY}
         with open_daemon(changes) as daemon, daemon.open_openai() as client:
             assert {model.id for model in client.models.list()} == {
                 "tiny", "far/tiny", "smart", "gpt-4o",
@@ -38,6 +42,15 @@ def test_a_route_falls_back_when_its_provider_is_gone() -> None:
             upstream.process.kill()
             upstream.wait()
             assert ask() == ["far/tiny:provider-down", "tiny:None"]
+            used = json.loads(daemon.run("unified-llm", "usage", "--json").stdout)
+            assert {line["model"]: line["answers"] for line in used["lines"]} == {
+                "far/tiny": 1, "tiny": 2,
+            }  # fmt: skip
+            (budget,) = used["budgets"]
+            assert Decimal(budget["used_dollars"]) > 0
+            shown = daemon.run("unified-llm", "usage").stdout
+            assert "tiny (here)" in shown
+            assert "budget monthly" in shown
             told = daemon.run("unified-llm", "route", "explain", "gpt-4o", "--json")
             targets = json.loads(told.stdout)["targets"]
             assert [each["model"] for each in targets] == ["far/tiny", "tiny"]

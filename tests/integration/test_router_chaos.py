@@ -16,7 +16,7 @@ import pytest
 from tests.fakes.backend import FakeBackend
 from tests.fakes.house import ANSWER, USER
 from tests.fakes.upstream import Cut, Script, Stall, Step, Upstream, open_upstream, reply, stream
-from tests.unit.routing.targets import far, here, plan_of
+from tests.unit.routing.targets import far, here, no_accounts, plan_of
 from unified_llm.domain.chat import ChatEvent, ChatRequest, Finished, Message, Role, TextDelta
 from unified_llm.domain.errors import (
     ProviderDown,
@@ -207,7 +207,7 @@ class Stage:
 async def outcome_of(directory: Directory) -> tuple[Outcome, int]:
     """What a caller gets, and how many attempts it took; there is one end, and nothing after it."""
     health = Health(["a"], BreakerPolicy(), lambda: 1.0)
-    router = Router(directory, health, LoopTimers(), AttemptPolicy(), RetryBudget())
+    router = Router(directory, health, no_accounts(), LoopTimers(), AttemptPolicy(), RetryBudget())
     attempts = router.begin(plan_of(far("a/x"), here("tiny")))
     heard: list[ChatEvent] = []
     code = None

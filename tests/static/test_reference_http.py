@@ -22,7 +22,7 @@ NOT_A_LIMIT_OF_CLIENTS = {"flush_seconds"}
 def test_every_route_is_there_and_no_other() -> None:
     # Only the routing table is read: nothing is asked of the operations.
     nobody = cast(Any, None)
-    app = create_app(*[nobody] * 6, version="0")
+    app = create_app(*[nobody] * 7, version="0")
     routes = {
         f"{method} {route.path.replace(':path', '')}"
         for route in app.routes
@@ -35,7 +35,7 @@ def test_every_route_is_there_and_no_other() -> None:
 
 def test_the_openapi_document_refers_to_nothing_it_lacks() -> None:
     nobody = cast(Any, None)
-    document = create_app(*[nobody] * 6, version="0").openapi()
+    document = create_app(*[nobody] * 7, version="0").openapi()
     wanted = set(re.findall(r"#/components/schemas/(\w+)", json.dumps(document)))
     assert "MessageShape" in wanted
     assert wanted <= set(document["components"]["schemas"])

@@ -9,17 +9,24 @@ from typing import TYPE_CHECKING
 from unified_llm.app import terms
 from unified_llm.app.beside import running
 from unified_llm.app.engine import Engine
+from unified_llm.app.ledger import Ledger, open_ledger
 from unified_llm.app.plan import Plan
 from unified_llm.domain.ports import Timers
+from unified_llm.host.clock import today
 from unified_llm.operations.embedding import Embedding
 from unified_llm.operations.gate import Gate
 from unified_llm.operations.inference import Inference
 from unified_llm.operations.models import Models
 from unified_llm.operations.routes import Routes
+from unified_llm.operations.spending import Spending
+from unified_llm.registry.store import Store
+from unified_llm.routing.accounts import Accounts
+from unified_llm.routing.budget import Budgets
 from unified_llm.routing.directory import Directory
 from unified_llm.routing.health import Health
 from unified_llm.routing.retry_budget import RetryBudget
 from unified_llm.routing.router import Router
+from unified_llm.settings.sections.money import MoneySettings
 
 if TYPE_CHECKING:
     from unified_llm.app.providers import Providers
@@ -33,6 +40,7 @@ class Answering:
     inference: Inference
     embedding: Embedding
     health: Health
+    spending: Spending
     providers: "Providers | None"
 
     def complaints(self) -> tuple[str, ...]:
@@ -42,19 +50,32 @@ class Answering:
 
 @asynccontextmanager
 async def open_answering(
-    plan: Plan, gate: Gate, models: Models, engine: Engine, timers: Timers
+    plan: Plan, gate: Gate, models: Models, engine: Engine, timers: Timers, store: Store
 ) -> AsyncIterator[Answering]:
-    """The providers of the settings, at work beside the models of this machine."""
+    """The providers of the settings, beside the models of this machine.
+
+    store: keeps what is used.
+    """
     routing = plan.settings.routing
-    async with _open_providers(plan, timers, models) as providers:
+    async with open_ledger(store) as ledger, _open_providers(plan, timers, models) as providers:
         directory = Directory(engine.backend, providers.backends() if providers else {})
         budget = RetryBudget(routing.retry_percent / 100)
         health = Health(plan.settings.providers, terms.breaker_policy(routing), random.random)
-        router = Router(directory, health, timers, terms.attempt_policy(routing), budget)
-        routes = Routes(gate, models, directory, terms.route_book(routing), health)
+        accounts = await _open_accounts(plan.settings.money, ledger)
+        router = Router(directory, health, accounts, timers, terms.attempt_policy(routing), budget)
+        routes = Routes(gate, models, directory, terms.route_book(routing), health, accounts)
         inference = Inference(gate, routes, router)
         embedding = Embedding(gate, models, engine.vectors, engine.vectors)
-        yield Answering(routes, inference, embedding, health, providers)
+        spending = Spending(gate, ledger, accounts.budgets, today)
+        yield Answering(routes, inference, embedding, health, spending, providers)
+
+
+async def _open_accounts(money: MoneySettings, ledger: Ledger) -> Accounts:
+    """Accounts that know what was spent this month."""
+    budgets = Budgets(terms.limits(money))
+    if budgets.limits:
+        budgets.recall(await ledger.since(f"{today()[:7]}-01"))
+    return Accounts(terms.prices(money), budgets, today, ledger.add, money.assumed_output_tokens)
 
 
 @asynccontextmanager

@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 # The sections a reload can not change while connections and workers live.
 _FIXED_SECTIONS: Final = (
     "memory", "hardware", "registry", "scheduler", "worker", "requests", "providers",
-    "routing", "socket", "dbus", "host",
+    "routing", "money", "socket", "dbus", "host",
 )  # fmt: skip
 
 

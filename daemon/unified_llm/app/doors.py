@@ -47,6 +47,7 @@ async def open_http(plan: Plan, rooms: Rooms) -> AsyncIterator[HttpDoor]:
         rooms.library,
         rooms.status,
         rooms.answering.routes,
+        rooms.answering.spending,
         version=plan.version,
         limits=limits,
     )

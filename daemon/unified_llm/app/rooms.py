@@ -93,7 +93,7 @@ async def open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
         shelf = await _swept_shelf(catalogue, models, store)
         library = Library(gate, jobs, models, scheduler, shelf, unload_limit=limit)
         answering = await stack.enter_async_context(
-            open_answering(plan, gate, models, engine, timers)
+            open_answering(plan, gate, models, engine, timers, store)
         )
         status = Status(
             gate,

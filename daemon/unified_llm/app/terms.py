@@ -3,12 +3,14 @@
 import logging
 import os
 from collections.abc import Mapping
+from decimal import Decimal
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 from unified_llm.domain.callers import Door
 from unified_llm.domain.models import ModelId
+from unified_llm.domain.money import Money, Price, per_million
 from unified_llm.domain.routing import Route, Strategy
 from unified_llm.domain.units import Bytes, Seconds
 from unified_llm.fleet.backend import Deadlines
@@ -20,9 +22,11 @@ from unified_llm.planner.evict import EvictionPolicy
 from unified_llm.planner.fit import Sacrifice
 from unified_llm.routing.attempts import AttemptPolicy
 from unified_llm.routing.breaker import BreakerPolicy
+from unified_llm.routing.budget import Limit, Period
 from unified_llm.routing.routes import RouteBook
 from unified_llm.scheduler.policy import SchedulingPolicy
 from unified_llm.settings.schema import Settings
+from unified_llm.settings.sections.money import MoneySettings, PriceSettings
 from unified_llm.settings.sections.registry import RegistrySettings
 from unified_llm.settings.sections.routing import RoutingSettings
 from unified_llm.settings.sections.socket import SocketSettings
@@ -113,6 +117,41 @@ def route_book(routing: RoutingSettings) -> RouteBook:
             ModelId(name): tuple(map(ModelId, models)) for name, models in routing.fallbacks.items()
         },
         local_only_callers=frozenset(routing.local_only_users),
+    )
+
+
+def prices(money: MoneySettings) -> dict[ModelId, Price]:
+    """What providers ask for, by model."""
+    return {ModelId(name): _price(price) for name, price in money.prices.items()}
+
+
+def _price(price: PriceSettings) -> Price:
+    return Price(
+        input=_per_token(price.input),
+        output=_per_token(price.output),
+        cached=None if price.cached is None else _per_token(price.cached),
+        cache_write=None if price.cache_write is None else _per_token(price.cache_write),
+        reasoning=None if price.reasoning is None else _per_token(price.reasoning),
+    )
+
+
+def _per_token(dollars: float) -> Money:
+    # By its text: what was written with six decimals is meant so.
+    return per_million(Decimal(repr(dollars)))
+
+
+def limits(money: MoneySettings) -> tuple[Limit, ...]:
+    """The budgets."""
+    return tuple(
+        Limit(
+            name=name,
+            amount=Money(_per_token(budget.dollars) * 10**6),
+            period=Period(budget.period),
+            users=frozenset(budget.users),
+            provider=budget.provider,
+            is_shared=budget.shared,
+        )
+        for name, budget in money.budgets.items()
     )
 
 

@@ -57,6 +57,7 @@ NAMES: Final[dict[type[errors.UnifiedLlmError], str]] = {
     errors.Draining: f"{ERROR_PREFIX}Draining",
     errors.Inhibited: f"{ERROR_PREFIX}Inhibited",
     errors.Closing: f"{ERROR_PREFIX}Closing",
+    errors.BudgetSpent: f"{ERROR_PREFIX}BudgetSpent",
     errors.LocalOnly: f"{ERROR_PREFIX}LocalOnly",
     errors.AuditUnavailable: f"{ERROR_PREFIX}AuditUnavailable",
     errors.StoreUnavailable: f"{ERROR_PREFIX}StoreUnavailable",

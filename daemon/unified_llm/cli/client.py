@@ -29,6 +29,7 @@ from unified_llm.wire.native import (
     PlanBody,
     PlanShape,
     StatusBody,
+    UsageReportBody,
     decode_body,
 )
 
@@ -91,6 +92,10 @@ class Daemon:
         """Who would be asked for a request, and why. Raises UnknownModel."""
         body = _encoded(asked.model_dump())
         return decode_body(ExplanationBody, self._post("/v1/routes/explain", body).content)
+
+    def usage(self, days: int) -> UsageReportBody:
+        """What was used, and how budgets stand."""
+        return decode_body(UsageReportBody, self._get(f"/v1/usage?days={days}").content)
 
     @contextmanager
     def open_chat(

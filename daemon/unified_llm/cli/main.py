@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from unified_llm.cli import chat, config, games, lease, models, routes, status
+from unified_llm.cli import chat, config, games, lease, models, routes, status, usage
 
 app = typer.Typer(
     name="unified-llm",
@@ -17,6 +17,7 @@ app = typer.Typer(
 )
 app.command("chat")(chat.chat)
 app.command("status")(status.status)
+app.command("usage")(usage.usage)
 # What follows the first word of the command is the command's, `-` or not.
 app.command("lease", context_settings={"allow_interspersed_args": False})(lease.lease)
 app.command("session")(games.session)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from unified_llm.domain.models import ModelId
+from unified_llm.domain.money import Money
 from unified_llm.domain.routing import Attempt
 from unified_llm.domain.units import Seconds, Tokens
 
@@ -240,6 +241,7 @@ class Finished:
     usage: None if whoever answered does not tell; it is unknown then, not nothing.
     first_token, total: seconds from the lease to the first token and to the end.
     attempts: every target that was asked, the one that answered last; empty from a backend.
+    cost: None if it is not known.
     """
 
     reason: FinishReason
@@ -247,6 +249,7 @@ class Finished:
     first_token: Seconds | None = None
     total: Seconds | None = None
     attempts: tuple[Attempt, ...] = ()
+    cost: Money | None = None
 
 
 Delta = TextDelta | ReasoningDelta | ToolCallDelta | RefusalDelta

@@ -8,7 +8,7 @@ UnifiedLlmError
   UnavailableError             time or the operator can fix it
     NoRoom  GpuUnusable  QueueFull  ModelFailedToLoad  WorkerDied  RequestTimedOut  Draining
     Closing  Inhibited  AuditUnavailable  StoreUnavailable  DiskFull
-    ProviderDown  ProviderFailed  ProviderOverloaded  ProviderDenied
+    ProviderDown  ProviderFailed  ProviderOverloaded  ProviderDenied  BudgetSpent
   ConfigurationError           the operator's file is wrong; carries every problem at once
   InternalError                a bug; shows an id, the log holds the cause
 
@@ -241,6 +241,12 @@ class ProviderDenied(UnavailableError):
     """A provider does not accept our key or account, or there is no key."""
 
     code = "provider-denied"
+
+
+class BudgetSpent(UnavailableError):
+    """A budget has less left than the request may cost."""
+
+    code = "budget-spent"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ class Strategy(StrEnum):
     IN_ORDER = "in-order"  # as they are written
     LOCAL_FIRST = "local-first"  # loaded here, then not loaded here, then elsewhere
     CLOUD_FIRST = "cloud-first"  # elsewhere, then loaded here, then not loaded here
+    COST_OPTIMISED = "cost-optimised"  # what costs least; what costs nobody knows what, last
     ROUND_ROBIN = "round-robin"  # each in its turn
     WEIGHTED = "weighted"  # each in its turn, as often as its weight says
 

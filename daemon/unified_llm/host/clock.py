@@ -1,6 +1,7 @@
 """The machine's clocks: the monotonic one for limits, the wall's for dates shown and kept."""
 
 import time
+from datetime import UTC, datetime
 
 from unified_llm.domain.units import Instant, Seconds
 
@@ -22,3 +23,8 @@ def suspended_time() -> Seconds:
 def unix_time() -> float:
     """Seconds since the epoch by the wall clock, which may be set at any moment."""
     return time.time()  # noqa: TID251  this is where it is read
+
+
+def today() -> str:
+    """The day by the wall clock, in UTC: `2026-11-22`."""
+    return datetime.fromtimestamp(unix_time(), UTC).date().isoformat()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 from unified_llm.domain.callers import Caller
-from unified_llm.domain.chat import ChatRequest
+from unified_llm.domain.chat import ChatRequest, Message, Role
 from unified_llm.domain.errors import (
     InvalidRequest,
     ProviderDenied,
@@ -20,6 +20,7 @@ from unified_llm.guard.permissions import Action
 from unified_llm.guard.sanitize import ensure_sane, least_tokens
 from unified_llm.operations.gate import Gate
 from unified_llm.operations.models import Models, ensure_is_for
+from unified_llm.routing.accounts import Accounts
 from unified_llm.routing.directory import Directory
 from unified_llm.routing.health import Health
 from unified_llm.routing.plan import LOCAL, Candidate, Plan, Wish, make_plan
@@ -59,6 +60,7 @@ class Routes:
     directory: Directory
     book: RouteBook
     health: Health
+    accounts: Accounts
     _credits: dict[ModelId, Credits] = field(default_factory=dict)
 
     def list(self, caller: Caller) -> tuple[tuple[ModelId, Route], ...]:
@@ -72,7 +74,9 @@ class Routes:
         """What would be done for such a request of `caller`. Raises UnknownModel."""
         with self.gate.open_entry(caller, Action.READ, model):
             kept = self._kept_local(caller, "the request" if local_only else None)
-            return _explain(self._plan(model, Wish(kept, prompt_tokens)))
+            # As many letters as the prompt would have bytes at least; an answer of usual length.
+            imagined = ChatRequest(model, (Message(Role.USER, "x" * prompt_tokens),))
+            return _explain(self._plan(imagined, Wish(kept, prompt_tokens)))
 
     def plan(self, caller: Caller, request: ChatRequest, *, is_only_asked: bool = False) -> Plan:
         """The plan for a request, which is sane then; somebody can be asked, now or in a while.
@@ -83,7 +87,7 @@ class Routes:
         kept = self._kept_local(caller, "the request" if request.local_only else None)
         self._targets(self.book.resolve(request.model))  # a wrong name is told of before the rest
         ensure_sane(request)
-        plan = self._plan(request.model, Wish(kept, least_tokens(request)))
+        plan = self._plan(request, Wish(kept, least_tokens(request)))
         if not plan.attempts and not plan.later:
             failures = [Failure(each.candidate.model, each.error) for each in plan.skipped]
             raise one_error(request.model, failures) if failures else _nothing_in(plan.route)
@@ -105,9 +109,9 @@ class Routes:
             return f"a rule for {caller.principal}"
         return request
 
-    def _plan(self, name: ModelId, wish: Wish) -> Plan:
-        route = self.book.resolve(name)
-        candidates = [self._candidate(target) for target in self._targets(route)]
+    def _plan(self, request: ChatRequest, wish: Wish) -> Plan:
+        route = self.book.resolve(request.model)
+        candidates = [self._candidate(target, request) for target in self._targets(route)]
         return make_plan(route, candidates, wish, self._credits.get(route.name))
 
     def _targets(self, route: Route) -> tuple[ModelId, ...]:
@@ -117,7 +121,7 @@ class Routes:
             self.models.find(targets[0])
         return targets
 
-    def _candidate(self, model: ModelId) -> Candidate:
+    def _candidate(self, model: ModelId, request: ChatRequest) -> Candidate:
         try:
             view = self.models.look(model)
         except (UnknownModel, InvalidRequest) as error:
@@ -130,6 +134,7 @@ class Routes:
             backend,
             context_tokens=view.spec.context_tokens,
             is_resident=view.status.state is ModelState.READY,
+            cost=self.accounts.most(model, backend, request),
             obstacle=self._obstacle(view.spec, backend),
         )
         return found if found.obstacle is not None else self._as_it_stands(found)

@@ -34,5 +34,24 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     ) STRICT, WITHOUT ROWID;
     """,
     "ALTER TABLE files ADD COLUMN is_companion INTEGER NOT NULL DEFAULT 0;",
+    # cost: picodollars. See domain.usage.UsageLine.
+    """
+    CREATE TABLE usage (
+      day TEXT NOT NULL,
+      principal TEXT NOT NULL,
+      provider TEXT NOT NULL,
+      model TEXT NOT NULL,
+      answers INTEGER NOT NULL,
+      prompt_tokens INTEGER NOT NULL,
+      completion_tokens INTEGER NOT NULL,
+      cached_tokens INTEGER NOT NULL,
+      cache_write_tokens INTEGER NOT NULL,
+      reasoning_tokens INTEGER NOT NULL,
+      cost INTEGER NOT NULL,
+      unpriced INTEGER NOT NULL,
+      estimated INTEGER NOT NULL,
+      PRIMARY KEY (day, principal, provider, model)
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 """Step n brings a database of version n - 1 to version n (`PRAGMA user_version`)."""

@@ -25,6 +25,7 @@ from unified_llm.routing.verdict import Failure, one_error
 
 PASSING: Final[frozenset[type[UnifiedLlmError]]] = frozenset(
     {
+        errors.BudgetSpent,  # another target may cost less
         errors.ContentFiltered,
         errors.Draining,
         errors.GpuUnusable,

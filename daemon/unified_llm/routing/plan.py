@@ -12,6 +12,7 @@ from typing import Final
 
 from unified_llm.domain.errors import LocalOnly, TooLarge, UnifiedLlmError
 from unified_llm.domain.models import ModelId
+from unified_llm.domain.money import Money, render_dollars
 from unified_llm.domain.routing import Route, Strategy
 from unified_llm.domain.units import Instant, Tokens
 from unified_llm.routing.rotation import Credits, take_turn
@@ -27,7 +28,8 @@ class Candidate:
     """A target, and what is known of it at this moment.
 
     backend: LOCAL or the provider's name. context_tokens: None if not known.
-    is_resident: loaded and serving. obstacle: why it can not be asked; None if nothing is known.
+    is_resident: loaded and serving. cost: the most that the request costs; None if not known.
+    obstacle: why it can not be asked; None if nothing is known.
     free_at: when the obstacle is gone by itself; None if it will not be, or nobody knows.
     """
 
@@ -35,6 +37,7 @@ class Candidate:
     backend: str
     context_tokens: Tokens | None = None
     is_resident: bool = False
+    cost: Money | None = None
     obstacle: UnifiedLlmError | None = None
     free_at: Instant | None = None
 
@@ -144,13 +147,18 @@ def _in_turn(
     return sorted(usable, key=lambda each: _rank(route.strategy, each)), had
 
 
-def _rank(strategy: Strategy, candidate: Candidate) -> int:
+def _rank(strategy: Strategy, candidate: Candidate) -> tuple[int, int]:
     """Smaller is earlier; sorting keeps the order of equals."""
-    if strategy is Strategy.IN_ORDER:
-        return 0
-    if not candidate.is_local:
-        return 2 if strategy is Strategy.LOCAL_FIRST else -1
-    return 0 if candidate.is_resident else 1
+    cold = 0 if candidate.is_resident else 1
+    match strategy:
+        case Strategy.COST_OPTIMISED:
+            return (1, 0) if candidate.cost is None else (0, 2 * candidate.cost + cold)
+        case Strategy.LOCAL_FIRST:
+            return (0, cold) if candidate.is_local else (1, 0)
+        case Strategy.CLOUD_FIRST:
+            return (1, cold) if candidate.is_local else (0, 0)
+        case _:
+            return (0, 0)
 
 
 def _reason(
@@ -164,8 +172,16 @@ def _reason(
         case Strategy.WEIGHTED:
             turn = "its turn" if place == 0 else "a later turn"
             return f"{turn}, weight {weights.get(candidate.model, 1)}"
-        case Strategy.LOCAL_FIRST | Strategy.CLOUD_FIRST:
+        case Strategy.COST_OPTIMISED if not candidate.is_local:
+            return _render_cost(candidate)
+        case _:
             return _where(candidate)
+
+
+def _render_cost(candidate: Candidate) -> str:
+    if candidate.cost is None:
+        return f"its price at provider {candidate.backend} is not known"
+    return f"{render_dollars(candidate.cost)} dollars at most, at provider {candidate.backend}"
 
 
 def _where(candidate: Candidate) -> str:

@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from unified_llm.domain.callers import Caller
-from unified_llm.domain.chat import ChatEvent, ChatRequest, Finished, FinishReason
+from unified_llm.domain.chat import ChatEvent, ChatRequest, Finished, FinishReason, Usage
 from unified_llm.domain.errors import ContentFiltered, UnifiedLlmError
+from unified_llm.domain.money import Money
 from unified_llm.domain.ports import Clock, Timers
 from unified_llm.domain.units import Instant
+from unified_llm.routing.accounts import Accounts, Charge
 from unified_llm.routing.attempts import AttemptPolicy, Attempts
 from unified_llm.routing.directory import Directory
 from unified_llm.routing.health import Health, Visit
@@ -29,6 +31,7 @@ class Router:
 
     directory: Directory
     health: Health
+    accounts: Accounts
     timers: Timers
     policy: AttemptPolicy
     budget: RetryBudget
@@ -70,6 +73,8 @@ class Router:
     ) -> "_Answer":
         """The answer of `candidate`, whose first event is there."""
         asked = _as_asked(request, candidate, attempts.plan)
+        charge = self.accounts.begin(candidate, asked, caller.principal)
+        stack.callback(charge.end)
         visit = self.health.begin(candidate.backend, self.timers.now())
         stack.callback(visit.end)
         try:
@@ -80,7 +85,8 @@ class Router:
             visit.failed(error, self.timers.now())
             raise
         visit.began(self.timers.now())
-        return _Answer(first, events, attempts, visit, self.timers)
+        charge.began()
+        return _Answer(first, events, attempts, _Books(visit, charge, self.timers))
 
     async def _wait_until(self, moment: Instant | None) -> None:
         if moment is None:
@@ -104,6 +110,24 @@ async def _first_of(events: AsyncIterator[ChatEvent]) -> ChatEvent:
     return first
 
 
+@dataclass(frozen=True, slots=True)
+class _Books:
+    """Where the end of an answer is written down."""
+
+    visit: Visit
+    charge: Charge
+    clock: Clock
+
+    def finished(self, usage: Usage | None) -> Money | None:
+        """It is whole. What it cost."""
+        self.visit.finished(self.clock.now())
+        return self.charge.finished(usage)
+
+    def failed(self, error: UnifiedLlmError) -> None:
+        """It broke off."""
+        self.visit.failed(error, self.clock.now())
+
+
 class _Answer:
     """The events of one target, its end marked with all that were asked.
 
@@ -115,14 +139,12 @@ class _Answer:
         first: ChatEvent,
         events: AsyncIterator[ChatEvent],
         attempts: Attempts,
-        visit: Visit,
-        clock: Clock,
+        books: "_Books",
     ) -> None:
         self._first: ChatEvent | None = first
         self._events = events
         self._attempts = attempts
-        self._visit = visit
-        self._clock = clock
+        self._books = books
 
     def __aiter__(self) -> Self:
         return self
@@ -132,8 +154,8 @@ class _Answer:
         if event is None:
             event = await self._next()
         if isinstance(event, Finished):
-            self._visit.finished(self._clock.now())
-            return replace(event, attempts=self._attempts.trail)
+            cost = self._books.finished(event.usage)
+            return replace(event, attempts=self._attempts.trail, cost=cost)
         return event
 
     async def _next(self) -> ChatEvent:
@@ -141,5 +163,5 @@ class _Answer:
             return await anext(self._events)
         except UnifiedLlmError as error:
             self._attempts.broke_off(error)
-            self._visit.failed(error, self._clock.now())
+            self._books.failed(error)
             raise

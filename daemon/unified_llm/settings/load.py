@@ -25,6 +25,8 @@ MAX_FILE_BYTES: Final = 1024 * 1024
 # Errors whose text is written in the schema; all others get their words here.
 _OWN_ERRORS: Final = frozenset(
     {
+        "budget_name",
+        "date",
         "relative_path",
         "long_socket_path",
         "model_clash",

@@ -17,6 +17,7 @@ from unified_llm.settings.sections.host import HostSettings
 from unified_llm.settings.sections.log import LogSettings
 from unified_llm.settings.sections.memory import MemorySettings
 from unified_llm.settings.sections.models import DefaultsSettings, ModelsSettings
+from unified_llm.settings.sections.money import MoneySettings
 from unified_llm.settings.sections.providers import ProvidersSettings
 from unified_llm.settings.sections.registry import RegistrySettings
 from unified_llm.settings.sections.requests import RequestsSettings
@@ -42,6 +43,7 @@ class Settings(Section):
         default={}, description="Model servers elsewhere, by the name that their models begin with."
     )
     routing: RoutingSettings = RoutingSettings()
+    money: MoneySettings = MoneySettings()
     socket: SocketSettings = SocketSettings()
     dbus: DbusSettings = DbusSettings()
     host: HostSettings = HostSettings()

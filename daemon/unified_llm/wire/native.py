@@ -220,6 +220,45 @@ class ExplanationBody(_Body):
     targets: tuple[ExplainedTargetBody, ...]
 
 
+class UsageLineBody(_Body):
+    """Answers of one model to one principal on one day of UTC.
+
+    dollars: an exact decimal, of those whose price is known. unpriced: how many are not in it.
+    estimated: how many are in it at the most they can have cost.
+    """
+
+    day: str
+    principal: str
+    provider: str
+    model: str
+    answers: int
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    cache_write_tokens: int
+    reasoning_tokens: int
+    dollars: str
+    unpriced: int
+    estimated: int
+
+
+class BudgetBody(_Body):
+    """How a budget stands. principal: null for all users together; used: set aside included."""
+
+    name: str
+    period: str
+    principal: str | None
+    limit_dollars: str
+    used_dollars: str
+
+
+class UsageReportBody(_Body):
+    """`GET /v1/usage`: the latest day first."""
+
+    lines: tuple[UsageLineBody, ...]
+    budgets: tuple[BudgetBody, ...] = ()
+
+
 class DeltaBody(_Body):
     """The next piece of a streamed message."""
 

@@ -22,6 +22,7 @@ from unified_llm.domain.chat import (
 )
 from unified_llm.domain.events import ModelStatus
 from unified_llm.domain.models import ModelId, ModelSpec
+from unified_llm.domain.money import render_dollars
 from unified_llm.domain.placement import Placement
 from unified_llm.domain.providers import RemoteModel
 from unified_llm.domain.routing import Route
@@ -134,6 +135,7 @@ class CompletionWriter:
     def _extras(self, end: Finished) -> dict[str, object]:
         return {
             "request_id": self._request_id,
+            "cost_dollars": None if end.cost is None else render_dollars(end.cost),
             "tried": [msgspec.to_builtins(attempt) for attempt in end.attempts],
             "first_token_seconds": end.first_token,
             "total_seconds": end.total,

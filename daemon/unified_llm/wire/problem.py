@@ -24,6 +24,7 @@ TABLE: dict[type[UnifiedLlmError], tuple[int, str]] = {
     errors.AuditUnavailable: (503, SERVER),
     errors.AuthenticationDismissed: (403, PERMISSION),
     errors.AuthenticationRequired: (403, PERMISSION),
+    errors.BudgetSpent: (429, RATE_LIMIT),
     errors.Cancelled: (499, INVALID),  # as nginx and gRPC say it; nobody tries it again
     errors.Closing: (503, SERVER),
     errors.ConfigurationError: (500, SERVER),

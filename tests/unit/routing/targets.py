@@ -4,6 +4,8 @@ from unified_llm.domain.errors import UnifiedLlmError
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.routing import Route, Strategy
 from unified_llm.domain.units import Tokens
+from unified_llm.routing.accounts import Accounts
+from unified_llm.routing.budget import Budgets
 from unified_llm.routing.plan import LOCAL, Candidate, Plan, Wish, make_plan
 
 
@@ -16,7 +18,7 @@ def here(
 ) -> Candidate:
     """A model of this machine."""
     tokens = None if context is None else Tokens(context)
-    return Candidate(ModelId(name), LOCAL, tokens, loaded, obstacle)
+    return Candidate(ModelId(name), LOCAL, tokens, loaded, obstacle=obstacle)
 
 
 def far(
@@ -41,6 +43,11 @@ def plan_of(
 ) -> Plan:
     """The plan for a request that has these targets."""
     return make_plan(route(strategy, *candidates), candidates, wish or Wish())
+
+
+def no_accounts() -> Accounts:
+    """No price is known, and nothing limited."""
+    return Accounts({}, Budgets(), lambda: "2026-11-22", lambda line: None)
 
 
 def asked(plan: Plan) -> list[str]:

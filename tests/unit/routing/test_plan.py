@@ -1,5 +1,7 @@
 """Who is asked for a request, in which order, and why."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from tests.unit.routing.targets import asked, far, here, plan_of, route
 from unified_llm.domain.errors import LocalOnly, NoRoom, ProviderDenied, TooLarge
 from unified_llm.domain.models import ModelId
+from unified_llm.domain.money import DOLLAR, Money
 from unified_llm.domain.routing import Strategy
 from unified_llm.domain.units import Tokens
 from unified_llm.routing.plan import LOCAL, Candidate, Wish, make_plan
@@ -27,6 +30,25 @@ def test_each_strategy_has_its_order_and_keeps_that_of_equals(
     strategy: Strategy, order: list[str]
 ) -> None:
     assert asked(plan_of(*ALL, strategy=strategy)) == order
+
+
+def test_the_cheapest_is_asked_first_and_what_nobody_knows_last() -> None:
+    dear, cheap, unknown = far("a/dear"), far("b/cheap"), far("c/unknown")
+    targets = [
+        replace(dear, cost=Money(3 * DOLLAR // 1000)),
+        unknown,
+        replace(cheap, cost=Money(DOLLAR // 1000)),
+        replace(COLD, cost=Money(0)),
+        replace(WARM, cost=Money(0)),
+    ]
+    plan = plan_of(*targets, strategy=Strategy.COST_OPTIMISED)
+    assert [(each.candidate.model, each.reason) for each in plan.attempts] == [
+        ("warm", "loaded on this machine"),
+        ("cold", "on this machine, not loaded"),
+        ("b/cheap", "0.001000 dollars at most, at provider b"),
+        ("a/dear", "0.003000 dollars at most, at provider a"),
+        ("c/unknown", "its price at provider c is not known"),
+    ]
 
 
 def test_every_choice_has_its_reason() -> None:
@@ -78,6 +100,7 @@ CANDIDATES = st.lists(
         st.sampled_from([LOCAL, "a", "b"]),
         st.none() | st.integers(0, 9).map(Tokens),
         st.booleans(),
+        st.none() | st.integers(0, 9).map(Money),
         st.none() | st.just(NoRoom("There is no room.")),
     ),
     unique_by=lambda each: each.model,

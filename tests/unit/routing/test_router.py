@@ -7,7 +7,7 @@ import pytest
 from tests.fakes.backend import FakeBackend
 from tests.fakes.house import ANSWER, USER
 from tests.fakes.timers import FakeTimers, settle
-from tests.unit.routing.targets import far, here, plan_of
+from tests.unit.routing.targets import far, here, no_accounts, plan_of
 from unified_llm.domain.chat import (
     ChatEvent,
     ChatRequest,
@@ -49,7 +49,9 @@ class Stage:
         self.timers = FakeTimers()
         directory = Directory(self.local, {"a": away})
         self.health = Health(["a"], BreakerPolicy(failures=2), lambda: 1.0)
-        self.router = Router(directory, self.health, self.timers, AttemptPolicy(), RetryBudget())
+        self.router = Router(
+            directory, self.health, no_accounts(), self.timers, AttemptPolicy(), RetryBudget()
+        )
         self.attempts: Attempts
 
     async def ask(

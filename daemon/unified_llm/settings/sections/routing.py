@@ -23,13 +23,15 @@ class RouteSettings(Section):
         description="The models it stands for; those of a provider as `<provider>/<model>`.",
         json_schema_extra=about(form=_MODELS_FORM),
     )
-    strategy: Literal["in-order", "local-first", "cloud-first", "round-robin", "weighted"] = Field(
+    strategy: Literal[
+        "in-order", "local-first", "cloud-first", "cost-optimised", "round-robin", "weighted"
+    ] = Field(
         default="local-first",
         description=(
             "Which target is asked first, and which next when it does not answer: as they are "
             "written; those of this machine, loaded ones before others, and then those of "
-            "providers; providers before this machine; each in its turn; each in its turn as often "
-            "as its weight says."
+            "providers; providers before this machine; what costs least; each in its turn; each in "
+            "its turn as often as its weight says."
         ),
         json_schema_extra=about(reason="costs nothing, and tells nobody"),
     )

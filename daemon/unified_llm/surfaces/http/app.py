@@ -22,6 +22,7 @@ from unified_llm.operations.inference import Inference
 from unified_llm.operations.library import Library, ScanReport
 from unified_llm.operations.models import Models, ModelView
 from unified_llm.operations.routes import Routes
+from unified_llm.operations.spending import Spending
 from unified_llm.operations.status import Health, Status, StatusReport
 from unified_llm.surfaces.http.connections import Peer
 from unified_llm.surfaces.http.faults import REQUEST_ID_HEADER, error_response, problem_response
@@ -29,6 +30,7 @@ from unified_llm.surfaces.http.limits import HttpLimits
 from unified_llm.surfaces.http.plans import plan_body, plan_question
 from unified_llm.surfaces.http.protocol import PEER_KEY
 from unified_llm.surfaces.http.routes import explanation_body
+from unified_llm.surfaces.http.spending import parse_days, spending_body
 from unified_llm.surfaces.http.stream import ChatStream, read_to_end
 from unified_llm.wire import native
 from unified_llm.wire.fields import Shape
@@ -57,6 +59,7 @@ def create_app(
     library: Library,
     status: Status,
     routes: Routes,
+    spending: Spending,
     *,
     version: str,
     limits: HttpLimits | None = None,
@@ -64,7 +67,15 @@ def create_app(
 ) -> FastAPI:
     """The application that `HttpDoor` serves; it needs the Peer that our protocol puts in scope."""
     answers = _Routes(
-        inference, embedding, models, library, status, routes, limits or HttpLimits(), unix_time
+        inference,
+        embedding,
+        models,
+        library,
+        status,
+        routes,
+        spending,
+        limits or HttpLimits(),
+        unix_time,
     )
     app = _Api(
         title="unified-llm",
@@ -81,6 +92,7 @@ def create_app(
     _add(app, "POST", "/v1/models/scan", answers.scan_models)
     _add(app, "GET", "/v1/models/{model:path}", answers.get_model)
     _add(app, "POST", "/v1/models/{model:path}/plan", answers.plan_model, _PLAN_BODY)
+    _add(app, "GET", "/v1/usage", answers.report_usage)
     _add(app, "POST", "/v1/routes/explain", answers.explain_route, _EXPLAIN_BODY)
     _add(app, "POST", "/v1/chat/completions", answers.create_chat_completion, _CHAT_BODY)
     _add(app, "POST", "/v1/embeddings", answers.create_embeddings, _body_of(EmbeddingsShape))
@@ -154,6 +166,7 @@ class _Routes:
     library: Library
     condition: Status
     named: Routes
+    money: Spending
     limits: HttpLimits
     unix_time: Callable[[], int]
 
@@ -223,6 +236,15 @@ class _Routes:
         except Exception as error:  # noqa: BLE001  the client is told, and the log if it is a bug
             return error_response(error, request_id)
         return _json(native.encode_body(explanation_body(model, found)), request_id)
+
+    async def report_usage(self, request: Request) -> Response:
+        """What was used by day and model, and what it cost."""
+        request_id, caller = new_request_id(), _peer(request).caller
+        try:
+            report = await self.money.report(caller, parse_days(request.query_params.get("days")))
+        except Exception as error:  # noqa: BLE001  the client is told, and the log if it is a bug
+            return error_response(error, request_id)
+        return _json(native.encode_body(spending_body(report)), request_id)
 
     async def create_chat_completion(self, request: Request) -> Response:
         """The next message of a conversation, in OpenAI's shape; streamed if `stream` is true."""

@@ -137,6 +137,7 @@ async def open_door(
             house.library,
             house.status,
             house.routes,
+            house.spending,
             version="1.2.3",
             limits=limits,
             unix_time=lambda: CREATED,

@@ -176,6 +176,17 @@ async def test_a_chat_tells_who_was_tried_and_takes_that_it_stays_here(tmp_path:
         assert [request.local_only for request, _ in found.house.backend.asked] == [True]
 
 
+async def test_usage_is_told_with_exact_amounts(tmp_path: Path) -> None:
+    async with open_door(tmp_path) as found, found.client() as client:
+        answer = (await client.post("/v1/chat/completions", json=chat_body())).json()
+        assert answer["x_unified_llm"]["cost_dollars"] == "0.000000"
+        (line,) = (await client.get("/v1/usage?days=1")).json()["lines"]
+        assert (line["model"], line["provider"], line["dollars"]) == ("tiny", "local", "0")
+        assert (line["answers"], line["prompt_tokens"], line["completion_tokens"]) == (1, 5, 2)
+        for days in ("0", "367", "-1", "one", "1" * 5000):
+            assert (await client.get(f"/v1/usage?days={days}")).status_code == 400
+
+
 async def test_health_tells_ready_from_not(tmp_path: Path) -> None:
     async with open_door(tmp_path) as door, door.client() as client:
         well = await client.get("/health")

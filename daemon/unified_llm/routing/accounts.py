@@ -1,0 +1,106 @@
+"""The money side of each request: set aside before it is made, settled when it has ended.
+
+Rule 1: what the provider tells is what is paid; nothing is counted by ourselves. Where it does not
+tell, because the answer was broken off, the most it can have cost is written down, and marked.
+Rule 2: a request that ended before any content is not paid: it was not taken, or not answered.
+Rule 3: the models of this machine cost nothing, and what they did is written down all the same.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from unified_llm.domain.chat import ChatRequest, Usage
+from unified_llm.domain.models import ModelId
+from unified_llm.domain.money import Money, Price
+from unified_llm.domain.usage import UsageLine
+from unified_llm.routing.budget import Budgets, Reservation
+from unified_llm.routing.plan import LOCAL, Candidate
+from unified_llm.routing.prices import cost_of, most_cost
+
+FREE = Price(Money(0), Money(0), Money(0), Money(0))
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """today: the day in UTC, `2026-11-22`. on_line: told of each answer, and returns at once.
+
+    assumed_output: tokens of an answer to a request that sets no limit.
+    """
+
+    prices: Mapping[ModelId, Price]
+    budgets: Budgets
+    today: Callable[[], str]
+    on_line: Callable[[UsageLine], None]
+    assumed_output: int = 4096
+
+    def most(self, model: ModelId, backend: str, request: ChatRequest) -> Money | None:
+        """The most that `request` costs there; None if the price is not known."""
+        price = self._price(model, backend)
+        return None if price is None else most_cost(price, request, self.assumed_output)
+
+    def begin(self, candidate: Candidate, request: ChatRequest, principal: str) -> "Charge":
+        """Set money aside for a request that is about to be made. Raises BudgetSpent."""
+        day = self.today()
+        price = self._price(candidate.model, candidate.backend)
+        held = None if price is None else most_cost(price, request, self.assumed_output)
+        if candidate.is_local:
+            reservation = Reservation(Money(0), ())
+        else:
+            reservation = self.budgets.reserve(principal, candidate.backend, held, day)
+        line = UsageLine(day, principal, candidate.backend, candidate.model, answers=1)
+        return Charge(self, price, held, reservation, line)
+
+    def _price(self, model: ModelId, backend: str) -> Price | None:
+        return FREE if backend == LOCAL else self.prices.get(model)
+
+
+@dataclass(slots=True)
+class Charge:
+    """The money of one request. Ends with `end`, whatever happens."""
+
+    _accounts: Accounts
+    _price: Price | None
+    _most: Money | None
+    _reservation: Reservation
+    _line: UsageLine
+    _has_begun: bool = False
+    _is_settled: bool = field(default=False)
+
+    def began(self) -> None:
+        """Content has come, so it will be paid."""
+        self._has_begun = True
+
+    def finished(self, usage: Usage | None) -> Money | None:
+        """The answer is whole. What it cost; None if that is not known."""
+        if usage is None:
+            self._settle_unknown()
+            return None
+        cost = None if self._price is None else cost_of(self._price, usage)
+        self._settle(cost, self._line.with_tokens(usage))
+        return cost
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        if self._is_settled:
+            return
+        if self._has_begun:
+            self._settle_unknown()
+        else:
+            self._is_settled = True
+            self._accounts.budgets.settle(self._reservation, Money(0))
+
+    def _settle_unknown(self) -> None:
+        self._settle(self._most, self._line, is_estimated=self._price is not FREE)
+
+    def _settle(self, cost: Money | None, line: UsageLine, *, is_estimated: bool = False) -> None:
+        self._is_settled = True
+        self._accounts.budgets.settle(
+            self._reservation, self._reservation.amount if cost is None else cost
+        )
+        extra = UsageLine(
+            *line.key,
+            cost=cost or Money(0),
+            unpriced=cost is None,
+            estimated=is_estimated and cost is not None,
+        )
+        self._accounts.on_line(line.plus(extra))

@@ -1,0 +1,133 @@
+"""Limits on money: what a request may cost at most is set aside before it is made.
+
+Rule 1: spent and set aside together never exceed a limit, however many requests come at once. All
+of this is synchronous, so that between the look and the act nobody else acts.
+Rule 2: a request counts in the period in which it was made, whenever it ends.
+Rule 3: where a limit applies, a price that is not known is no price of zero: it is refused.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from unified_llm.domain.errors import BudgetSpent
+from unified_llm.domain.money import Money, render_dollars
+from unified_llm.domain.usage import UsageLine
+
+
+class Period(StrEnum):
+    """How long a limit is for; days and months of UTC."""
+
+    DAY = "day"
+    MONTH = "month"
+
+    def of(self, day: str) -> str:
+        """The period that `day` (`2026-11-22`) is in: the day, or its month."""
+        return day if self is Period.DAY else day[:7]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """users: of whom; empty for everybody. provider: None for all of them.
+
+    is_shared: one amount for all of them together, instead of one for each.
+    """
+
+    name: str
+    amount: Money
+    period: Period
+    users: frozenset[str] = frozenset()
+    provider: str | None = None
+    is_shared: bool = False
+
+    def applies_to(self, principal: str, provider: str) -> bool:
+        """Whether a request of `principal` to `provider` counts here."""
+        is_theirs = not self.users or principal in self.users
+        return is_theirs and self.provider in {None, provider}
+
+    def account(self, principal: str, day: str) -> "AccountKey":
+        """Where such a request counts."""
+        return AccountKey(self.name, "" if self.is_shared else principal, self.period.of(day))
+
+
+@dataclass(frozen=True, slots=True)
+class AccountKey:
+    """limit: its name. principal: empty for all together."""
+
+    limit: str
+    principal: str
+    period: str
+
+
+@dataclass(slots=True)
+class Account:
+    """What is spent, and what is set aside for requests under way."""
+
+    spent: int = 0
+    held: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Money that is set aside until it is settled."""
+
+    amount: Money
+    accounts: tuple[AccountKey, ...]
+
+
+@dataclass(slots=True)
+class Budgets:
+    """All limits and their accounts."""
+
+    limits: Sequence[Limit] = ()
+    _accounts: dict[AccountKey, Account] = field(default_factory=dict)
+
+    def recall(self, earlier: Iterable[UsageLine]) -> None:
+        """Take what was spent before this start."""
+        for each in earlier:
+            for limit in self.limits:
+                if limit.applies_to(each.principal, each.provider):
+                    self._at(limit.account(each.principal, each.day)).spent += each.cost
+
+    def reserve(self, principal: str, provider: str, amount: Money | None, day: str) -> Reservation:
+        """Set `amount` aside under every limit that applies. Raises BudgetSpent, setting none."""
+        applying = [each for each in self.limits if each.applies_to(principal, provider)]
+        if amount is None:
+            if applying:
+                raise BudgetSpent(
+                    f"The price of what {provider} was asked for is not known, and the budget "
+                    f"{applying[0].name} applies.",
+                    hint="The operator can set it under `money.prices`.",
+                )
+            return Reservation(Money(0), ())
+        for limit in applying:
+            self._ensure_left(limit, limit.account(principal, day), amount)
+        keys = tuple(limit.account(principal, day) for limit in applying)
+        for key in keys:
+            self._at(key).held += amount
+        return Reservation(amount, keys)
+
+    def settle(self, reservation: Reservation, cost: Money) -> None:
+        """What was set aside is free again, and `cost` is spent."""
+        for key in reservation.accounts:
+            account = self._at(key)
+            account.held -= reservation.amount
+            account.spent += cost
+
+    def spent(self) -> Mapping[AccountKey, Money]:
+        """What is spent and set aside, by account."""
+        return {key: Money(each.spent + each.held) for key, each in self._accounts.items()}
+
+    def _ensure_left(self, limit: Limit, key: AccountKey, amount: Money) -> None:
+        account = self._at(key)
+        left = limit.amount - account.spent - account.held
+        if amount > left:
+            raise BudgetSpent(
+                f"Budget {limit.name} has {render_dollars(Money(max(left, 0)))} of "
+                f"{render_dollars(limit.amount)} dollars left for this {limit.period.value}; the "
+                f"request may cost {render_dollars(amount)}.",
+                hint="Ask for fewer tokens, or another model.",
+            )
+
+    def _at(self, key: AccountKey) -> Account:
+        return self._accounts.setdefault(key, Account())

@@ -1,0 +1,127 @@
+"""Budgets are never overspent, and never refuse what fits."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unified_llm.domain.errors import BudgetSpent
+from unified_llm.domain.models import ModelId
+from unified_llm.domain.money import DOLLAR, Money
+from unified_llm.domain.usage import UsageLine
+from unified_llm.routing.budget import Budgets, Limit, Period, Reservation
+
+TODAY, TOMORROW, NEXT_MONTH = "2026-11-22", "2026-11-23", "2026-12-01"
+ALICE, BOB = "uid:1000", "uid:1001"
+ONE = Money(DOLLAR)
+DAILY = Limit("daily", Money(10 * DOLLAR), Period.DAY)
+
+
+def reserve(budgets: Budgets, who: str = ALICE, day: str = TODAY) -> Reservation:
+    return budgets.reserve(who, "far", ONE, day)
+
+
+def count(budgets: Budgets, who: str = ALICE, day: str = TODAY) -> int:
+    """How many requests of a dollar are let through now."""
+    made = 0
+    try:
+        while True:
+            reserve(budgets, who, day)
+            made += 1
+    except BudgetSpent:
+        return made
+
+
+def test_what_is_set_aside_is_not_there_for_others() -> None:
+    budgets = Budgets([DAILY])
+    assert count(budgets) == 10
+    with pytest.raises(BudgetSpent, match=r"Budget daily has 0.000000 of 10.000000 dollars left"):
+        reserve(budgets)
+
+
+def test_what_was_not_needed_is_there_again() -> None:
+    budgets = Budgets([DAILY])
+    for _ in range(10):
+        budgets.settle(reserve(budgets), Money(DOLLAR // 10))
+    assert count(budgets) == 9
+
+
+def test_each_user_has_the_whole_amount_unless_it_is_shared() -> None:
+    each, shared = Budgets([DAILY]), Budgets([replace(DAILY, is_shared=True)])
+    assert (count(each, ALICE), count(each, BOB)) == (10, 10)
+    assert (count(shared, ALICE), count(shared, BOB)) == (10, 0)
+
+
+def test_a_budget_is_for_those_it_names() -> None:
+    budgets = Budgets([replace(DAILY, users=frozenset({ALICE}), provider="far")])
+    assert count(budgets, ALICE) == 10
+    for _ in range(20):
+        reserve(budgets, BOB)
+        budgets.reserve(ALICE, "near", ONE, TODAY)
+
+
+def test_days_and_months_begin_anew() -> None:
+    budgets = Budgets(
+        [DAILY, replace(DAILY, name="m", period=Period.MONTH, amount=Money(15 * ONE))]
+    )
+    assert [count(budgets, day=day) for day in (TODAY, TOMORROW, NEXT_MONTH)] == [10, 5, 10]
+
+
+def test_a_request_counts_in_the_day_in_which_it_was_made() -> None:
+    budgets = Budgets([DAILY])
+    late = reserve(budgets)
+    assert count(budgets, day=TOMORROW) == 10
+    budgets.settle(late, ONE)
+    assert count(budgets) == 9
+
+
+def test_a_refusal_by_one_limit_sets_nothing_aside_under_another() -> None:
+    tight = replace(DAILY, name="tight", amount=Money(ONE), provider="far")
+    budgets = Budgets([DAILY, tight])
+    assert count(budgets) == 1
+    for _ in range(9):
+        budgets.reserve(ALICE, "near", ONE, TODAY)
+
+
+def test_an_unknown_price_is_refused_where_a_limit_applies() -> None:
+    budgets = Budgets([replace(DAILY, provider="far")])
+    with pytest.raises(BudgetSpent, match="price of what far was asked for is not known"):
+        budgets.reserve(ALICE, "far", None, TODAY)
+    assert budgets.reserve(ALICE, "near", None, TODAY).accounts == ()
+
+
+def test_what_was_spent_before_the_start_counts() -> None:
+    budgets = Budgets([DAILY, replace(DAILY, name="m", period=Period.MONTH)])
+    line = UsageLine(TODAY, ALICE, "far", ModelId("far/a"), cost=Money(4 * ONE))
+    budgets.recall([line, replace(line, day="2026-11-01", cost=Money(3 * ONE))])
+    assert count(budgets) == 3
+
+
+@given(
+    st.integers(0, 50),
+    st.lists(st.tuples(st.booleans(), st.integers(0, 9), st.integers(0, 9)), max_size=60),
+)
+def test_spent_and_set_aside_never_exceed_the_limit_and_nothing_that_fits_is_refused(
+    amount: int, steps: list[tuple[bool, int, int]]
+) -> None:
+    limit = replace(DAILY, amount=Money(amount))
+    budgets, spent = Budgets([limit]), 0
+    under_way: list[Reservation] = []
+    for is_new, most, cost in steps:
+        if is_new or not under_way:
+            held = sum(each.amount for each in under_way)
+            if spent + held + most <= amount:
+                under_way.append(budgets.reserve(ALICE, "far", Money(most), TODAY))
+            else:
+                with pytest.raises(BudgetSpent):
+                    budgets.reserve(ALICE, "far", Money(most), TODAY)
+        else:
+            reservation = under_way.pop(0)
+            paid = Money(min(cost, reservation.amount))
+            budgets.settle(reservation, paid)
+            spent += paid
+        held = sum(each.amount for each in under_way)
+        assert spent + held <= amount
+        (told,) = budgets.spent().values() or [Money(0)]
+        assert told == spent + held
