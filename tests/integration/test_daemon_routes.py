@@ -48,9 +48,9 @@ def test_a_route_falls_back_when_its_provider_is_gone() -> None:
             }  # fmt: skip
             (budget,) = used["budgets"]
             assert Decimal(budget["used_dollars"]) > 0
-            shown = daemon.run("unified-llm", "usage").stdout
-            assert "tiny (here)" in shown
-            assert "budget monthly" in shown
+            usage = daemon.run("unified-llm", "usage").stdout
+            assert "tiny (here)" in usage
+            assert "budget monthly" in usage
             told = daemon.run("unified-llm", "route", "explain", "gpt-4o", "--json")
             targets = json.loads(told.stdout)["targets"]
             assert [each["model"] for each in targets] == ["far/tiny", "tiny"]
