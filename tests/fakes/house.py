@@ -196,9 +196,24 @@ def make_accounts(
     return Accounts(prices, Budgets(limits), lambda: TODAY, ledger.lines.append)
 
 
-def make_router(directory: Directory, health: Health, accounts: Accounts) -> Router:
+def make_routes(
+    gate: Gate,
+    models: Models,
+    backend: Backend,
+    providers: Mapping[str, Backend],
+    book: RouteBook | None,
+    accounts: Accounts,
+) -> Routes:
+    """Over `backend` as this machine's, and these providers."""
+    health = Health(providers, BreakerPolicy(), lambda: 1.0)
+    directory = Directory(backend, providers)
+    return Routes(gate, models, directory, book or RouteBook(), health, accounts)
+
+
+def make_router(routes: Routes) -> Router:
     """One whose time stands still."""
-    return Router(directory, health, accounts, FakeTimers(), AttemptPolicy(), RetryBudget())
+    parts = routes.directory, routes.health, routes.accounts
+    return Router(*parts, FakeTimers(), AttemptPolicy(), RetryBudget())
 
 
 def _permissions(authority: Authority | None) -> Permissions:
@@ -256,11 +271,8 @@ async def open_house(
             models = make_models(gate, scheduler, jobs, watch)
             shelf, memory, ledger = FakeShelf(), FakeMemory(), FakeLedger()
             accounts = make_accounts(ledger, limits or (), prices or {})
-            health = Health(providers or {}, BreakerPolicy(), lambda: 1.0)
-            directory = Directory(backend, providers or {})
-            routes = Routes(gate, models, directory, book or RouteBook(), health, accounts)
-            inference = Inference(gate, routes, make_router(directory, health, accounts))
-            status = _status(gate, scheduler, complaints, health, memory)
+            routes = make_routes(gate, models, backend, providers or {}, book, accounts)
+            status = _status(gate, scheduler, complaints, routes.health, memory)
             house = House(
                 gate,
                 Admission(gate, authority),
@@ -276,7 +288,7 @@ async def open_house(
                 shelf,
                 routes,
                 Spending(gate, ledger, accounts.budgets, lambda: TODAY),
-                inference,
+                Inference(gate, routes, make_router(routes)),
                 Embedding(gate, models, encoder, encoder),
                 jobs,
                 status,

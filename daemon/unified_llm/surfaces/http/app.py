@@ -11,7 +11,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from unified_llm.domain.devices import DeviceMemory
 from unified_llm.domain.events import ModelStatus
 from unified_llm.domain.models import ModelId, ModelSpec
 from unified_llm.domain.providers import RemoteModel
@@ -19,11 +18,11 @@ from unified_llm.domain.units import Tokens
 from unified_llm.operations.embedding import Embedding
 from unified_llm.operations.gate import new_request_id
 from unified_llm.operations.inference import Inference
-from unified_llm.operations.library import Library, ScanReport
+from unified_llm.operations.library import Library
 from unified_llm.operations.models import Models, ModelView
 from unified_llm.operations.routes import Routes
 from unified_llm.operations.spending import Spending
-from unified_llm.operations.status import Health, Status, StatusReport
+from unified_llm.operations.status import Status
 from unified_llm.surfaces.http.connections import Peer
 from unified_llm.surfaces.http.faults import REQUEST_ID_HEADER, error_response, problem_response
 from unified_llm.surfaces.http.limits import HttpLimits
@@ -31,6 +30,7 @@ from unified_llm.surfaces.http.plans import plan_body, plan_question
 from unified_llm.surfaces.http.protocol import PEER_KEY
 from unified_llm.surfaces.http.routes import explanation_body
 from unified_llm.surfaces.http.spending import parse_days, spending_body
+from unified_llm.surfaces.http.status import health_body, scan_body, status_body
 from unified_llm.surfaces.http.stream import ChatStream, read_to_end
 from unified_llm.wire import native
 from unified_llm.wire.fields import Shape
@@ -173,7 +173,7 @@ class _Routes:
     async def health(self, request: Request) -> Response:
         """Whether requests are taken: 200 if so, else 503; needs no right."""
         health = self.condition.health()
-        body = native.encode_body(_health_body(health))
+        body = native.encode_body(health_body(health))
         return _json(body, new_request_id(), status=200 if health.ready else 503)
 
     async def report(self, request: Request) -> Response:
@@ -184,7 +184,7 @@ class _Routes:
             report = await self.condition.report(caller)
         except Exception as error:  # noqa: BLE001  the client is told, and the log if it is a bug
             return error_response(error, request_id)
-        return _json(native.encode_body(_status_body(report)), request_id)
+        return _json(native.encode_body(status_body(report)), request_id)
 
     async def list_models(self, request: Request) -> Response:
         """All models, in OpenAI's shape."""
@@ -205,7 +205,7 @@ class _Routes:
             report = await self.library.scan(caller)
         except Exception as error:  # noqa: BLE001  the client is told, and the log if it is a bug
             return error_response(error, request_id)
-        return _json(native.encode_body(_scan_body(report)), request_id)
+        return _json(native.encode_body(scan_body(report)), request_id)
 
     async def plan_model(self, request: Request, model: str) -> Response:
         """How a model would be run and laid out, without loading it."""
@@ -342,60 +342,3 @@ async def _no_such_route(request: Request, error: Exception) -> Response:
 
 def _parts(view: ModelView) -> tuple[ModelSpec | RemoteModel, ModelStatus]:
     return view.spec, view.status
-
-
-def _health_body(health: Health) -> native.HealthBody:
-    return native.HealthBody(ready=health.ready, state=health.state.value, degraded=health.degraded)
-
-
-def _scan_body(report: ScanReport) -> native.ScanBody:
-    return native.ScanBody(
-        models=report.models,
-        added=report.added,
-        removed=report.removed,
-        problems=report.problems,
-    )
-
-
-def _status_body(report: StatusReport) -> native.StatusBody:
-    return native.StatusBody(
-        version=report.version,
-        health=_health_body(report.health),
-        uptime_seconds=report.uptime,
-        models={state.value: count for state, count in report.models.items()},
-        requests=native.RequestsBody(running=report.leases, waiting=report.waiting),
-        memory=native.MemoryBody(
-            budget_bytes=report.memory_budget,
-            committed_bytes=report.memory_committed,
-            devices=tuple(_device_body(device, report) for device in report.devices),
-        ),
-        workers=tuple(
-            native.WorkerBody(model=model, sandbox=layers)
-            for model, layers in sorted(report.sandboxes.items())
-        ),
-        providers=tuple(
-            native.ProviderBody(
-                name=each.provider,
-                state=each.state.value,
-                trouble=each.trouble and each.trouble.value,
-                free_in_seconds=each.free_in,
-            )
-            for each in report.providers
-        ),
-        surroundings=native.SurroundingsBody(
-            on_battery=report.surroundings.on_battery,
-            power_profile=report.surroundings.power_profile,
-            memory_pressure_unwatched=report.surroundings.pressure_unwatched,
-        ),
-    )
-
-
-def _device_body(device: DeviceMemory, report: StatusReport) -> native.DeviceBody:
-    return native.DeviceBody(
-        id=device.id,
-        name=device.name,
-        total_bytes=device.total,
-        used_bytes=device.used,
-        models_bytes=report.held.get(device.id, 0),
-        others_bytes=report.foreign.get(device.id),
-    )
