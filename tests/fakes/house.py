@@ -253,7 +253,7 @@ async def open_house(
     authority: Authority | None = None,
     providers: Mapping[str, Backend] | None = None,
     book: RouteBook | None = None,
-    limits: Sequence[Limit] | None = None,
+    limits: Sequence[Limit] = (),
     prices: Mapping[ModelId, Price] | None = None,
 ) -> AsyncIterator[House]:
     """Models `tiny` and `org/big:q4`, on disk and not loaded; leaving writes the audit log.
@@ -270,7 +270,7 @@ async def open_house(
         async with Jobs(clock, gate) as jobs:
             models = make_models(gate, scheduler, jobs, watch)
             shelf, memory, ledger = FakeShelf(), FakeMemory(), FakeLedger()
-            accounts = make_accounts(ledger, limits or (), prices or {})
+            accounts = make_accounts(ledger, limits, prices or {})
             routes = make_routes(gate, models, backend, providers or {}, book, accounts)
             status = _status(gate, scheduler, complaints, routes.health, memory)
             house = House(
@@ -301,12 +301,16 @@ async def open_house(
                 complaints,
                 clock,
             )
-            reloads = house.administration.reloads
-            reloads.on_asked = lambda: reloads.begin()(())
-            house.set_models(TINY, BIG)
-            status.doors_opened()
+            _open(house)
             yield house
             house.end_holdings()
+
+
+def _open(house: House) -> None:
+    reloads = house.administration.reloads
+    reloads.on_asked = lambda: reloads.begin()(())
+    house.set_models(TINY, BIG)
+    house.status.doors_opened()
 
 
 def verbs_of(house: House) -> Verbs:
