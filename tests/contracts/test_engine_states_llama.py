@@ -55,8 +55,15 @@ def recurrent() -> SyntheticModel:
 class Sequences:
     """A model of its own, and what it computes."""
 
-    def __init__(self, path: Path) -> None:
-        load = Load(model="m", path=str(path), context_tokens=128, slots=2, threads=1)
+    def __init__(self, path: Path, cache_type: str = "f16") -> None:
+        load = Load(
+            model="m",
+            path=str(path),
+            context_tokens=128,
+            slots=2,
+            threads=1,
+            cache_type=cache_type,
+        )
         self.model = LlamaModel(load, lambda _: None, NativeLog())
 
     def read(self, slot: int, position: int, tokens: list[int]) -> list[float]:
@@ -129,3 +136,19 @@ def test_a_state_cut_short_is_refused(
     assert sequences.model.save_state(0, room)
     for length in (0, 1, 8, len(room) // 2, len(room) - 1):
         assert not sequences.model.restore_state(1, room[:length])
+
+
+def test_a_state_of_another_cache_type_is_not_taken(tmp_path: Path) -> None:
+    path = sliding().write_drawn(tmp_path)
+    wide, narrow = Sequences(path), Sequences(path, "q8_0")
+    try:
+        expected = narrow.read(0, 0, _TOKENS)
+        wide.read(0, 0, _TOKENS)
+        room = memoryview(bytearray(wide.model.state_bytes(0)))
+        assert wide.model.save_state(0, room)
+        assert not narrow.model.restore_state(1, room)
+        narrow.model.truncate(1, 0)
+        assert narrow.read(1, 0, _TOKENS) == pytest.approx(expected, abs=1e-4)
+    finally:
+        wide.model.close()
+        narrow.model.close()

@@ -133,7 +133,9 @@ class FakeStates(NoStates):
         self.admitted: list[tuple[str, int]] = []
         self.is_distrusted = False
 
-    def serve(self, build: tuple[str, str], context_tokens: Tokens, **_: object) -> None:
+    def serve(
+        self, build: tuple[str, str], context_tokens: Tokens, cache_type: str, **_: object
+    ) -> None:
         self.build = build
 
     def admit(self, principal: str) -> None:

@@ -1,7 +1,7 @@
 """The saved states of conversations, which outlive the workers that saved them.
 
 Rule 1: a state serves the principal it was saved for, on a model file that is the same, in the same
-build and context; nobody else is ever given it.
+build, context and cache type; nobody else is ever given it.
 Rule 2: together they are never larger than the quota; those of no use for longest go first.
 Rule 3: the bytes are in memory without a name, behind a descriptor; nobody here looks at them, and
 with the daemon they are gone.
@@ -24,12 +24,14 @@ class StateKind:
     """What a worker must have in common with the one that saved a state.
 
     engine, build: as the worker says. context_tokens: of one slot, which bounds a state.
+    cache_type: how keys and values are kept in it.
     """
 
     identity: FileIdentity
     engine: str
     build: str
     context_tokens: Tokens
+    cache_type: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,7 @@ async def load_model(
     link.states.serve(
         (hello.engine, hello.build),
         Tokens(loaded.context_tokens),
+        placement.cache_type,
         on_dropped=link.channel.drop_state,
         on_violation=link.process.kill,
     )

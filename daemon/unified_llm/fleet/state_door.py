@@ -61,12 +61,13 @@ class StateDoor:
         self,
         build: tuple[str, str],
         context_tokens: Tokens,
+        cache_type: str,
         *,
         on_dropped: Callable[[int], None],
         on_violation: Callable[[], None],
     ) -> None:
         """The worker has loaded its model. build: its engine and the engine's version."""
-        self._kind = StateKind(self._identity, *build, context_tokens)
+        self._kind = StateKind(self._identity, *build, context_tokens, cache_type)
         self._tell_dropped, self._end_worker = on_dropped, on_violation
 
     def admit(self, principal: str) -> None:

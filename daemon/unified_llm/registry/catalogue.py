@@ -183,12 +183,17 @@ def imported_id(path: Path) -> ModelId | None:
 
 
 def scanned_id(header: ModelHeader, stem: str) -> ModelId | None:
-    """The id of a file nobody has named: basename and quantisation, else the file's name.
+    """The id of a file nobody has named: basename, size and quantisation, else the file's name.
 
+    The size is left out where the file does not tell it, or the basename does already.
     None if neither gives an id. The author's case is kept.
     """
     text = stem
     if header.basename is not None and header.quantisation is not None:
-        text = f"{header.basename}-{header.quantisation}"
+        size = header.size_label or ""
+        is_told = size.lower() in re.split(r"[-_ ]", header.basename.lower())
+        text = "-".join(
+            (header.basename, *([] if is_told or not size else [size]), header.quantisation)
+        )
     clean = _OUTSIDE_IDS.sub("-", text).strip("-._")[:MAX_ID_CHARACTERS]
     return ModelId(clean) if is_model_id(clean) and clean not in _RESERVED else None

@@ -13,7 +13,7 @@ from unified_llm.domain.units import Bytes, Tokens
 from unified_llm.fleet.kept_states import MAX_STATES, KeptState, KeptStates, StateKind
 
 _FILE = FileIdentity(1, 2, Bytes(3), 4)
-_KIND = StateKind(_FILE, "llama", "1", Tokens(512))
+_KIND = StateKind(_FILE, "llama", "1", Tokens(512), "f16")
 _ME, _YOU = "uid:1", "uid:2"
 
 
@@ -41,12 +41,13 @@ def test_a_state_is_for_its_principal_and_for_workers_of_its_kind_only() -> None
     assert store.numbers() == [1]
     assert store.numbers(_YOU) == [2]
     others = (
-        StateKind(FileIdentity(1, 2, Bytes(3), 5), "llama", "1", Tokens(512)),
-        StateKind(_FILE, "fake", "1", Tokens(512)),
-        StateKind(_FILE, "llama", "2", Tokens(512)),
-        StateKind(_FILE, "llama", "1", Tokens(256)),
+        StateKind(FileIdentity(1, 2, Bytes(3), 5), "llama", "1", Tokens(512), "f16"),
+        StateKind(_FILE, "fake", "1", Tokens(512), "f16"),
+        StateKind(_FILE, "llama", "2", Tokens(512), "f16"),
+        StateKind(_FILE, "llama", "1", Tokens(256), "f16"),
+        StateKind(_FILE, "llama", "1", Tokens(512), "q8_0"),
     )
-    assert [store.numbers(kind=kind) for kind in others] == [[], [], [], []]
+    assert [store.numbers(kind=kind) for kind in others] == [[]] * len(others)
 
 
 def test_what_was_of_no_use_for_longest_makes_room() -> None:
@@ -83,7 +84,7 @@ def test_what_belongs_to_a_model_that_is_gone_is_dropped(tmp_path: Path) -> None
     spec = spec_of(write_tiny_gguf(tmp_path / "tiny.gguf"))
     assert spec.identity is not None
     store.states.add(state(1))
-    store.states.add(state(2, kind=StateKind(spec.identity, "llama", "1", Tokens(512))))
+    store.states.add(state(2, kind=StateKind(spec.identity, "llama", "1", Tokens(512), "f16")))
     store.states.replace_catalogue({TINY: spec})
     assert store.told == [1]
     store.states.replace_catalogue({})

@@ -59,12 +59,12 @@ async def open_worker(
     ours, theirs = state_channel.open_pair()
     with ours, theirs, open_state_door(ours, store, identity) as door:
         worker = Worker(theirs, door)
-        door.serve(build, _CONTEXT, on_dropped=worker.told.append, on_violation=worker.end)
+        door.serve(build, _CONTEXT, "f16", on_dropped=worker.told.append, on_violation=worker.end)
         yield worker
 
 
 def numbers(store: KeptStates, principal: str = _ME) -> list[int]:
-    kind = StateKind(_FILE, *_BUILD, _CONTEXT)
+    kind = StateKind(_FILE, *_BUILD, _CONTEXT, "f16")
     return [each.number for each in store.of(kind, principal)]
 
 

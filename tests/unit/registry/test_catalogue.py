@@ -27,7 +27,7 @@ def named(basename: str, **more: int) -> bytes:
     values = {"context_length": 4096} | more
     entries = [Entry("general.basename", "string", basename)]
     entries += [Entry(f"llama.{key}", "u32", value) for key, value in values.items()]
-    return ModelFile().having(*entries).packed()
+    return ModelFile().without("general.size_label").having(*entries).packed()
 
 
 def catalogue_of(
@@ -90,6 +90,15 @@ def test_a_scanned_model_is_named_by_its_header(tmp_path: Path) -> None:
     assert (spec.context_tokens, spec.slots, spec.pinned) == (4096, 4, False)
 
 
+def test_sizes_of_one_family_are_models_of_their_own(tmp_path: Path) -> None:
+    for size, basename in (("1B", "Llama-3.2"), ("3B", "Llama-3.2"), ("7b", "Zephyr-7B")):
+        names = [("size_label", size), ("basename", basename)]
+        entries = [Entry(f"general.{key}", "string", value) for key, value in names]
+        (tmp_path / f"{size}.gguf").write_bytes(ModelFile().having(*entries).packed())
+    catalogue = catalogue_of(tmp_path)
+    assert list(catalogue.models) == ["Llama-3.2-1B-F32", "Llama-3.2-3B-F32", "Zephyr-7B-F32"]
+
+
 @pytest.mark.parametrize("key", ["general.basename", "general.file_type"])
 def test_without_a_name_in_the_header_the_file_names_it(tmp_path: Path, key: str) -> None:
     (tmp_path / "my model (1).gguf").write_bytes(ModelFile().without(key).packed())
@@ -107,7 +116,7 @@ def test_a_file_without_a_usable_name_is_reported(tmp_path: Path, stem: str) -> 
 def test_the_real_model_is_named_and_estimated() -> None:
     path = smollm2()
     spec = only(catalogue_of(path.parent))
-    assert spec.id == "smollm2-Q4_1"
+    assert spec.id == "smollm2-135M-Q4_1"
     # What llama.cpp prints for its buffers, and a worker that has loaded nothing.
     allocated = 92.10 + 360.00 + 98.25 + 0.75 + 64
     assert estimated(spec, 4096, 4) / 2**20 == pytest.approx(allocated, abs=2)
