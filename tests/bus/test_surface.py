@@ -327,9 +327,14 @@ async def test_the_manager_tells_of_the_daemon(shared_bus: PrivateBus) -> None:
             "Version": "1.2.3",
             "ApiFeatures": [],
             "State": "running",
+            "Degraded": [],
             "LoadedModels": [],
             "NJobs": 0,
             "HttpSocketPath": str(SOCKET),
+            "OnBattery": False,
+            "GameMode": False,
+            "DelayInhibited": "",
+            "VramPressure": 0,
         }
         front.house.complaints.append("The disk is full.")
         front.door.refresh_state()
@@ -337,6 +342,7 @@ async def test_the_manager_tells_of_the_daemon(shared_bus: PrivateBus) -> None:
         front.house.status.draining_began()
         found = await read()
         assert (found["State"], found["LoadedModels"]) == ("degraded", [model_path(BIG)])
+        assert found["Degraded"] == ["The disk is full."]
         front.door.refresh_state()
         assert (await read())["State"] == "draining"
 
