@@ -8,7 +8,7 @@ Rule 2: a sleep that nobody announced is found by the clocks. Whatever models ha
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 from unified_llm.app.gpu_loss import GpuLoss
@@ -50,6 +50,7 @@ class ModelsAsleep:
 
     is_reloading: whether models that served before the sleep are loaded after it, unasked.
     load_limit: longest time one of them may take. suspended_time: as host.clock has it.
+    plenty: returns when models may be loaded that nobody asks for.
     locks: who is asked before models leave.
     look: how often it is looked for unannounced sleeps, and lost GPUs are tried again.
     """
@@ -62,6 +63,7 @@ class ModelsAsleep:
         is_reloading: bool,
         load_limit: Seconds,
         suspended_time: Callable[[], Seconds],
+        plenty: Callable[[], Awaitable[None]],
         look: Seconds = _LOOK,
     ) -> None:
         self._scheduler = scheduler
@@ -69,6 +71,7 @@ class ModelsAsleep:
         self._is_reloading = is_reloading
         self._load_limit = load_limit
         self._suspended_time = suspended_time
+        self._plenty = plenty
         self._look = look
         self._slept = suspended_time()
         self._served: frozenset[ModelId] = frozenset()
@@ -182,6 +185,7 @@ class ModelsAsleep:
     async def _bring_back(self) -> None:
         while True:
             model = await self._returning.get()
+            await self._plenty()
             try:
                 await self._scheduler.ensure_loaded(
                     model, f"uid:{os.getuid()}", timeout=self._load_limit, by_hand=False

@@ -1,5 +1,6 @@
 """What power, pressure and a full GPU mean to the models, by the policies of the section `host`."""
 
+import asyncio
 import logging
 from dataclasses import replace
 from typing import Final, Protocol
@@ -41,6 +42,12 @@ class Neighbourhood:
         self._host = host
         self._memory = memory
         self.now = Surroundings()
+        self._plenty = asyncio.Event()
+        self._plenty.set()
+
+    async def plenty(self) -> None:
+        """Wait until models may be loaded that nobody asks for."""
+        await self._plenty.wait()
 
     def on_power(self, power: Power) -> None:
         """As for host.power.PowerWatch."""
@@ -54,6 +61,10 @@ class Neighbourhood:
             f"for at most {limit:g} s" if is_frugal else "as long as they are set to",
         )
         self._scheduler.limit_idleness(limit if is_frugal else None)
+        if is_frugal:
+            self._plenty.clear()
+        else:
+            self._plenty.set()
         self._announce(on_battery=power.on_battery, power_profile=power.profile)
 
     def on_pressure(self) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from unified_llm.domain.errors import UnifiedLlmError
@@ -26,11 +27,14 @@ class Preload:
     """Loads each model once that the settings want loaded, at the start or since a reload.
 
     One that has left memory since stays out until it is asked for. load_limit: longest time one may
-    take.
+    take. plenty: returns when models may be loaded that nobody asks for.
     """
 
-    def __init__(self, scheduler: LoadsModels, *, load_limit: Seconds) -> None:
+    def __init__(
+        self, scheduler: LoadsModels, *, load_limit: Seconds, plenty: Callable[[], Awaitable[None]]
+    ) -> None:
         self._scheduler = scheduler
+        self._plenty = plenty
         self._load_limit = load_limit
         self._wanted: frozenset[ModelId] = frozenset()
         self._waiting: asyncio.Queue[ModelId] = asyncio.Queue()
@@ -48,6 +52,7 @@ class Preload:
         principal = f"uid:{os.getuid()}"
         while True:
             model = await self._waiting.get()
+            await self._plenty()
             try:
                 await self._scheduler.ensure_loaded(
                     model, principal, timeout=self._load_limit, by_hand=False

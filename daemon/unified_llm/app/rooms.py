@@ -89,7 +89,7 @@ async def open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
         opening = _open_catalogue(Takers(models, engine.states), store, settings)
         catalogue = await stack.enter_async_context(opening)
         learning.on_learned = catalogue.relearn
-        preload = await stack.enter_async_context(_open_preload(settings, scheduler))
+        preload = await stack.enter_async_context(_open_preload(settings, engine))
         shelf = await _swept_shelf(catalogue, models, store)
         library = Library(gate, jobs, models, scheduler, shelf, unload_limit=limit)
         answering = await stack.enter_async_context(
@@ -171,8 +171,12 @@ def _watching_pressure(plan: Plan, neighbourhood: Neighbourhood) -> Iterator[Non
 
 
 @asynccontextmanager
-async def _open_preload(settings: Settings, scheduler: SchedulerLoop) -> AsyncIterator[Preload]:
-    preload = Preload(scheduler, load_limit=settings.scheduler.load_seconds)
+async def _open_preload(settings: Settings, engine: Engine) -> AsyncIterator[Preload]:
+    preload = Preload(
+        engine.scheduler,
+        load_limit=settings.scheduler.load_seconds,
+        plenty=engine.neighbourhood.plenty,
+    )
     preload.follow(settings)
     async with running(preload.run()):
         yield preload
@@ -194,6 +198,7 @@ async def _open_asleep(plan: Plan, engine: Engine) -> AsyncIterator[ModelsAsleep
         is_reloading=host.reload_after_sleep,
         load_limit=settings.scheduler.load_seconds,
         suspended_time=suspended_time,
+        plenty=engine.neighbourhood.plenty,
     )
     with _watching_pressure(plan, engine.neighbourhood):
         async with running(asleep.run()):

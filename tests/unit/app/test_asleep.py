@@ -32,6 +32,8 @@ class Scene:
         self.fault: str | None = None
         self.checked: list[frozenset[DeviceId]] = []
         self.slept = 100.0
+        self.plenty = asyncio.Event()
+        self.plenty.set()
         self.told: list[str | None] = []
         self.gpus = GpuLoss(
             self.scheduler, self.check, is_refusing=is_refusing, on_change=self.told.append
@@ -42,6 +44,7 @@ class Scene:
             is_reloading=True,
             load_limit=LIMIT,
             suspended_time=lambda: Seconds(self.slept),
+            plenty=self.wait_for_plenty,
             look=Seconds(3600),
         )
         self.read()
@@ -53,6 +56,9 @@ class Scene:
             devices.append(DeviceMemory(GPU, "GPU", Bytes(8 * GIB), Bytes(0)))
         reading = MemoryReading(self.clock.now(), tuple(devices))
         self.scheduler.memory_read(reading, {})
+
+    async def wait_for_plenty(self) -> None:
+        await self.plenty.wait()
 
     async def check(self, expected: Collection[DeviceId]) -> str | None:
         self.checked.append(frozenset(expected))
@@ -256,3 +262,17 @@ async def test_models_that_were_kept_on_a_gpu_are_loaded_anew_after_the_sleep() 
             await asyncio.sleep(0)
             scene.read()
         assert scene.checked == [{GPU}]
+
+
+async def test_on_battery_models_come_back_when_they_are_asked_for() -> None:
+    scene = Scene()
+    scene.plenty.clear()
+    async with at_work(scene):
+        await scene.load()
+        await scene.sleep()
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert scene.checked == [{GPU}]
+        assert not scene.state.has_worker
+        scene.plenty.set()
+        await scene.until(ModelState.READY)

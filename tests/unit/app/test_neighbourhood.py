@@ -56,6 +56,7 @@ def test_the_settings_decide_what_the_battery_means(
     found, limits, events = scene(host)
     found.on_power(power)
     assert limits.told == [limit]
+    assert found._plenty.is_set() is (limit is None)
     expected = Surroundings(on_battery=power.on_battery, power_profile=power.profile)
     assert found.now == expected
     assert events == ([SurroundingsChanged(expected)] if power != Power() else [])

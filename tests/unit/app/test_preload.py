@@ -43,8 +43,17 @@ def settings(**preload: bool) -> Settings:
 
 
 @asynccontextmanager
-async def at_work(scheduler: Scheduler) -> AsyncIterator[Preload]:
-    preload = Preload(scheduler, load_limit=LIMIT)
+async def at_work(
+    scheduler: Scheduler, plenty: asyncio.Event | None = None
+) -> AsyncIterator[Preload]:
+    if plenty is None:
+        plenty = asyncio.Event()
+        plenty.set()
+
+    async def wait() -> None:
+        await plenty.wait()
+
+    preload = Preload(scheduler, load_limit=LIMIT, plenty=wait)
     async with asyncio.TaskGroup() as group:
         task = group.create_task(preload.run())
         yield preload
@@ -76,3 +85,14 @@ async def test_a_reload_loads_what_it_adds_and_not_what_has_left_since() -> None
         preload.follow(settings(a=False))
         preload.follow(settings(a=True))
         assert await scheduler.loads("a")
+
+
+async def test_nothing_is_preloaded_on_battery() -> None:
+    scheduler, plenty = Scheduler(), asyncio.Event()
+    async with at_work(scheduler, plenty) as preload:
+        preload.follow(settings(cat=True))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert scheduler.asked.empty()
+        plenty.set()
+        assert await scheduler.loads("cat")

@@ -36,8 +36,8 @@ class HostSettings(Section):
         default=Seconds(60),
         description=(
             "Longest time an idle model stays in memory while the machine runs on battery, pinned "
-            "models apart; models that had to make way come back on mains only. null to treat the "
-            "battery like mains."
+            "models apart; nothing is loaded that nobody asks for. null to treat the battery like "
+            "mains."
         ),
         json_schema_extra=about("seconds", "memory in use and a GPU that is awake cost charge"),
     )
