@@ -23,6 +23,7 @@ class Ledger:
         self._store = store
         self._waiting: dict[_Key, UsageLine] = {}
         self._has_lines = asyncio.Event()
+        self._is_closing = False
 
     def add(self, line: UsageLine) -> None:
         """Have `line` written; returns at once."""
@@ -39,10 +40,17 @@ class Ledger:
         return await self._store.read(lambda database: usage_since(database, day, principal))
 
     async def run(self) -> None:
-        """Write what comes. Ends only when it is cancelled."""
-        while True:
+        """Write what comes, until `close`."""
+        is_last = False
+        while not is_last:
             await self._has_lines.wait()
+            is_last = self._is_closing  # before saving: what comes meanwhile is saved once more
             await self.save()
+
+    def close(self) -> None:
+        """Have `run` write what is waiting and end: cancelled, it might lose what it holds."""
+        self._is_closing = True
+        self._has_lines.set()
 
     async def save(self) -> None:
         """Write what is waiting; what can not be written waits for the next time."""
@@ -74,5 +82,5 @@ async def open_ledger(store: Store) -> AsyncIterator[Ledger]:
         try:
             yield ledger
         finally:
-            writing.cancel()
-            await ledger.save()
+            ledger.close()
+            await writing

@@ -1,9 +1,10 @@
 """What names stand for, and who would be asked for a request, and why."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from unified_llm.domain.callers import Caller
-from unified_llm.domain.chat import ChatRequest, Message, Role
+from unified_llm.domain.chat import ChatRequest
 from unified_llm.domain.errors import (
     InvalidRequest,
     ProviderDenied,
@@ -12,6 +13,7 @@ from unified_llm.domain.errors import (
 )
 from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.models import ModelId, ModelSpec
+from unified_llm.domain.money import Money
 from unified_llm.domain.profile import Purpose
 from unified_llm.domain.providers import RemoteModel
 from unified_llm.domain.routing import Route
@@ -24,6 +26,7 @@ from unified_llm.routing.accounts import Accounts
 from unified_llm.routing.directory import Directory
 from unified_llm.routing.health import Health
 from unified_llm.routing.plan import LOCAL, Candidate, Plan, Wish, make_plan
+from unified_llm.routing.prices import most_prompt_tokens
 from unified_llm.routing.rotation import Credits
 from unified_llm.routing.routes import RouteBook
 from unified_llm.routing.verdict import Failure, one_error
@@ -74,9 +77,7 @@ class Routes:
         """What would be done for such a request of `caller`. Raises UnknownModel."""
         with self.gate.open_entry(caller, Action.READ, model):
             kept = self._kept_local(caller, "the request" if local_only else None)
-            # As many letters as the prompt would have bytes at least; an answer of usual length.
-            imagined = ChatRequest(model, (Message(Role.USER, "x" * prompt_tokens),))
-            return _explain(self._plan(imagined, Wish(kept, prompt_tokens)))
+            return _explain(self._plan(model, Wish(kept, prompt_tokens), prompt_tokens, None))
 
     def plan(self, caller: Caller, request: ChatRequest, *, is_only_asked: bool = False) -> Plan:
         """The plan for a request, which is sane then; somebody can be asked, now or in a while.
@@ -87,7 +88,8 @@ class Routes:
         kept = self._kept_local(caller, "the request" if request.local_only else None)
         self._targets(self.book.resolve(request.model))  # a wrong name is told of before the rest
         ensure_sane(request)
-        plan = self._plan(request, Wish(kept, least_tokens(request)))
+        wish, most = Wish(kept, least_tokens(request)), most_prompt_tokens(request)
+        plan = self._plan(request.model, wish, most, request.max_tokens)
         if not plan.attempts and not plan.later:
             failures = [Failure(each.candidate.model, each.error) for each in plan.skipped]
             raise one_error(request.model, failures) if failures else _nothing_in(plan.route)
@@ -109,9 +111,14 @@ class Routes:
             return f"a rule for {caller.principal}"
         return request
 
-    def _plan(self, request: ChatRequest, wish: Wish) -> Plan:
-        route = self.book.resolve(request.model)
-        candidates = [self._candidate(target, request) for target in self._targets(route)]
+    def _plan(self, name: ModelId, wish: Wish, most: int, limit: int | None) -> Plan:
+        """most: tokens of the prompt. limit: tokens of the answer, if the request sets one."""
+        route = self.book.resolve(name)
+
+        def cost_at(model: ModelId, backend: str) -> Money | None:
+            return self.accounts.most(model, backend, most, limit)
+
+        candidates = [self._candidate(target, cost_at) for target in self._targets(route)]
         return make_plan(route, candidates, wish, self._credits.get(route.name))
 
     def _targets(self, route: Route) -> tuple[ModelId, ...]:
@@ -121,7 +128,9 @@ class Routes:
             self.models.find(targets[0])
         return targets
 
-    def _candidate(self, model: ModelId, request: ChatRequest) -> Candidate:
+    def _candidate(
+        self, model: ModelId, cost_at: Callable[[ModelId, str], Money | None]
+    ) -> Candidate:
         try:
             view = self.models.look(model)
         except (UnknownModel, InvalidRequest) as error:
@@ -134,7 +143,7 @@ class Routes:
             backend,
             context_tokens=view.spec.context_tokens,
             is_resident=view.status.state is ModelState.READY,
-            cost=self.accounts.most(model, backend, request),
+            cost=cost_at(model, backend),
             obstacle=self._obstacle(view.spec, backend),
         )
         return found if found.obstacle is not None else self._as_it_stands(found)

@@ -15,7 +15,7 @@ from unified_llm.domain.money import Money, Price
 from unified_llm.domain.usage import UsageLine
 from unified_llm.routing.budget import Budgets, Reservation
 from unified_llm.routing.plan import LOCAL, Candidate
-from unified_llm.routing.prices import cost_of, most_cost
+from unified_llm.routing.prices import cost_of, most_cost, most_prompt_tokens
 
 FREE = Price(Money(0), Money(0), Money(0), Money(0))
 
@@ -33,16 +33,20 @@ class Accounts:
     on_line: Callable[[UsageLine], None]
     assumed_output: int = 4096
 
-    def most(self, model: ModelId, backend: str, request: ChatRequest) -> Money | None:
-        """The most that `request` costs there; None if the price is not known."""
+    def most(self, model: ModelId, backend: str, prompt: int, limit: int | None) -> Money | None:
+        """The most that a prompt of so many tokens costs there; None if the price is not known.
+
+        limit: tokens of the answer, if the request sets one.
+        """
         price = self._price(model, backend)
-        return None if price is None else most_cost(price, request, self.assumed_output)
+        return None if price is None else most_cost(price, prompt, limit or self.assumed_output)
 
     def begin(self, candidate: Candidate, request: ChatRequest, principal: str) -> "Charge":
         """Set money aside for a request that is about to be made. Raises BudgetSpent."""
         day = self.today()
         price = self._price(candidate.model, candidate.backend)
-        held = None if price is None else most_cost(price, request, self.assumed_output)
+        prompt = most_prompt_tokens(request)
+        held = self.most(candidate.model, candidate.backend, prompt, request.max_tokens)
         if candidate.is_local:
             reservation = Reservation(Money(0), ())
         else:

@@ -30,19 +30,21 @@ def cost_of(price: Price, usage: Usage) -> Money | None:
     return Money(cost)
 
 
-def most_cost(price: Price, request: ChatRequest, assumed_output: int) -> Money:
-    """The most that an answer to `request` costs; assumed_output: tokens, if it sets no limit."""
-    sent = sum(len(message.content.encode()) for message in request.messages)
-    sent += sum(
-        len(call.name.encode()) + len(call.arguments.encode())
-        for message in request.messages
-        for call in message.tool_calls
-    )
+def most_prompt_tokens(request: ChatRequest) -> int:
+    """How many tokens the prompt of `request` has at most, whatever the vocabulary."""
+    messages = request.messages
+    sent = sum(len(message.content.encode()) for message in messages)
+    calls = (call for message in messages for call in message.tool_calls)
+    sent += sum(len(f"{call.name}{call.arguments}".encode()) for call in calls)
     tools = request.tool_use.tools if request.tool_use is not None else ()
     sent += sum(len(f"{each.name}{each.description}{each.parameters}".encode()) for each in tools)
     if request.answer is not None and request.answer.schema is not None:
         sent += len(request.answer.schema.encode())
-    prompt = sent + _TOKENS_BEFORE + _TOKENS_PER_MESSAGE * (len(request.messages) + len(tools))
+    return sent + _TOKENS_BEFORE + _TOKENS_PER_MESSAGE * (len(messages) + len(tools))
+
+
+def most_cost(price: Price, prompt: int, completion: int) -> Money:
+    """The most that so many tokens cost, whatever the provider caches or the model thinks."""
     dearest = max(price.input, price.cached or 0, price.cache_write or 0)
     said = max(price.output, price.reasoning or 0)
-    return Money(prompt * dearest + (request.max_tokens or assumed_output) * said)
+    return Money(prompt * dearest + completion * said)

@@ -1,5 +1,6 @@
 """What was used reaches the store, without anybody waiting for it."""
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,15 @@ async def test_lines_outlive_the_daemon(tmp_path: Path) -> None:
             ledger.add(LINE)
     async with open_store(path, unix_time=lambda: 0) as store, open_ledger(store) as ledger:
         assert await ledger.since("2026-11-01") == (replace(LINE, answers=4),)
+
+
+async def test_what_is_added_last_is_written_too(tmp_path: Path) -> None:
+    async with open_store(tmp_path / "registry.db", unix_time=lambda: 0) as store:
+        async with open_ledger(store) as ledger:
+            for _ in range(50):
+                ledger.add(LINE)
+                await asyncio.sleep(0)
+        assert await Ledger(store).since("2026-11-01") == (replace(LINE, answers=50),)
 
 
 async def test_what_can_not_be_written_waits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """Names as users ask for them, over the models there are."""
 
+import tracemalloc
+
 import pytest
 
 from tests.fakes.backend import FakeBackend
@@ -98,6 +100,18 @@ async def test_an_explanation_tells_of_every_target_and_asks_nobody() -> None:
     assert "keeps the request here" in found.targets[1].reason
     assert [(each.model, each.place) for each in long.targets] == [(FAR, 1), (TINY, None)]
     assert away.asked == []
+
+
+async def test_the_longest_prompt_is_explained_without_being_made() -> None:
+    longest = Tokens(2**31)
+    async with open_house(providers={"far": FakeBackend()}, book=BOOK) as house:
+        house.models.replace_remote({FAR: REMOTE})
+        tracemalloc.start()
+        found = house.routes.explain(USER, SMART, local_only=False, prompt_tokens=longest)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert [each.place for each in found.targets] == [1, None]
+    assert peak < 2**20
 
 
 async def test_turns_are_taken_by_requests_and_not_by_looking() -> None:

@@ -29,7 +29,6 @@ from unified_llm.routing.breaker import BreakerPolicy
 from unified_llm.routing.budget import Budgets, Limit, Period
 from unified_llm.routing.directory import Directory
 from unified_llm.routing.health import Health
-from unified_llm.routing.prices import most_cost
 from unified_llm.routing.retry_budget import RetryBudget
 from unified_llm.routing.router import Router
 
@@ -143,7 +142,7 @@ async def test_when_the_budget_is_spent_this_machine_answers_for_nothing() -> No
 async def test_a_hundred_at_once_spend_what_ten_may() -> None:
     go = asyncio.Event()
     stage = Stage(TextDelta("a"), go, END)
-    assert most_cost(PRICE, REQUEST, 4096) == CENT
+    assert stage.accounts.most(FAR.model, "a", 1000, REQUEST.max_tokens) == CENT
     async with asyncio.TaskGroup() as group:
         asking = [group.create_task(stage.ask()) for _ in range(100)]
         while not all(task.done() for task in asking[10:]):

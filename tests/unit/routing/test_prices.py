@@ -10,7 +10,7 @@ from unified_llm.domain.chat import ChatRequest, Message, Role, Tool, ToolUse, U
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.money import DOLLAR, Money, Price, per_million, render_dollars
 from unified_llm.domain.units import Tokens
-from unified_llm.routing.prices import cost_of, most_cost
+from unified_llm.routing.prices import cost_of, most_cost, most_prompt_tokens
 
 
 def price(given: str, said: str, cached: str | None = None, written: str | None = None) -> Price:
@@ -77,7 +77,7 @@ def test_no_answer_costs_more_than_the_most(
     dearest = used(prompt, limit or 100, written=prompt)
     cost = cost_of(asked, dearest)
     assert cost is not None
-    assert cost <= most_cost(asked, request, assumed_output=100)
+    assert cost <= most_cost(asked, most_prompt_tokens(request), limit or 100)
 
 
 def test_dollars_are_shown_with_six_digits() -> None:
