@@ -118,6 +118,27 @@ async def test_models_leave_for_a_lease_and_its_signal_tells_when(shared_bus: Pr
         await until_committed(front, 0)
 
 
+async def test_others_are_told_when_memory_is_first_taken_and_when_all_is_given_back(
+    shared_bus: PrivateBus,
+) -> None:
+    async with (
+        open_front_door(shared_bus, allowed=ALLOWED),
+        open_connection(shared_bus.address) as client,
+    ):
+        told: list[tuple[object, ...]] = []
+        (owner,) = await client.call_bus("GetNameOwner", "s", BUS_NAME)
+        client.on_signal(
+            str(owner), MANAGER_INTERFACE, "PrepareForUnload", lambda found: told.append(found.body)
+        )
+        await client.add_match("type='signal',member='PrepareForUnload'")
+        leases = [await reserve(client) for _ in range(2)]
+        for held, path in leases:
+            assert told == [(True, "lease")]
+            await client.call(BUS_NAME, path, LEASE_INTERFACE, "Release")
+            os.close(held)
+        assert told == [(True, "lease"), (False, "lease")]
+
+
 async def test_whatever_a_caller_holds_ends_when_it_leaves(shared_bus: PrivateBus) -> None:
     """Also while copies of its descriptors live on elsewhere."""
     async with open_front_door(shared_bus, allowed=ALLOWED) as front, AsyncExitStack() as keep:

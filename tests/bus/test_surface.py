@@ -325,7 +325,7 @@ async def test_the_manager_tells_of_the_daemon(shared_bus: PrivateBus) -> None:
 
         assert await read() == {
             "Version": "1.2.3",
-            "ApiFeatures": [],
+            "ApiFeatures": list(contract.API_FEATURES),
             "State": "running",
             "Degraded": [],
             "LoadedModels": [],

@@ -10,6 +10,8 @@ import pytest
 from tests.bus_services.logind import BUS_POLICY, FakeLogind, open_logind
 from tests.tiny_gguf import write_tiny_gguf
 from tests.whole_daemon import PATIENCE, WholeDaemon, open_daemon
+from unified_llm.bus.connection import BusConnection, open_connection
+from unified_llm.bus.names import BUS_NAME, MANAGER_INTERFACE
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -68,8 +70,10 @@ async def test_memory_is_empty_before_a_sleep_models_are_back_after_it_and_a_los
         assert daemon.bus is not None
         async with (
             open_logind(daemon.bus.address, delay=BUDGET) as logind,
+            open_connection(daemon.bus.address) as client,
             asyncio.timeout(2 * PATIENCE),
         ):
+            told = await unloads_told(client)
             await logind.lock_taken()
             for model in MODELS:
                 assert await asyncio.to_thread(ask, daemon, model, "Hello?") == "Hello?"
@@ -78,7 +82,7 @@ async def test_memory_is_empty_before_a_sleep_models_are_back_after_it_and_a_los
             while set((await asyncio.to_thread(states, daemon)).values()) != {"ready"}:
                 await asyncio.sleep(0.05)
             assert await asyncio.to_thread(degraded, daemon) == "[]"
-
+            assert told == [(True, "suspend"), (False, "suspend")]
             logind.announce(is_sleep=True)
             await logind.locks_closed()
             devices.write_text(json.dumps({"devices": []}))
@@ -87,6 +91,21 @@ async def test_memory_is_empty_before_a_sleep_models_are_back_after_it_and_a_los
             assert await asyncio.to_thread(ask, daemon, "tiny", "Awake?") == "gpu-unusable"
             assert daemon.workers() == []
             await asyncio.to_thread(every_door_tells, daemon, "No driver shows fake:0 any more.")
+            daemon.process.terminate()
+            assert await asyncio.to_thread(daemon.wait) == 0
+            await client.call_bus("GetId")
+            assert told[2:] == [(True, "suspend"), (False, "suspend"), (True, "shutdown")]
+
+
+async def unloads_told(client: BusConnection) -> list[tuple[object, ...]]:
+    """The arguments of each PrepareForUnload from now on."""
+    told: list[tuple[object, ...]] = []
+    (owner,) = await client.call_bus("GetNameOwner", "s", BUS_NAME)
+    client.on_signal(
+        str(owner), MANAGER_INTERFACE, "PrepareForUnload", lambda signal: told.append(signal.body)
+    )
+    await client.add_match("type='signal',member='PrepareForUnload'")
+    return told
 
 
 def every_door_tells(daemon: WholeDaemon, sentence: str) -> None:

@@ -48,6 +48,7 @@ class _NoLocks:
 class ModelsAsleep:
     """Empties the memory and fills it again; a host.logind.Sleeper.
 
+    on_unload: told `suspend` or `shutdown`, and whether it begins; returns at once.
     is_reloading: whether models that served before the sleep are loaded after it, unasked.
     load_limit: longest time one of them may take. suspended_time: as host.clock has it.
     plenty: returns when models may be loaded that nobody asks for.
@@ -81,6 +82,8 @@ class ModelsAsleep:
         self._refusal: str | None = None
         self._is_kept = False
         self.locks: UnloadLocks = _NoLocks()
+        self._told: str | None = None
+        self.on_unload: Callable[[str, bool], None] = lambda reason, begins: None
 
     @property
     def complaints(self) -> tuple[str, ...]:
@@ -105,6 +108,7 @@ class ModelsAsleep:
             _log.info("a program keeps models in memory over this sleep")
             self._is_kept = True
             return
+        self._tell("shutdown" if is_shutdown else "suspend")
         courtesy = Seconds(limit * _COURTESY)
         try:
             async with asyncio.timeout(courtesy):
@@ -126,6 +130,10 @@ class ModelsAsleep:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._wake_up())
             group.create_task(self._bring_back())
+
+    def _tell(self, reason: str) -> None:
+        self._told = reason
+        self.on_unload(reason, True)
 
     async def _leave(self, reason: str, limit: Seconds) -> None:
         self._gpus.remember()
@@ -165,6 +173,7 @@ class ModelsAsleep:
         self._slept = self._suspended_time()
         reason = "has slept with models on its GPUs"
         if any(status.placement and status.placement.gpus for status in self._scheduler.statuses()):
+            self._tell("suspend")
             await self._leave(reason, _UNANNOUNCED)
             self._away.discard(reason)
         else:
@@ -176,6 +185,9 @@ class ModelsAsleep:
         if self._away:
             return  # the next sleep has been announced meanwhile
         self._scheduler.resume()
+        if self._told is not None:
+            self.on_unload(self._told, False)
+            self._told = None
         _log.info("awake: models may be loaded again")
         served, self._served = self._served, frozenset()
         if self._is_reloading:

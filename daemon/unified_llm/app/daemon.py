@@ -231,6 +231,8 @@ class _Life:
         self._notifier.stopping(f"draining for at most {grace:g} s")
         _log.info("draining for at most %g s", grace)
         self._rooms.status.draining_began()
+        if self._house.dbus is not None:
+            self._house.dbus.door.tell_unload("shutdown", begins=True)
         # They end with this process, so no worker shall take time to save more.
         self._rooms.states.close()
         self._tell_state()

@@ -28,5 +28,11 @@ JOB: Final[Interface] = load_interface(interface_file(JOB_INTERFACE))
 LEASE: Final[Interface] = load_interface(interface_file(LEASE_INTERFACE))
 LOG_CONTROL: Final[Interface] = load_interface(interface_file(LOG_CONTROL_INTERFACE))
 
+API_FEATURES: Final = (
+    "generate", "http-connection", "import", "leases", "inhibitors", "gpus", "administration",
+    "log-control", "prepare-for-unload",
+)  # fmt: skip
+"""The words of the property ApiFeatures; the interface file says what they stand for."""
+
 INTERFACES: Final = (MANAGER, MODEL, JOB, LEASE, GPU, LOG_CONTROL)
 """Every interface with a file, in the order of the reference."""

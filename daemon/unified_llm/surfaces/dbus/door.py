@@ -35,7 +35,7 @@ from unified_llm.operations.inhibitors import Inhibitors
 from unified_llm.operations.jobs import Job, JobId, Jobs, JobState
 from unified_llm.operations.library import Library
 from unified_llm.operations.log_control import LogControl
-from unified_llm.operations.memory_leases import LeaseState, MemoryLease, MemoryLeases
+from unified_llm.operations.memory_leases import LeaseId, LeaseState, MemoryLease, MemoryLeases
 from unified_llm.operations.models import Models
 from unified_llm.operations.status import Status
 from unified_llm.operations.watch import Watch
@@ -107,6 +107,7 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
         self._states: dict[ModelId, ModelState] = {}
         self._running: set[JobId] = set()
         self._exported_jobs: set[JobId] = set()
+        self._leased: set[LeaseId] = set()
         self._exporter: Exporter
         self._gpus: GpuObjects
 
@@ -144,6 +145,10 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
         health = self._status.health()
         self._set_root({"State": health.state.value, "Degraded": list(health.degraded)})
 
+    def tell_unload(self, reason: str, *, begins: bool) -> None:
+        """Models leave memory, or may come back; for whoever makes them. reason: as promised."""
+        self._emit("PrepareForUnload", begins, reason)
+
     def refresh_log(self) -> None:
         """Read the log level anew; for whoever has set it."""
         self._exporter.set_properties(
@@ -164,7 +169,7 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
         path, health = self._http_socket_path, self._status.health()
         properties = {
             "Version": self._version,
-            "ApiFeatures": [],
+            "ApiFeatures": contract.API_FEATURES,
             "State": health.state.value,
             "Degraded": list(health.degraded),
             "LoadedModels": [],
@@ -251,6 +256,7 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
         path = lease_path(lease.id)
         self._set_root({"GameMode": self._leases.is_gaming})
         self._holdings.on_lease_changed(lease)
+        self._tell_of_leases(lease)
         if lease.state is LeaseState.ENDED:
             self._exporter.unexport(path)
         elif self._exporter.is_exported(path):
@@ -264,6 +270,16 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
     def _on_inhibitors_changed(self) -> None:
         self._holdings.on_inhibitors_changed()
         self._set_root({"DelayInhibited": self._inhibitors.delayed})
+
+    def _tell_of_leases(self, lease: MemoryLease) -> None:
+        """When there is a first one, and when there is none any more."""
+        before = bool(self._leased)
+        if lease.state is LeaseState.ENDED:
+            self._leased.discard(lease.id)
+        else:
+            self._leased.add(lease.id)
+        if bool(self._leased) is not before:
+            self.tell_unload("lease", begins=not before)
 
     def _on_job_changed(self, job: Job) -> None:
         if job.id not in self._exported_jobs:

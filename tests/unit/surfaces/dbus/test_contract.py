@@ -17,7 +17,8 @@ PROMISED = {
     contract.MANAGER.name: "CancelAll Flush Generate GenerateText GetModel ImportModel Inhibit "
     "ListInhibitors ListJobs ListModels LoadModel OpenHttpConnection Reload RemoveModel "
     "ReserveVram ScanModels SwitchModel UnloadModel "
-    "JobNew JobRemoved ApiFeatures Degraded DelayInhibited GameMode HttpSocketPath LoadedModels "
+    "JobNew JobRemoved PrepareForUnload "
+    "ApiFeatures Degraded DelayInhibited GameMode HttpSocketPath LoadedModels "
     "NJobs OnBattery State Version VramPressure",
     contract.MODEL.name: "Load Remove Unload Backend ContextTokens Format Id LastError Leases "
     "LoadProgress LoadProgressValid MemoryBytes SizeBytes State",
@@ -87,3 +88,11 @@ def test_what_changes_is_not_called_constant() -> None:
 def test_every_status_fits_the_types_of_the_files(status: ModelStatus) -> None:
     for name, value in views.status_properties(status).items():
         variant_of(contract.MODEL.properties[name], value)
+
+
+def test_every_feature_is_explained() -> None:
+    text = " ".join(contract.interface_file(contract.MANAGER.name).read_text().split())
+    _, _, rest = text.partition("ApiFeatures: ")
+    explained = rest.partition("Words are added")[0]
+    for word in contract.API_FEATURES:
+        assert f" {word}" in explained
