@@ -7,10 +7,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import urlsplit
 
 import pytest
+from pydantic import BaseModel
 
 from tests.nix.evaluation import CONFIGURATIONS, HERE, LIBRARIES, instantiate, machine, options
 from unified_llm.app.daemon import _FIXED_SECTIONS
@@ -19,7 +20,7 @@ from unified_llm.domain.units import Seconds, Tokens
 from unified_llm.settings.describe import schema_at
 from unified_llm.settings.load import parse_settings
 from unified_llm.settings.schema import Settings
-from unified_llm.settings.sections.models import ModelSettings
+from unified_llm.settings.sections.models import DefaultsSettings, ModelSettings
 from unified_llm.settings.sections.providers import DEFAULT_URLS, ProviderSettings
 
 _ENABLED = [name for name in CONFIGURATIONS if name != "disabled"]
@@ -121,6 +122,22 @@ def test_every_setting_of_a_provider_has_an_option() -> None:
     places = {"keyFile", "sopsSecret"}
     settings = {_camel_case(name) for name in ProviderSettings.model_fields} - {"key"}
     assert offered == settings | places | {"enable"}
+
+
+@pytest.mark.parametrize(
+    ("option", "section", "setting"),
+    [
+        ("providers.<name>.kind", ProviderSettings, "kind"),
+        ("models.declared.<name>.cacheType", DefaultsSettings, "cache_type"),
+        ("models.declared.<name>.gpu", DefaultsSettings, "gpu"),
+    ],
+)
+def test_an_option_has_the_words_that_the_daemon_knows(
+    option: str, section: type[BaseModel], setting: str
+) -> None:
+    (found,) = [each for each in options() if each["name"] == f"services.unified-llm.{option}"]
+    words = re.findall(r'"([^"]*)"', found["type"])
+    assert words == list(get_args(section.model_fields[setting].annotation))
 
 
 def test_a_provider_is_asked_as_it_says() -> None:
