@@ -7,6 +7,7 @@ JSON that people write freely (a schema, the arguments of a call) travels as tex
 where it is understood, and no dicts travel inside.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -60,6 +61,17 @@ class Tool:
     name: str
     description: str
     parameters: str
+
+
+def prompt_bytes(messages: Sequence[Message], tools: Sequence[Tool] = ()) -> int:
+    """What people wrote of a prompt, in UTF-8."""
+    size = sum(len(message.content.encode()) for message in messages)
+    calls = (call for message in messages for call in message.tool_calls)
+    size += sum(len(call.name) + len(call.arguments.encode()) for call in calls)
+    return size + sum(
+        len(tool.name) + len(tool.description.encode()) + len(tool.parameters.encode())
+        for tool in tools
+    )
 
 
 class ToolChoice(StrEnum):

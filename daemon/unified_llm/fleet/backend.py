@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
+from secrets import token_hex
 
 from unified_llm.domain.callers import Caller
 from unified_llm.domain.chat import (
@@ -13,7 +14,9 @@ from unified_llm.domain.chat import (
     TextDelta,
     TokenChance,
     TokenLogprob,
+    ToolCallDelta,
     Usage,
+    prompt_bytes,
 )
 from unified_llm.domain.errors import RequestTimedOut
 from unified_llm.domain.ports import Timers
@@ -21,27 +24,28 @@ from unified_llm.domain.units import Instant, Seconds, Tokens, later
 from unified_llm.fleet.dispatch import Dispatch
 from unified_llm.fleet.faults import error_of
 from unified_llm.fleet.generation_stream import GenerationFrame, GenerationStream
-from unified_llm.worker.protocol import Chance, Delta, Done, Failed, Score
+from unified_llm.worker.protocol import Call, Chance, Delta, Done, Failed, Score
 
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
     """How long a request may take, in its parts.
 
-    first_event: from the lease to the first text, or longer where
-    the prompt is long: twice the time it takes at `prompt_characters_per_second`, which is what one
-    slow core reads. between_events: from one frame to the next. total: all of it.
+    first_event: from the lease to the first text, or longer where the prompt is long: twice the
+    time it takes at `prompt_bytes_per_second`, which is what one slow core reads. between_events:
+    from one frame to the next. total: all of it.
     """
 
     first_event: Seconds = Seconds(30.0)
-    prompt_characters_per_second: float = 100.0
+    prompt_bytes_per_second: float = 100.0
     between_events: Seconds = Seconds(30.0)
     total: Seconds = Seconds(600.0)
 
     def first_event_of(self, request: ChatRequest) -> Seconds:
         """The time to the first text that this request is given."""
-        characters = sum(len(message.content) for message in request.messages)
-        return Seconds(max(self.first_event, 2 * characters / self.prompt_characters_per_second))
+        tools = request.tool_use.tools if request.tool_use else ()
+        size = prompt_bytes(request.messages, tools)
+        return Seconds(max(self.first_event, 2 * size / self.prompt_bytes_per_second))
 
 
 class LocalBackend:
@@ -83,6 +87,10 @@ class _Answer:
                     if self.first_token is None:
                         self.first_token = self._since_lease()
                     yield _event(delta)
+                case Call() as call:
+                    if self.first_token is None:
+                        self.first_token = self._since_lease()
+                    yield _call_event(call)
                 case Failed() as failed:
                     raise error_of(failed)
                 case Done() as done:
@@ -126,6 +134,11 @@ def _event(delta: Delta) -> TextDelta | ReasoningDelta:
     if delta.is_thought:
         return ReasoningDelta(delta.text)
     return TextDelta(delta.text, tuple(_logprob(score) for score in delta.scores))
+
+
+def _call_event(call: Call) -> ToolCallDelta:
+    number = None if call.name is None else f"call_{token_hex(12)}"
+    return ToolCallDelta(call.index, number, call.name, call.arguments)
 
 
 def _logprob(score: Score) -> TokenLogprob:

@@ -9,8 +9,10 @@ from typing import Final
 from unified_llm.domain.chat import ChatRequest
 from unified_llm.domain.embeddings import EmbeddingRequest, RerankRequest
 from unified_llm.domain.errors import RequestTimedOut, UnifiedLlmError
+from unified_llm.fleet.call_check import CallCheck
 from unified_llm.fleet.vector_check import VectorCheck
 from unified_llm.worker.protocol import (
+    Call,
     Delta,
     Done,
     Embed,
@@ -28,7 +30,7 @@ RESUME_AT: Final = 4 * 1024
 MAX_UNREAD: Final = 256 * 1024
 _WEIGHT_OF_CHANCE: Final = 64
 
-GenerationFrame = Started | Delta | Vector | Done | Failed
+GenerationFrame = Started | Delta | Call | Vector | Done | Failed
 Asked = ChatRequest | EmbeddingRequest | RerankRequest
 
 
@@ -60,11 +62,16 @@ class Order:
                     sampling=chat.sampling,
                     top_logprobs=chat.top_logprobs,
                     answer=chat.answer,
+                    tool_use=chat.tool_use,
                 )
             case EmbeddingRequest() as texts:
                 return Embed(id=number, texts=texts.texts, dimensions=texts.dimensions)
             case RerankRequest() as pairs:
                 return Rank(id=number, query=pairs.query, documents=pairs.documents)
+
+    def call_check(self) -> CallCheck:
+        """What it may call."""
+        return CallCheck(self.request.tool_use if isinstance(self.request, ChatRequest) else None)
 
     def vector_check(self) -> VectorCheck | None:
         """What its vectors have to be; None if it is answered with text."""
@@ -83,7 +90,8 @@ class GenerationStream:
     Two ends are told apart. The worker has ended it (`has_ended`) when it no longer computes; the
     reader sees an end when it has read what came before.
 
-    unread: what the frames that wait weigh. vectors: None if the answer is text.
+    unread: what the frames that wait weigh. vectors: None if the answer is text, which may have
+        `calls` in it.
     on_drained: called when the reader of a paused stream has caught up; it is paused no more.
     """
 
@@ -92,12 +100,14 @@ class GenerationStream:
         number: int,
         fingerprint: bytes,
         vectors: VectorCheck | None = None,
+        calls: CallCheck | None = None,
         *,
         on_drained: Callable[[], None] = lambda: None,
     ) -> None:
         self.number = number
         self.fingerprint = fingerprint
         self._vectors = vectors
+        self._calls = calls or CallCheck(None)
         self._frames: deque[GenerationFrame] = deque()
         self.unread = 0
         self._on_drained = on_drained
@@ -136,6 +146,8 @@ class GenerationStream:
             return "started twice"
         if self._vectors is not None:
             return self._vectors.complaint(frame)
+        if isinstance(frame, Call):
+            return self._calls.complaint(frame)
         return "answered with a vector" if isinstance(frame, Vector) else None
 
     def put(self, frame: GenerationFrame) -> None:
@@ -181,6 +193,8 @@ class GenerationStream:
 
 def _weight(frame: GenerationFrame) -> int:
     """What an unread frame counts for: characters, and as much for chances as they take."""
+    if isinstance(frame, Call):
+        return len(frame.name or "") + len(frame.arguments)
     if not isinstance(frame, Delta):
         return 0
     chances = sum(1 + len(score.top) for score in frame.scores)

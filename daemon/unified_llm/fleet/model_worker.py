@@ -33,6 +33,7 @@ from unified_llm.fleet.loading import Serving, load_model, rehearse_model
 from unified_llm.fleet.patience import Vigil
 from unified_llm.fleet.worker_link import WorkerLink
 from unified_llm.worker.protocol import (
+    Call,
     Delta,
     Done,
     Failed,
@@ -154,6 +155,7 @@ class ModelWorker:
             number,
             order.fingerprint,
             order.vector_check(),
+            order.call_check(),
             on_drained=lambda: self._resume(number),
         )
         self._streams[stream.number] = stream
@@ -200,7 +202,7 @@ class ModelWorker:
         match message:
             case Heartbeat():
                 self._vigil.on_heartbeat(message, self._link.timers.now())
-            case Started() | Delta() | Vector() | Done() | Failed():
+            case Started() | Delta() | Call() | Vector() | Done() | Failed():
                 self._on_frame(message)
             case _:
                 raise WorkerDied(f"It sent {type(message).__name__} while serving.")

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Sequence
 from typing import Final
 
-from unified_llm.worker.protocol import MAX_NUMBERS, Delta, Done, Failed, Started, Vector
+from unified_llm.worker.protocol import MAX_NUMBERS, Call, Delta, Done, Failed, Started, Vector
 
 _BYTES: Final = 4
 _ROUNDING: Final = 1e-3  # a vector of 65,536 rounded numbers is off by less
@@ -25,10 +25,10 @@ class VectorCheck:
         self._dimensions = dimensions
         self._is_score = is_score
 
-    def complaint(self, frame: Started | Delta | Vector | Done | Failed) -> str | None:
+    def complaint(self, frame: Started | Delta | Call | Vector | Done | Failed) -> str | None:
         """What is wrong with the next frame, as half a sentence; None if nothing is."""
         match frame:
-            case Delta():
+            case Delta() | Call():
                 return "answered with text"
             case Done() if self._due:
                 return f"ended with {self._due} vectors missing"

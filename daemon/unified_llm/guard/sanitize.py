@@ -5,12 +5,14 @@ exists because an engine without it was crashed or starved by its like
 (CVE-2026-21869, CVE-2026-34756, CVE-2025-52566).
 """
 
-from unified_llm.domain.chat import ChatRequest
+from unified_llm.domain.chat import ChatRequest, prompt_bytes
 from unified_llm.domain.embeddings import EmbeddingRequest, RerankRequest
 from unified_llm.domain.errors import InvalidRequest, TooLarge
 from unified_llm.domain.sampling import MAX_TOP_LOGPROBS, ensure_sane_sampling
 from unified_llm.domain.units import Tokens
 from unified_llm.grammar.answers import answer_grammar
+from unified_llm.guard.sane_text import ensure_sane_text
+from unified_llm.guard.sane_tools import ensure_sane_calls, ensure_sane_tools
 
 MAX_MESSAGES = 2048
 MAX_STOPS = 4
@@ -29,6 +31,8 @@ def ensure_sane(request: ChatRequest) -> None:
     Whether it fits the context of a model is not asked here: that depends on who answers.
     """
     _check_messages(request)
+    if request.tool_use is not None:
+        ensure_sane_tools(request.tool_use)
     _check_stops(request.stop)
     ensure_sane_sampling(request.sampling)
     _check_end(request)
@@ -61,7 +65,7 @@ def ensure_sane_documents(request: RerankRequest, context_tokens: Tokens) -> Non
     """The same for documents to be ranked; each is seen together with the query."""
     if not request.query.strip():
         raise InvalidRequest("The query is empty.", parameter="query")
-    _check_text(request.query, "query")
+    ensure_sane_text(request.query, "query")
     _check_texts(request.documents, "documents", context_tokens, beside=request.query)
 
 
@@ -78,7 +82,7 @@ def _check_texts(
         where = f"{parameter}[{index}]"
         if not text.strip():
             raise InvalidRequest(f"{where} is empty.", parameter=where)
-        _check_text(text, where)
+        ensure_sane_text(text, where)
         size = len(text.encode()) + more
         total += size
         if size > limit:
@@ -107,25 +111,13 @@ def _check_messages(request: ChatRequest) -> None:
     if not any(message.content.strip() for message in request.messages):
         raise InvalidRequest("Every message is empty.", parameter="messages")
     for index, message in enumerate(request.messages):
-        _check_text(message.content, f"messages[{index}].content")
-
-
-def _check_text(text: str, parameter: str) -> None:
-    if "\0" in text:
-        raise InvalidRequest("The text holds a NUL character.", parameter=parameter)
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidRequest(
-            f"The text holds half a character (a lone surrogate) at position {error.start}.",
-            hint="Send valid Unicode.",
-            parameter=parameter,
-        ) from error
+        ensure_sane_text(message.content, f"messages[{index}].content")
+        ensure_sane_calls(message, f"messages[{index}]")
 
 
 def least_tokens(request: ChatRequest) -> Tokens:
-    """How many tokens the messages of a sane request have at least, whatever the vocabulary."""
-    size = sum(len(message.content.encode()) for message in request.messages)
+    """How many tokens the prompt of a sane request has at least, whatever the vocabulary."""
+    size = prompt_bytes(request.messages, request.tool_use.tools if request.tool_use else ())
     return Tokens(-(-size // MAX_BYTES_PER_TOKEN))
 
 
@@ -141,7 +133,7 @@ def _check_stops(stops: tuple[str, ...]) -> None:
                 f"A stop text has {len(stop)} characters; allowed are 1 to {MAX_STOP_CHARACTERS}.",
                 parameter=parameter,
             )
-        _check_text(stop, parameter)
+        ensure_sane_text(stop, parameter)
 
 
 def _check_end(request: ChatRequest) -> None:

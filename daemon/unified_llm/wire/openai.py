@@ -17,6 +17,7 @@ from unified_llm.domain.units import Tokens
 from unified_llm.wire.fields import Shape, decode_json, parse_shape
 from unified_llm.wire.openai_formats import ResponseFormat
 from unified_llm.wire.openai_sampling import SamplingShape
+from unified_llm.wire.openai_tools import ToolCallShape, ToolChoiceShape, ToolShape, tool_use
 
 
 def _refuse_all_but(*harmless: object) -> BeforeValidator:
@@ -44,6 +45,8 @@ def _stop_list(value: object) -> object:
 
 
 def _content_tag(value: object) -> str:
+    if value is None:
+        return "<nothing>"
     return "<parts>" if isinstance(value, list) else "<text>"
 
 
@@ -57,28 +60,49 @@ class TextPartShape(Shape):
 class MessageShape(Shape):
     """One turn. The fields a client echoes from an earlier answer may be there, empty."""
 
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Annotated[
         Annotated[str, Tag("<text>")]
-        | Annotated[list[TextPartShape], _FirstFaultOnly(), Tag("<parts>")],
+        | Annotated[list[TextPartShape], _FirstFaultOnly(), Tag("<parts>")]
+        | Annotated[None, Tag("<nothing>")],
         Discriminator(_content_tag),
-    ]
+    ] = None
     name: str | None = None
     refusal: Unsupported = None
-    tool_calls: Unsupported = None
+    tool_calls: Annotated[list[ToolCallShape], _FirstFaultOnly()] | None = None
+    tool_call_id: str | None = None
     function_call: Unsupported = None
     audio: Unsupported = None
     annotations: Unsupported = None
     # Came with an earlier answer; what was thought is no part of the conversation.
     reasoning_content: Ignored = None
 
-    def message(self) -> Message:
-        """The domain's message; parts become paragraphs of one text, as in vLLM."""
-        content = self.content
+    def message(self, index: int) -> Message:
+        """The domain's message; parts become paragraphs of one text, as in vLLM.
+
+        Raises InvalidRequest.
+        """
+        self._check(f"messages[{index}]")
+        content = self.content or ""
         text = content if isinstance(content, str) else "\n".join(part.text for part in content)
         # `developer` is OpenAI's newer word for the role that GGUF templates call `system`.
         role = Role.SYSTEM if self.role == "developer" else Role(self.role)
-        return Message(role, text)
+        calls = tuple(shape.call() for shape in self.tool_calls or ())
+        return Message(role, text, calls, self.tool_call_id)
+
+    def _check(self, where: str) -> None:
+        if self.tool_calls and self.role != "assistant":
+            raise InvalidRequest(
+                f"{where} has calls; only the assistant makes them.",
+                parameter=f"{where}.tool_calls",
+            )
+        if (self.tool_call_id is not None) != (self.role == "tool"):
+            raise InvalidRequest(
+                f"{where}: messages of role `tool`, and no others, have a tool_call_id.",
+                parameter=f"{where}.tool_call_id",
+            )
+        if self.content is None and not self.tool_calls:
+            raise InvalidRequest(f"{where}.content is missing.", parameter=f"{where}.content")
 
 
 class StreamOptionsShape(Shape):
@@ -112,10 +136,12 @@ class ChatCompletionShape(SamplingShape):
 
     response_format: ResponseFormat | None = None
     x_unified_llm: OwnFieldsShape | None = None
+    tools: Annotated[list[ToolShape], _FirstFaultOnly()] | None = None
+    tool_choice: ToolChoiceShape | None = None
+    parallel_tool_calls: bool | None = None
 
     # Change nothing about an answer here: labels, and hints to OpenAI's own machinery.
     metadata: Ignored = None
-    parallel_tool_calls: Ignored = None
     prompt_cache_key: Ignored = None
     prompt_cache_options: Ignored = None
     prompt_cache_retention: Ignored = None
@@ -132,8 +158,6 @@ class ChatCompletionShape(SamplingShape):
     prediction: Unsupported = None
     reasoning_effort: Annotated[None, _refuse_all_but("none")] = None
     store: Unsupported = None
-    tool_choice: Annotated[None, _refuse_all_but("none", "auto")] = None
-    tools: Unsupported = None
     verbosity: Annotated[None, _refuse_all_but("medium")] = None
     web_search_options: Unsupported = None
 
@@ -177,11 +201,12 @@ def parse_chat(raw: bytes) -> AskedChat:
     shape = parse_shape(ChatCompletionShape, decode_json(raw))
     request = ChatRequest(
         model=ModelId(shape.model),
-        messages=tuple(message.message() for message in shape.messages),
+        messages=tuple(each.message(index) for index, each in enumerate(shape.messages)),
         max_tokens=shape.limit(),
         stop=tuple(shape.stop or ()),
         sampling=shape.sampling(),
         top_logprobs=shape.asked_logprobs(),
+        tool_use=tool_use(shape.tools, shape.tool_choice, shape.parallel_tool_calls),
         answer=shape.response_format.answer() if shape.response_format else None,
         local_only=bool(shape.x_unified_llm and shape.x_unified_llm.local_only),
     )

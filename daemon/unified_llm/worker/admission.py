@@ -4,11 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from unified_llm.domain.chat import FinishReason, Message
+from unified_llm.domain.chat import FinishReason, Message, Tool, prompt_bytes
 from unified_llm.domain.errors import InvalidRequest, TooLarge
 from unified_llm.domain.sampling import MAX_TOP_LOGPROBS
 from unified_llm.grammar.answers import answer_grammar
+from unified_llm.grammar.calls import CallForm, calls_grammar, may_call, must_call
 from unified_llm.worker.answer_text import AnswerText
+from unified_llm.worker.calling import CallSplitter
 from unified_llm.worker.protocol import Done, Generate
 from unified_llm.worker.sampling import ResolvedSampling, resolve_sampling
 from unified_llm.worker.thinking import Thinking, ThoughtSplitter
@@ -24,14 +26,19 @@ class Encoder(Protocol):
     context_tokens: int
     vocabulary_size: int
     thinking: Thinking | None
+    call_form: CallForm | None
 
-    def encode(self, messages: Sequence[Message]) -> list[int]: ...
+    def encode(self, messages: Sequence[Message], tools: Sequence[Tool]) -> list[int]: ...
     def ensure_grammar(self, grammar: str) -> None: ...
 
 
 @dataclass(slots=True)
 class Answer:
-    """A request on its way. limit: the most tokens it may get. grammar: what it has to keep to."""
+    """A request on its way.
+
+    limit: the most tokens it may get. grammar: what it has to keep to from the first token on.
+    calls: what finds the calls in what it says; None if there are none to be found.
+    """
 
     request: Generate
     sampling: ResolvedSampling
@@ -40,6 +47,7 @@ class Answer:
     text: AnswerText
     grammar: str | None
     thoughts: ThoughtSplitter
+    calls: CallSplitter | None = None
     thought_tokens: int | None = None
     cached_tokens: int = 0
     completion_tokens: int = 0
@@ -61,19 +69,16 @@ def admit(request: Generate, model: Encoder, draw_seed: Callable[[], int]) -> An
     _check(request)
     sampling = resolve_sampling(request.sampling, draw_seed, model.vocabulary_size)
     context = model.context_tokens
-    size = sum(len(message.content.encode()) for message in request.messages)
+    tools = request.tool_use.tools if request.tool_use and may_call(request.tool_use) else ()
+    size = prompt_bytes(request.messages, tools)
     if size > context * _MAX_BYTES_PER_TOKEN:
         raise TooLarge(
-            f"The messages have {size} bytes; a context of {context} tokens takes at most "
+            f"Messages and tools have {size} bytes; a context of {context} tokens takes at most "
             f"{context * _MAX_BYTES_PER_TOKEN}.",
             hint="Shorten the conversation, or give the model a larger context.",
         )
-    thinking = model.thinking
-    thoughts_end = thinking.tags.closing if thinking and thinking.is_open else None
-    grammar = answer_grammar(request.answer, thoughts_end)
-    if grammar is not None:
-        model.ensure_grammar(grammar)
-    prompt = model.encode(request.messages)
+    grammar, calls = _form_of(request, model)
+    prompt = model.encode(request.messages, tools)
     if len(prompt) >= context:
         raise TooLarge(
             f"The prompt has {len(prompt)} tokens; the context has {context}, and the answer "
@@ -89,9 +94,47 @@ def admit(request: Generate, model: Encoder, draw_seed: Callable[[], int]) -> An
         limit,
         AnswerText(request.stop),
         grammar,
-        ThoughtSplitter(thinking),
-        thought_tokens=None if thinking is None else 0,
+        ThoughtSplitter(model.thinking),
+        calls,
+        thought_tokens=None if model.thinking is None else 0,
     )
+
+
+def _form_of(request: Generate, model: Encoder) -> tuple[str | None, CallSplitter | None]:
+    """What the answer keeps to from its first token on, and what finds the calls in it."""
+    thinking, use = model.thinking, request.tool_use
+    thoughts_end = thinking.tags.closing if thinking and thinking.is_open else None
+    if use is None or not may_call(use):
+        grammar = answer_grammar(request.answer, thoughts_end)
+        if grammar is not None:
+            model.ensure_grammar(grammar)
+        return grammar, None
+    form = model.call_form
+    if form is None:
+        raise InvalidRequest(
+            "The model's chat template takes no tools, or writes calls in an unknown form.",
+            hint="Use a model that was made for tools, or send none.",
+            parameter="tools",
+        )
+    _check_beside_tools(request)
+    grammar = calls_grammar(form, use, thoughts_end=thoughts_end)
+    model.ensure_grammar(grammar)
+    return grammar if must_call(use) else None, CallSplitter(form, use)
+
+
+def _check_beside_tools(request: Generate) -> None:
+    if request.answer is not None:
+        raise InvalidRequest(
+            "The answer cannot both have a form and call tools.",
+            hint="Send either response_format or tools.",
+            parameter="response_format",
+        )
+    if request.top_logprobs is not None:
+        raise InvalidRequest(
+            "The model does not tell chances of an answer that may call tools.",
+            hint="Leave out logprobs, or send tool_choice none.",
+            parameter="logprobs",
+        )
 
 
 def _check(request: Generate) -> None:

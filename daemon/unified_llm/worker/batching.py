@@ -5,7 +5,7 @@ the step's budget allows. When a request ends, its slot's memory stays, and spar
 of the same principal the beginning that both share; for anybody else it is cleared (`slots`).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from unified_llm.domain.chat import FinishReason, Message, Role, Sampling
@@ -17,14 +17,13 @@ from unified_llm.domain.errors import (
     UnifiedLlmError,
 )
 from unified_llm.worker.admission import Answer, admit
-from unified_llm.worker.answer_text import Piece
 from unified_llm.worker.engine_port import OnProgress, Pulse, Report, Request
 from unified_llm.worker.kept_states import KeptStates
 from unified_llm.worker.model_port import DecodeError, Model, OpenModel
-from unified_llm.worker.protocol import Delta, Failed, Generate, Load, Loaded, Score, Started
+from unified_llm.worker.protocol import Failed, Generate, Load, Loaded, Score, Started
 from unified_llm.worker.sampling import resolve_sampling
 from unified_llm.worker.slots import Feed, Seat, SlotTable
-from unified_llm.worker.thinking import Passage
+from unified_llm.worker.telling import told, told_at_end
 
 _TRIAL = 0  # no request of the daemon has this number
 # Enough for a product of matrices. All of a short prompt took as long as the rest of a small load.
@@ -236,7 +235,7 @@ class BatchingEngine:
     def _take_token(self, feed: Feed) -> list[Report]:
         answer = self._answers[feed.request_id]
         try:
-            token = self._model.sample(feed.slot)
+            token = self._sample(answer, feed.slot)
         except DecodeError as error:
             return [self._fail(feed.request_id, str(error))]
         if self._model.is_end(token):
@@ -244,7 +243,7 @@ class BatchingEngine:
         answer.completion_tokens += 1
         was_thinking = answer.thoughts.is_thinking
         piece = answer.text.feed(self._model.piece(token), self._score(answer, feed.slot, token))
-        reports = _told(answer, piece)
+        reports = told(answer, piece)
         if answer.thought_tokens is not None:
             answer.thought_tokens += was_thinking or answer.thoughts.is_thinking
         if answer.text.is_met:
@@ -254,15 +253,21 @@ class BatchingEngine:
         self._slots.extend(feed.request_id, token)
         return reports
 
+    def _sample(self, answer: Answer, slot: int) -> int:
+        token = self._model.sample(slot)
+        if answer.calls is None or answer.thoughts.is_thinking or self._model.is_end(token):
+            return token
+        grammar = answer.calls.watch.grammar_from(self._model.piece(token))
+        return token if grammar is None else self._model.constrain(slot, grammar, token)
+
     def _score(self, answer: Answer, slot: int, token: int) -> Score | None:
         top = answer.request.top_logprobs
         return None if top is None else self._model.score(slot, token, top)
 
     def _finish(self, answer: Answer, reason: FinishReason) -> list[Report]:
-        reports = _told(answer, answer.text.finish())
-        reports += _passages(answer, answer.thoughts.finish())
+        reports = told_at_end(answer, reason)
         self._forget(answer.request.id)
-        return [*reports, answer.done(reason)]
+        return reports
 
     def _end_interrupted(self) -> list[Report]:
         ended = [request_id for request_id in self._answers if request_id in self._interrupted]
@@ -281,18 +286,6 @@ class BatchingEngine:
         slot = self._slots.remove(request_id)
         if slot is not None:
             self._model.end(slot)
-
-
-def _told(answer: Answer, piece: Piece) -> list[Report]:
-    if answer.thoughts.is_saying:
-        return [Delta(id=answer.request.id, text=piece.text, scores=piece.scores)] if piece else []
-    return _passages(answer, answer.thoughts.feed(piece.text))
-
-
-def _passages(answer: Answer, passages: Iterable[Passage]) -> list[Report]:
-    """Without scores: those are of what is said, and here it is only about to begin."""
-    number = answer.request.id
-    return [Delta(id=number, text=each.text, is_thought=each.is_thought) for each in passages]
 
 
 def _failed(request_id: int, error: UnifiedLlmError) -> Failed:

@@ -30,9 +30,9 @@ from unified_llm.worker.kept_states import KeptStates
 from unified_llm.worker.model_port import DecodeError
 from unified_llm.worker.native_log import NativeLog
 from unified_llm.worker.offload import encoder_parameters
+from unified_llm.worker.placeholders import Part
 from unified_llm.worker.prompt import encode_prompt, encode_text
 from unified_llm.worker.protocol import MAX_DIMENSIONS, Load
-from unified_llm.worker.template import Part
 from unified_llm.worker.vocabulary import LlamaVocabulary
 
 _ABORTED: Final = 2

@@ -20,7 +20,7 @@ from functools import cached_property, partial
 from secrets import randbits, token_hex
 from typing import Any, Final
 
-from unified_llm.domain.chat import Message
+from unified_llm.domain.chat import Message, Tool
 from unified_llm.domain.errors import InvalidRequest, ModelFailedToLoad, NoRoom
 from unified_llm.domain.units import Instant, Seconds
 from unified_llm.worker.batching import BatchingEngine
@@ -39,7 +39,7 @@ from unified_llm.worker.offload import (
     place_layers,
     without_paths,
 )
-from unified_llm.worker.prompt import encode_prompt
+from unified_llm.worker.prompt import encode_prompt, known_form
 from unified_llm.worker.protocol import Load, Rehearsed, Score
 from unified_llm.worker.samplers import Samplers
 from unified_llm.worker.sampling import ResolvedSampling
@@ -103,7 +103,8 @@ class LlamaModel:
         _check_purpose(self._model)
         self._template = _open_template(self._model, self.vocabulary)
         self.thinking = self._template.thinking
-        self._tags = tag_bytes(self.thinking)
+        self.call_form, markers = known_form(self._template.call_form, self.vocabulary)
+        self._shown = tag_bytes(self.thinking) | markers
 
         trained = native.llama_model_n_ctx_train(self._model)
         self.context_tokens = min(load.context_tokens, trained if trained > 0 else 2**31)
@@ -129,8 +130,8 @@ class LlamaModel:
     def close(self) -> None:
         self._undo.close()
 
-    def encode(self, messages: Sequence[Message]) -> list[int]:
-        return encode_prompt(self._template.render(messages), self.vocabulary)
+    def encode(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> list[int]:
+        return encode_prompt(self._template.render(messages, tools), self.vocabulary)
 
     def ensure_grammar(self, grammar: str) -> None:
         try:
@@ -172,6 +173,9 @@ class LlamaModel:
     def sample(self, slot: int) -> int:
         return self._samplers.sample(slot, self._context, self._rows[slot])
 
+    def constrain(self, slot: int, grammar: str, token: int) -> int:
+        return self._samplers.constrain(slot, grammar, token, self._context, self._rows[slot])
+
     def score(self, slot: int, token: int, top: int) -> Score:
         logits = native.llama_get_logits_ith(self._context, self._rows[slot])
         logprob, best = self._scorer.score(logits, token, top)
@@ -191,7 +195,7 @@ class LlamaModel:
 
     def piece(self, token: int) -> bytes:
         # Some vocabularies have these as control tokens, which stand for no text.
-        return self._tags.get(self.vocabulary.text_of(token)) or self.vocabulary.piece(token)
+        return self._shown.get(self.vocabulary.text_of(token)) or self.vocabulary.piece(token)
 
     def truncate(self, slot: int, position: int) -> bool:
         if position > 0 and self._cut(slot, position):

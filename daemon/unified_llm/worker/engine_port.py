@@ -10,6 +10,7 @@ from typing import Protocol
 
 from unified_llm.domain.profile import Purpose
 from unified_llm.worker.protocol import (
+    Call,
     Delta,
     Done,
     Embed,
@@ -26,7 +27,7 @@ from unified_llm.worker.protocol import (
 Request = Generate | Embed | Rank
 """What an engine is asked."""
 
-Report = Started | Delta | Vector | Done | Failed
+Report = Started | Delta | Call | Vector | Done | Failed
 """What a step can bring for a request, in the order that `protocol` states."""
 
 OnProgress = Callable[[float], None]

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from unified_llm.domain.chat import Message
+from unified_llm.domain.chat import Message, Tool
 from unified_llm.domain.errors import InvalidRequest, ModelFailedToLoad
+from unified_llm.grammar.calls import CallForm
 from unified_llm.worker.batching import BatchingEngine
 from unified_llm.worker.engine_port import OnProgress
 from unified_llm.worker.kept_states import KeptStates
@@ -96,12 +97,13 @@ class FakeModel:
         self.gpu_bytes: tuple[int, ...] = tuple(size_bytes * bool(each) for each in load.gpu_layers)
         self.description = "fake model"
         self.thinking: Thinking | None = None
+        self.call_form: CallForm | None = None
         self._sleep = sleep
         self._word_of: dict[int, str] = {}
         self._scripts: dict[int, Script] = {}
         self._remembered: dict[int, list[int]] = {}
 
-    def encode(self, messages: Sequence[Message]) -> list[int]:
+    def encode(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> list[int]:
         tokens: list[int] = []
         for message in messages:
             words = re.findall(r"\s*\S+|\s+$", message.content)
@@ -148,6 +150,9 @@ class FakeModel:
         if not script.words:
             return _END
         return self._token(script.words.pop(0))
+
+    def constrain(self, slot: int, grammar: str, token: int) -> int:
+        raise DecodeError("there are no calls without a form of them")
 
     def score(self, slot: int, token: int, top: int) -> Score:
         likeliest = [self._word_of[token], *(f" other{number}" for number in range(1, top))]

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from unified_llm.domain.chat import Message
+from unified_llm.domain.chat import Message, Tool
+from unified_llm.grammar.calls import CallForm
 from unified_llm.worker.engine_port import OnProgress
 from unified_llm.worker.kept_states import StateMemory
 from unified_llm.worker.protocol import Load, Score
@@ -30,9 +31,13 @@ class Model(StateMemory, Protocol):
     gpu_bytes: tuple[int, ...]
     description: str
     thinking: Thinking | None
+    call_form: CallForm | None
 
-    def encode(self, messages: Sequence[Message]) -> list[int]:
-        """The tokens of a conversation. Raises InvalidRequest or DecodeError."""
+    def encode(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> list[int]:
+        """The tokens of a conversation, with tools offered. Raises InvalidRequest or DecodeError.
+
+        Tools are offered only if there is a `call_form`.
+        """
 
     def ensure_grammar(self, grammar: str) -> None:
         """Raise InvalidRequest unless the model can keep to `grammar`."""
@@ -61,6 +66,12 @@ class Model(StateMemory, Protocol):
         """The next token of a slot whose last known token was in the latest decode.
 
         Raises DecodeError if none continues what the grammar asks for; memory is as it was.
+        """
+
+    def constrain(self, slot: int, grammar: str, token: int) -> int:
+        """Keep to `grammar` from the latest sampled token on: `token`, or another in its place.
+
+        Raises DecodeError.
         """
 
     def score(self, slot: int, token: int, top: int) -> Score:

@@ -11,7 +11,8 @@ from itertools import pairwise
 from typing import Final, Protocol
 
 from unified_llm.domain.errors import InvalidRequest
-from unified_llm.worker.template import Part
+from unified_llm.grammar.calls import CallForm
+from unified_llm.worker.placeholders import Part
 
 _MAX_ROUNDS: Final = 8
 
@@ -31,6 +32,9 @@ class Vocabulary(Protocol):
 
     def is_special(self, token: int) -> bool:
         """Whether the token has a meaning beyond its text, such as the beginning of a turn."""
+
+    def is_end(self, token: int) -> bool:
+        """Whether the token ends an answer."""
 
     def strips(self, token: int) -> tuple[bool, bool]:
         """Whether a special token swallows the white space before it, and after it."""
@@ -76,6 +80,23 @@ def encode_text(text: str, vocabulary: Vocabulary) -> list[int]:
         hint="Leave out what looks like the markers of a chat template.",
         parameter="messages",
     )
+
+
+def known_form(
+    form: CallForm | None, vocabulary: Vocabulary
+) -> tuple[CallForm | None, dict[str, bytes]]:
+    """`form`, and the texts of its special tokens, which a tokeniser leaves out of what is said.
+
+    None if a token that ends answers is a part of it: nothing would come after that.
+    """
+    if form is None:
+        return None, {}
+    text = "".join((form.opening, form.middle, form.between or "", form.closing))
+    tokens = set(vocabulary.tokenise(text, parse_special=True))
+    if any(vocabulary.is_end(token) for token in tokens):
+        return None, {}
+    texts = (vocabulary.text_of(token) for token in tokens if vocabulary.is_special(token))
+    return form, {text: text.encode() for text in texts}
 
 
 def _cuts_inside(text: str, marker: str) -> Iterator[int]:

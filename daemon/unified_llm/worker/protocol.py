@@ -8,9 +8,10 @@ A frame is a 4-byte big-endian length, then that many bytes of one msgpack map w
 names the message. Order: the worker sends Hello, or NotConfined and ends; the daemon sends Load
 once, or Rehearse, which Rehearsed or LoadFailed and the worker's end answer; the worker sends any
 Progress, then Loaded or LoadFailed; from then on Generate, Embed, Rank, Cancel, Pause and Resume go
-down. For each Generate there comes up: Started, any Delta, then exactly one Done or Failed; for
-each Embed or Rank the same with a Vector for each text instead, in the texts' order. Heartbeat may
-come at any time, and so may DropState. Stop, or the end of the socket, ends the worker.
+down. For each Generate there comes up: Started, any Delta and Call, then exactly one Done or
+Failed; for each Embed or Rank the same with a Vector for each text instead, in the texts' order.
+Heartbeat may come at any time, and so may DropState. Stop, or the end of the socket, ends the
+worker.
 """
 
 from collections.abc import Iterator
@@ -18,12 +19,12 @@ from typing import Annotated, Final
 
 import msgspec
 
-from unified_llm.domain.chat import FinishReason, JsonAnswer, Message, Sampling
+from unified_llm.domain.chat import FinishReason, JsonAnswer, Message, Sampling, ToolUse
 from unified_llm.domain.errors import ModelFailedToLoad
 from unified_llm.domain.profile import Purpose
 from unified_llm.domain.sampling import MAX_TOP_LOGPROBS
 
-PROTOCOL_VERSION: Final = 10
+PROTOCOL_VERSION: Final = 11
 LEAST_LOGPROB: Final = -9999.0
 MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 MAX_TEXTS: Final = 2048
@@ -101,6 +102,7 @@ class Generate(_Struct, frozen=True, tag="generate"):
     sampling: Sampling
     top_logprobs: int | None = None
     answer: JsonAnswer | None = None
+    tool_use: ToolUse | None = None
 
 
 class Embed(_Struct, frozen=True, tag="embed"):
@@ -269,6 +271,15 @@ class Delta(_Struct, frozen=True, tag="delta"):
             raise ValueError("a delta that says nothing")
 
 
+class Call(_Struct, frozen=True, tag="call"):
+    """The next piece of a call. index: from 0. name: of the tool, in a call's first piece only."""
+
+    id: int
+    index: _Count
+    name: str | None = None
+    arguments: str = ""
+
+
 class Vector(_Struct, frozen=True, tag="vector"):
     """What the next text of the request has become."""
 
@@ -320,6 +331,7 @@ FromWorker = (
     | Rehearsed
     | Started
     | Delta
+    | Call
     | Vector
     | Done
     | Failed

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from unified_llm.worker.bindings import native
-from unified_llm.worker.constraint import Chooser, Constraint
+from unified_llm.worker.constraint import Chooser, Constraint, GrammarRefusedError
 from unified_llm.worker.model_port import DecodeError
 from unified_llm.worker.sampling import ResolvedSampling
 
@@ -70,6 +70,20 @@ class Samplers:
         if constraint is not None:
             return constraint.sample(chain, self._chooser, context, row)
         return int(native.llama_sampler_sample(chain, context, row))
+
+    def constrain(self, slot: int, grammar: str, token: int, context: Any, row: int) -> int:
+        """Keep `slot` to `grammar` from `token` on, its latest, or from another chosen instead.
+
+        Raises DecodeError.
+        """
+        try:
+            constraint = self._constraints[slot] = Constraint(self._vocab, grammar)
+        except GrammarRefusedError as error:
+            raise DecodeError("llama.cpp refuses the grammar of the model's calls") from error
+        if constraint.allows(token):
+            constraint.accept(token)
+            return token
+        return constraint.sample(self._chains[slot], self._chooser, context, row)
 
     def close(self, slot: int) -> None:
         """No more tokens are chosen for `slot`."""

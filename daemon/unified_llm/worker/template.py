@@ -1,9 +1,10 @@
 """Turns a conversation into a prompt by the model's chat template, keeping text and markup apart.
 
 A chat template is code from a model file, so it runs in jinja2's immutable sandbox, only in the
-worker, and under a deadline. It never sees what people wrote: each message's content is replaced by
-a random word, and the words are found again in the output. What lies between them is markup, where
-special tokens are meant; what takes their place is text, where they are not (`prompt` does that).
+worker, and under a deadline. It never sees what people wrote: each text is replaced by a random
+word, and the words are found again in the output (`placeholders`). What lies between them is
+markup, where special tokens are meant; what takes their place is text, where they are not
+(`prompt`).
 
 What follows from this: a template that trims content is noticed by the unusual spaces around the
 word, and the content is trimmed in the same way. A template that drops a message or changes its
@@ -12,12 +13,11 @@ such as for a `</think>`, finds nothing there.
 """
 
 import json
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from types import FrameType
 from typing import Any, Final, NoReturn
 
@@ -27,10 +27,14 @@ from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from unified_llm.domain.chat import Message, Role
+from unified_llm.domain.chat import Message, Role, Tool
 from unified_llm.domain.errors import InvalidRequest, ModelFailedToLoad
 from unified_llm.domain.units import Instant, Seconds
+from unified_llm.grammar.calls import CallForm
+from unified_llm.worker.call_probe import find_call_form
+from unified_llm.worker.placeholders import Part, Placeholders
 from unified_llm.worker.thinking import Thinking, tags_of
+from unified_llm.worker.turns import Turn, tools_of, turns_of
 
 MAX_TEMPLATE_BYTES: Final = 256 * 1024
 RENDER_DEADLINE: Final = Seconds(2.0)
@@ -45,17 +49,8 @@ CHATML: Final = (
 """For models that carry no template of their own."""
 
 _FILE_NAME: Final = "chat template"
-_SPACE: Final = "\u2003"  # str.strip removes it, and no template writes it
 _MAX_REASON: Final = 300
 _MAX_PRODUCT: Final = 10**6  # as a number, or as the length of a repeated text
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A stretch of the prompt. is_markup: the template wrote it, not a person."""
-
-    text: str
-    is_markup: bool
 
 
 class _TemplateRefused(jinja2.TemplateError):
@@ -94,9 +89,7 @@ class ChatTemplate:
         self._constants = {
             "bos_token": bos,
             "eos_token": eos,
-            "tools": None,
             "documents": None,
-            "add_generation_prompt": True,
             "raise_exception": _raise_exception,
             "strftime_now": lambda pattern: now().strftime(pattern),
         }
@@ -106,7 +99,8 @@ class ChatTemplate:
             raise ModelFailedToLoad(
                 f"The model's chat template is broken: {_shorten(error)}."
             ) from error
-        tags = tags_of(source)
+        self._source = source
+        self._tags = tags = tags_of(source)
         self._thinking = Thinking(tags, self._opens(tags.opening)) if tags else None
 
     def _opens(self, tag: str) -> bool:
@@ -122,23 +116,30 @@ class ChatTemplate:
         """How the model thinks, as far as the template shows it."""
         return self._thinking
 
-    def render(self, messages: Sequence[Message]) -> tuple[Part, ...]:
-        """The prompt up to where the assistant begins to speak. Raises InvalidRequest."""
-        words = {self._draw_word(): message.content for message in messages if message.content}
-        shown = iter(words)
-        turns = [
-            {
-                "role": message.role.value,
-                "content": f"{_SPACE}{next(shown)}{_SPACE}" if message.content else "",
-            }
-            for message in messages
-        ]
-        return _split(self._run(turns), words)
+    @cached_property
+    def call_form(self) -> CallForm | None:
+        """How the model writes calls of tools; None if its template takes no tools."""
+        # What does not name them cannot take them, and need not be tried.
+        return find_call_form(self._run, self._tags) if "tools" in self._source else None
 
-    def _run(self, turns: list[dict[str, str]]) -> str:
+    def render(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> tuple[Part, ...]:
+        """The prompt up to where the assistant begins to speak. Raises InvalidRequest."""
+        words = Placeholders(self._draw_word())
+        turns = turns_of(messages, words)
+        offered = tools_of(tools, words)
+        return words.split(self._run(turns, offered, True))
+
+    def _run(
+        self, turns: Sequence[Turn], tools: Sequence[Turn], add_generation_prompt: bool
+    ) -> str:
         try:
             with _deadline(self._elapsed, RENDER_DEADLINE):
-                return self._template.render(messages=turns, **self._constants)
+                return self._template.render(
+                    messages=turns,
+                    tools=tools or None,
+                    add_generation_prompt=add_generation_prompt,
+                    **self._constants,
+                )
         except _TooSlow as error:
             raise InvalidRequest(
                 f"The model's chat template ran for more than {RENDER_DEADLINE:.0f} seconds.",
@@ -151,30 +152,6 @@ class ChatTemplate:
                 hint="Many templates want user and assistant to alternate, starting with user.",
                 parameter="messages",
             ) from error
-
-
-def _split(rendered: str, words: dict[str, str]) -> tuple[Part, ...]:
-    missing = [position for position, word in enumerate(words) if word not in rendered]
-    if missing:
-        raise InvalidRequest(
-            f"The model's chat template leaves out or rewrites the text of {len(missing)} of "
-            f"{len(words)} messages.",
-            hint="Many templates take no system message, or only one at the beginning.",
-            parameter="messages",
-        )
-    if not words:
-        return (Part(rendered, is_markup=True),) if rendered else ()
-    pattern = f"({_SPACE}?)({'|'.join(words)})({_SPACE}?)"
-    parts: list[Part] = []
-    end = 0
-    for match in re.finditer(pattern, rendered):
-        text = words[match[2]]
-        text = text if match[1] else text.lstrip()
-        text = text if match[3] else text.rstrip()
-        parts += (Part(rendered[end : match.start()], is_markup=True), Part(text, is_markup=False))
-        end = match.end()
-    parts.append(Part(rendered[end:], is_markup=True))
-    return tuple(part for part in parts if part.text)
 
 
 class _GenerationBlock(Extension):

@@ -27,7 +27,7 @@ def test_deadlines_come_from_their_sections() -> None:
     assert [float(value) for value in seconds] == [2, 3, 4]
     assert {field.name for field in fields(Deadlines)} == {
         "first_event",
-        "prompt_characters_per_second",
+        "prompt_bytes_per_second",
         "between_events",
         "total",
     }

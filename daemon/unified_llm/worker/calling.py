@@ -1,0 +1,252 @@
+"""Calls in an answer, told apart from its text while it comes.
+
+A model is free to write until it has written what its calls begin with (`CallForm.trigger`). The
+token that completes that is the first one that has to keep to the grammar of calls, so a call that
+has begun is one that a tool can take. White space between the pieces of a form has no meaning.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import AnyStr, Final
+
+from unified_llm.domain.chat import ToolUse
+from unified_llm.grammar.calls import ID_CHARACTERS, ID_SLOT, CallForm, calls_grammar, must_call
+
+_NAME_CHARACTERS: Final = frozenset(
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CallPiece:
+    """The next piece of a call. name: of its first piece, and only of that."""
+
+    index: int
+    name: str | None = None
+    arguments: str = ""
+
+
+class CallWatch:
+    """Tells when the calls of an answer begin, by the bytes of its tokens.
+
+    has_begun: from the first token on, if the answer must be calls.
+    """
+
+    def __init__(self, form: CallForm, use: ToolUse) -> None:
+        self._form = form
+        self._use = use
+        self._trigger = form.trigger.encode()
+        self._tail = b""
+        self._is_on = not must_call(use)
+        self.has_begun = must_call(use)
+
+    def grammar_from(self, piece: bytes) -> str | None:
+        """The grammar to keep to from the token with these bytes on; None to go on freely."""
+        if not self._is_on:
+            return None
+        text = self._tail + piece
+        place = text.find(self._trigger)
+        if place < 0 or (self._form.is_only_first and text[:place].strip()):
+            self._tail = self._kept(text)
+            return None
+        self._is_on = False
+        written = self._trigger[: max(0, len(self._tail) - place)]
+        try:
+            grammar = calls_grammar(self._form, self._use, written.decode())
+        except UnicodeDecodeError:
+            return None  # half a character is written, and no grammar goes on from there
+        self.has_begun = True
+        return grammar
+
+    def _kept(self, text: bytes) -> bytes:
+        """The end of `text` that a trigger may begin in."""
+        if self._form.is_only_first:
+            start = text.lstrip()
+            self._is_on = self._trigger.startswith(start)
+            return start
+        return text[len(text) - _begun(text, self._trigger) :]
+
+
+class _State(Enum):
+    TEXT = auto()
+    OPENING = auto()
+    NAME = auto()
+    MIDDLE = auto()
+    ARGUMENTS = auto()
+    AFTER = auto()
+    OVER = auto()
+
+
+class CallSplitter:
+    """Splits what a model says into text and pieces of calls, however it is cut.
+
+    watch: has to be shown the tokens of the answer; only what it has seen begin is a call.
+    """
+
+    def __init__(self, form: CallForm, use: ToolUse) -> None:
+        self._form = form
+        self.watch = CallWatch(form, use)
+        self._state = _State.TEXT
+        self._held = ""
+        self._name = ""
+        self._fixed = _Fixed(form.opening)
+        self._between = _Fixed("")
+        self._json = _JsonEnd()
+        self._calls = 0
+        self._is_silent = True  # white space before a call, with no other text, is not told
+
+    @property
+    def calls(self) -> int:
+        """How many calls are whole."""
+        return self._calls
+
+    def feed(self, text: str) -> list[str | CallPiece]:
+        """What is known for sure now."""
+        if self._state is _State.TEXT:
+            text = self._held + text
+            self._held = ""
+            return list(self._read_text(text))
+        return list(self._read_call(text))
+
+    def finish(self) -> list[str | CallPiece]:
+        """What was held back, now that no more text comes."""
+        held, self._held = self._held, ""
+        return [held] if held and self._state is _State.TEXT else []
+
+    def _read_text(self, text: str) -> Iterator[str | CallPiece]:
+        trigger = self._form.trigger
+        place = text.find(trigger) if self.watch.has_begun else -1
+        if place >= 0:
+            before, text = text[:place], text[place:]
+            if before.strip() or not self._is_silent:
+                yield before
+            self._state = _State.OPENING
+            yield from self._read_call(text)
+            return
+        kept = _begun(text, trigger)
+        if self._is_silent and not text[: len(text) - kept].strip():
+            kept = len(text)
+        told, self._held = text[: len(text) - kept], text[len(text) - kept :]
+        if told:
+            self._is_silent = False
+            yield told
+
+    def _is_in_arguments(self) -> bool:
+        return self._state is _State.ARGUMENTS
+
+    def _read_call(self, text: str) -> Iterator[str | CallPiece]:
+        pending = ""  # of the arguments
+        for character in text:
+            if self._is_in_arguments():
+                pending += character
+                if self._json.is_end(character):
+                    yield CallPiece(self._calls, arguments=pending)
+                    pending = ""
+                    self._end_call()
+            else:
+                name = self._take(character)
+                if name is not None:
+                    yield CallPiece(self._calls, name)
+                if self._is_in_arguments():
+                    self._json, pending = _JsonEnd(), character
+        if pending:
+            yield CallPiece(self._calls, arguments=pending)
+
+    def _take(self, character: str) -> str | None:
+        """One character outside of arguments; a name that has become whole by it."""
+        match self._state:
+            case _State.OPENING:
+                self._fixed.take(character)
+                if self._fixed.is_whole:
+                    self._begin_name()
+            case _State.NAME:
+                return self._take_name(character)
+            case _State.MIDDLE:
+                self._take_middle(character)
+            case _State.AFTER:
+                self._between.take(character)
+                if self._between.is_whole:
+                    self._begin_name()
+            case _:
+                pass
+        return None
+
+    def _begin_name(self) -> None:
+        self._state, self._name = _State.NAME, ""
+        self._fixed = _Fixed(self._form.middle)
+
+    def _take_name(self, character: str) -> str | None:
+        if character in _NAME_CHARACTERS:
+            self._name += character
+            return None
+        self._state = _State.MIDDLE
+        self._take_middle(character)
+        return self._name
+
+    def _take_middle(self, character: str) -> None:
+        if self._fixed.is_whole and character == "{":
+            self._state = _State.ARGUMENTS
+        elif not self._fixed.take(character):
+            self._state = _State.OVER
+
+    def _end_call(self) -> None:
+        self._calls += 1
+        between = self._form.between
+        self._between = _Fixed(between or "")
+        self._state = _State.OVER if between is None else _State.AFTER
+
+
+class _Fixed:
+    """Compares a fixed text with what comes, white space left out of both."""
+
+    def __init__(self, text: str) -> None:
+        self._due = "".join(text.split()).replace(ID_SLOT, ID_SLOT * ID_CHARACTERS)
+        self._matched = 0
+        self.is_broken = False
+
+    @property
+    def is_whole(self) -> bool:
+        return not self.is_broken and self._matched == len(self._due)
+
+    def take(self, character: str) -> bool:
+        """Whether it still fits with one more character."""
+        if character.isspace() or self.is_broken:
+            return not self.is_broken
+        due = self._due[self._matched : self._matched + 1]
+        fits = character == due or (due == ID_SLOT and character in _NAME_CHARACTERS)
+        self._matched += fits
+        self.is_broken = not fits
+        return fits
+
+
+class _JsonEnd:
+    """Finds the end of a JSON object that has just begun."""
+
+    def __init__(self) -> None:
+        self._depth = 1
+        self._is_text = False
+        self._is_escaped = False
+
+    def is_end(self, character: str) -> bool:
+        """Whether this character is the last one."""
+        if self._is_text:
+            if self._is_escaped:
+                self._is_escaped = False
+            elif character == "\\":
+                self._is_escaped = True
+            elif character == '"':
+                self._is_text = False
+        elif character == '"':
+            self._is_text = True
+        elif character in "{[":
+            self._depth += 1
+        elif character in "}]":
+            self._depth -= 1
+        return self._depth == 0
+
+
+def _begun(text: AnyStr, trigger: AnyStr) -> int:
+    """How much of the end of `text` may be the beginning of a trigger."""
+    longest = min(len(trigger) - 1, len(text))
+    return next((n for n in range(longest, 0, -1) if trigger.startswith(text[-n:])), 0)
