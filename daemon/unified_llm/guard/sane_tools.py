@@ -40,12 +40,6 @@ def ensure_sane_tools(use: ToolUse) -> None:
         raise InvalidRequest(
             f"There are {len(use.tools)} tools; allowed are 1 to {MAX_TOOLS}.", parameter="tools"
         )
-    size = prompt_bytes((), use.tools)
-    if size > MAX_TOOL_BYTES:
-        raise TooLarge(
-            f"The tools have {size} bytes; the most is {MAX_TOOL_BYTES}.",
-            hint="Send fewer tools, or describe them in fewer words.",
-        )
     names = [tool.name for tool in use.tools]
     for index, tool in enumerate(use.tools):
         where = f"tools[{index}].function"
@@ -54,6 +48,12 @@ def ensure_sane_tools(use: ToolUse) -> None:
         ensure_sane_text(tool.description, f"{where}.description")
         ensure_sane_text(tool.parameters, f"{where}.parameters")
         _check_object(tool.parameters, f"{where}.parameters")
+    size = prompt_bytes((), use.tools)
+    if size > MAX_TOOL_BYTES:
+        raise TooLarge(
+            f"The tools have {size} bytes; the most is {MAX_TOOL_BYTES}.",
+            hint="Send fewer tools, or describe them in fewer words.",
+        )
     if use.named is not None and use.named not in names:
         raise InvalidRequest(
             f"tool_choice names {use.named}, which is none of the tools.", parameter="tool_choice"

@@ -119,7 +119,7 @@ class CallSplitter:
         place = text.find(trigger) if self.watch.has_begun else -1
         if place >= 0:
             before, text = text[:place], text[place:]
-            if before.strip() or not self._is_silent:
+            if before and (before.strip() or not self._is_silent):
                 yield before
             self._state = _State.OPENING
             yield from self._read_call(text)

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unified_llm.domain.chat import JsonAnswer, Message, Role, Sampling
+from unified_llm.domain.chat import JsonAnswer, Message, Role, Sampling, Tool
 from unified_llm.domain.errors import InvalidRequest, ModelFailedToLoad
+from unified_llm.grammar.calls import CallForm
 from unified_llm.worker.batching import BatchingEngine
 from unified_llm.worker.engine_port import Report
 from unified_llm.worker.model_port import DecodeError
@@ -32,6 +33,7 @@ class FragileModel:
     gpu_bytes: tuple[int, ...] = ()
     description = "fragile"
     thinking: Thinking | None = None
+    call_form: CallForm | None = None
 
     def __init__(self, outcomes: Iterable[str] = (), *, can_truncate: bool = True) -> None:
         self.outcomes = list(outcomes)
@@ -45,7 +47,10 @@ class FragileModel:
         self.refuses_grammars = False
         self.has_dead_end = False
 
-    def encode(self, messages: Sequence[Message]) -> list[int]:
+    def constrain(self, slot: int, grammar: str, token: int) -> int:
+        raise DecodeError("no grammar can be kept to")
+
+    def encode(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> list[int]:
         if self.broken_encode:
             raise DecodeError("no tokens")
         return [ord(each) for each in messages[-1].content]

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unified_llm.domain.errors import InvalidRequest
+from unified_llm.worker.placeholders import Part
 from unified_llm.worker.prompt import encode_prompt, encode_text
-from unified_llm.worker.template import Part
 
 _MARKERS = ("<a>", "<b>", "<<", "a>")
 
@@ -39,6 +39,9 @@ class CharacterVocabulary:
 
     def is_special(self, token: int) -> bool:
         return token >= 1000
+
+    def is_end(self, token: int) -> bool:
+        return False
 
     def strips(self, token: int) -> tuple[bool, bool]:
         strips = self.text_of(token) in self.stripping

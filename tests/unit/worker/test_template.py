@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from unified_llm.domain.chat import Message, Role
 from unified_llm.domain.errors import InvalidRequest, ModelFailedToLoad
 from unified_llm.domain.units import Instant
-from unified_llm.worker.template import CHATML, MAX_TEMPLATE_BYTES, ChatTemplate, Part
+from unified_llm.worker.placeholders import Part
+from unified_llm.worker.template import CHATML, MAX_TEMPLATE_BYTES, ChatTemplate
 from unified_llm.worker.thinking import KNOWN_TAGS, Thinking
 
 _LOOP = "{% for m in messages %}"

@@ -1,0 +1,87 @@
+"""The whole daemon has a real model call tools for the official client."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from tests.tiny_gguf import write_tiny_gguf
+from tests.tool_templates import write_smollm2_with_tools
+from tests.whole_daemon import open_daemon
+
+pytestmark = pytest.mark.slow
+
+WEATHER: Any = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "What the weather is like.",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "city": {"type": "string", "maxLength": 12},
+                "unit": {"enum": ["celsius", "kelvin"]},
+            },
+            "required": ["city", "unit"],
+            "additionalProperties": False,
+        },
+    },
+}
+ASKED: list[Any] = [{"role": "user", "content": "What is the weather in Oslo?"}]
+MUST: dict[str, Any] = {"model": "smol", "tools": [WEATHER], "tool_choice": "required", "seed": 1}
+
+
+def assert_takes(arguments: str) -> None:
+    found = json.loads(arguments)
+    assert set(found) == {"city", "unit"}
+    assert found["unit"] in ("celsius", "kelvin")
+
+
+def test_the_official_client_calls_and_goes_on(tmp_path: Path) -> None:
+    path = write_smollm2_with_tools(tmp_path / "smol.gguf")
+    plain = write_tiny_gguf(tmp_path / "plain.gguf")
+    models = {"smol": {"path": str(path)}, "plain": {"path": str(plain)}}
+    changes = {"worker": {"engine": "llama"}, "models": models}
+    with open_daemon(changes, with_bus=False) as daemon, daemon.open_openai() as client:
+        whole = client.chat.completions.create(messages=ASKED, parallel_tool_calls=False, **MUST)
+        message = whole.choices[0].message
+        assert (whole.choices[0].finish_reason, message.content) == ("tool_calls", None)
+        assert message.tool_calls is not None
+        (call,) = message.tool_calls
+        assert call.type == "function"
+        assert call.function.name == "get_weather"
+        assert_takes(call.function.arguments)
+
+        streamed = list(
+            client.chat.completions.create(
+                messages=ASKED, parallel_tool_calls=False, stream=True, **MUST
+            )
+        )
+        pieces = [each for one in streamed for each in one.choices[0].delta.tool_calls or ()]
+        first, *rest = (piece.function for piece in pieces if piece.function)
+        assert (pieces[0].index, first.name) == (0, "get_weather")
+        assert str(pieces[0].id).startswith("call_")
+        assert all(piece.id is None for piece in pieces[1:])
+        arguments = "".join(each.arguments or "" for each in (first, *rest))
+        assert arguments == call.function.arguments
+        assert len(rest) > 1  # they came while they were written
+        assert streamed[-1].choices[0].finish_reason == "tool_calls"
+
+        turns: list[Any] = [
+            *ASKED,
+            message.model_dump(exclude_none=True),
+            {"role": "tool", "tool_call_id": call.id, "content": "Rain, 7 degrees."},
+        ]
+        answer = client.chat.completions.create(
+            model="smol", messages=turns, tools=[WEATHER], tool_choice="none", max_tokens=4
+        )
+        assert answer.choices[0].message.content
+        assert answer.choices[0].message.tool_calls is None
+
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.chat.completions.create(
+                model="plain", messages=ASKED, tools=[WEATHER], max_tokens=4
+            )
+        assert caught.value.param == "tools"  # its template takes none
