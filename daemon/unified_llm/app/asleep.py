@@ -34,12 +34,17 @@ class UnloadLocks(Protocol):
     def is_unload_blocked(self) -> bool:
         """Whether they shall stay."""
 
+    @property
+    def delayed(self) -> str:
+        """What somebody needs time before; empty if nobody does."""
+
     async def undelayed(self) -> None:
         """Wait until nobody needs time before they leave."""
 
 
 class _NoLocks:
     is_unload_blocked = False
+    delayed = ""
 
     async def undelayed(self) -> None:
         """Nobody can hold any without a bus."""
@@ -108,8 +113,9 @@ class ModelsAsleep:
             _log.info("a program keeps models in memory over this sleep")
             self._is_kept = True
             return
+        self._is_kept = False
         self._tell("shutdown" if is_shutdown else "suspend")
-        courtesy = Seconds(limit * _COURTESY)
+        courtesy = Seconds(limit * _COURTESY if self.locks.delayed else 0)
         try:
             async with asyncio.timeout(courtesy):
                 await self.locks.undelayed()

@@ -220,6 +220,7 @@ class Locks:
 
     def __init__(self, *, is_unload_blocked: bool = False) -> None:
         self.is_unload_blocked = is_unload_blocked
+        self.delayed = "suspend-unload"
         self.free = asyncio.Event()
 
     async def undelayed(self) -> None:
@@ -275,4 +276,18 @@ async def test_on_battery_models_come_back_when_they_are_asked_for() -> None:
         assert scene.checked == [{GPU}]
         assert not scene.state.has_worker
         scene.plenty.set()
+        await scene.until(ModelState.READY)
+
+
+async def test_a_shutdown_that_is_called_off_after_a_kept_sleep_lets_models_load_again() -> None:
+    scene, locks = Scene(), Locks(is_unload_blocked=True)
+    scene.asleep.locks = locks
+    async with at_work(scene):
+        await scene.load()
+        await scene.asleep.before_sleep(LIMIT, is_shutdown=False)
+        scene.asleep.after_sleep()
+        locks.is_unload_blocked = False
+        locks.free.set()
+        await scene.fall_asleep(is_shutdown=True)
+        scene.asleep.after_sleep()
         await scene.until(ModelState.READY)
