@@ -1,5 +1,6 @@
 """Whoever answers requests, and the choice between them, put together."""
 
+import logging
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -30,6 +31,9 @@ from unified_llm.settings.sections.money import MoneySettings
 
 if TYPE_CHECKING:
     from unified_llm.app.providers import Providers
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ async def open_answering(
 
 async def _open_accounts(money: MoneySettings, ledger: Ledger) -> Accounts:
     """Accounts that know what was spent this month."""
-    budgets = Budgets(terms.limits(money))
+    budgets = Budgets(terms.limits(money), lambda sentence: _log.warning("%s", sentence))
     if budgets.limits:
         budgets.recall(await ledger.since(f"{today()[:7]}-01"))
     return Accounts(terms.prices(money), budgets, today, ledger.add, money.assumed_output_tokens)

@@ -150,6 +150,7 @@ def limits(money: MoneySettings) -> tuple[Limit, ...]:
             users=frozenset(budget.users),
             provider=budget.provider,
             is_shared=budget.shared,
+            warn_percent=budget.warn_percent,
         )
         for name, budget in money.budgets.items()
     )

@@ -6,7 +6,7 @@ Rule 2: a request counts in the period in which it was made, whenever it ends.
 Rule 3: where a limit applies, a price that is not known is no price of zero: it is refused.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -30,7 +30,8 @@ class Period(StrEnum):
 class Limit:
     """users: of whom; empty for everybody. provider: None for all of them.
 
-    is_shared: one amount for all of them together, instead of one for each.
+    is_shared: one amount for all of them together, instead of one for each. warn_percent: spent
+    when somebody is told.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Limit:
     users: frozenset[str] = frozenset()
     provider: str | None = None
     is_shared: bool = False
+    warn_percent: int = 80
 
     def applies_to(self, principal: str, provider: str) -> bool:
         """Whether a request of `principal` to `provider` counts here."""
@@ -65,6 +67,7 @@ class Account:
 
     spent: int = 0
     held: int = 0
+    is_warned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +78,16 @@ class Reservation:
     accounts: tuple[AccountKey, ...]
 
 
+Warn = Callable[[str], None]
+"""Takes a sentence on a budget that is nearly spent, and returns at once."""
+
+
 @dataclass(slots=True)
 class Budgets:
-    """All limits and their accounts."""
+    """All limits and their accounts. warn: told once for each account that is nearly spent."""
 
     limits: Sequence[Limit] = ()
+    warn: Warn = lambda sentence: None
     _accounts: dict[AccountKey, Account] = field(default_factory=dict)
 
     def recall(self, earlier: Iterable[UsageLine]) -> None:
@@ -113,10 +121,22 @@ class Budgets:
             account = self._at(key)
             account.held -= reservation.amount
             account.spent += cost
+            self._warn_if_due(key, account)
 
     def spent(self) -> Mapping[AccountKey, Money]:
         """What is spent and set aside, by account."""
         return {key: Money(each.spent + each.held) for key, each in self._accounts.items()}
+
+    def _warn_if_due(self, key: AccountKey, account: Account) -> None:
+        limit = next(each for each in self.limits if each.name == key.limit)
+        if account.is_warned or account.spent * 100 < limit.amount * limit.warn_percent:
+            return
+        account.is_warned = True
+        whose = f" of {key.principal}" if key.principal else ""
+        self.warn(
+            f"budget {limit.name}{whose} for {key.period}: {render_dollars(Money(account.spent))} "
+            f"of {render_dollars(limit.amount)} dollars are spent"
+        )
 
     def _ensure_left(self, limit: Limit, key: AccountKey, amount: Money) -> None:
         account = self._at(key)

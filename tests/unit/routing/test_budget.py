@@ -98,6 +98,18 @@ def test_what_was_spent_before_the_start_counts() -> None:
     assert count(budgets) == 3
 
 
+def test_who_has_nearly_spent_it_is_told_of_once_in_a_period() -> None:
+    told: list[str] = []
+    budgets = Budgets([replace(DAILY, warn_percent=30)], told.append)
+    for day in (TODAY, TOMORROW):
+        for _ in range(5):
+            budgets.settle(reserve(budgets, day=day), ONE)
+    assert told == [
+        f"budget daily of uid:1000 for {day}: 3.000000 of 10.000000 dollars are spent"
+        for day in (TODAY, TOMORROW)
+    ]
+
+
 @given(
     st.integers(0, 50),
     st.lists(st.tuples(st.booleans(), st.integers(0, 9), st.integers(0, 9)), max_size=60),

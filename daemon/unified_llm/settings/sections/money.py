@@ -88,6 +88,11 @@ class BudgetSettings(Section):
         description="One amount for all these users together, instead of one for each.",
         json_schema_extra=about(reason="one user can not take it from another"),
     )
+    warn_percent: Annotated[int, Field(ge=1, le=100)] = Field(
+        default=80,
+        description="When so much of it is spent, the daemon's log says so, once in a period.",
+        json_schema_extra=about("percent", "leaves time to do something about it"),
+    )
 
 
 class MoneySettings(Section):
