@@ -52,6 +52,7 @@ from unified_llm.routing.breaker import BreakerPolicy
 from unified_llm.routing.budget import Budgets, Limit
 from unified_llm.routing.directory import Directory
 from unified_llm.routing.health import Health
+from unified_llm.routing.latency import Latencies
 from unified_llm.routing.retry_budget import RetryBudget
 from unified_llm.routing.router import Router
 from unified_llm.routing.routes import RouteBook
@@ -207,12 +208,13 @@ def make_routes(
     """Over `backend` as this machine's, and these providers."""
     health = Health(providers, BreakerPolicy(), lambda: 1.0)
     directory = Directory(backend, providers)
-    return Routes(gate, models, directory, book or RouteBook(), health, accounts)
+    book = book or RouteBook()
+    return Routes(gate, models, directory, book, health, accounts, Latencies())
 
 
 def make_router(routes: Routes) -> Router:
     """One whose time stands still."""
-    parts = routes.directory, routes.health, routes.accounts
+    parts = routes.directory, routes.health, routes.accounts, routes.latencies
     return Router(*parts, FakeTimers(), AttemptPolicy(), RetryBudget())
 
 

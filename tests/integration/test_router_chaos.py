@@ -36,6 +36,7 @@ from unified_llm.routing.attempts import AttemptPolicy
 from unified_llm.routing.breaker import BreakerPolicy
 from unified_llm.routing.directory import Directory
 from unified_llm.routing.health import Health
+from unified_llm.routing.latency import Latencies
 from unified_llm.routing.retry_budget import RetryBudget
 from unified_llm.routing.router import Router
 
@@ -207,7 +208,9 @@ class Stage:
 async def outcome_of(directory: Directory) -> tuple[Outcome, int]:
     """What a caller gets, and how many attempts it took; there is one end, and nothing after it."""
     health = Health(["a"], BreakerPolicy(), lambda: 1.0)
-    router = Router(directory, health, no_accounts(), LoopTimers(), AttemptPolicy(), RetryBudget())
+    router = Router(
+        directory, health, no_accounts(), Latencies(), LoopTimers(), AttemptPolicy(), RetryBudget()
+    )
     attempts = router.begin(plan_of(far("a/x"), here("tiny")))
     heard: list[ChatEvent] = []
     code = None

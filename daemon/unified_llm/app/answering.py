@@ -25,6 +25,7 @@ from unified_llm.routing.accounts import Accounts
 from unified_llm.routing.budget import Budgets
 from unified_llm.routing.directory import Directory
 from unified_llm.routing.health import Health
+from unified_llm.routing.latency import Latencies
 from unified_llm.routing.retry_budget import RetryBudget
 from unified_llm.routing.router import Router
 from unified_llm.settings.sections.money import MoneySettings
@@ -66,8 +67,10 @@ async def open_answering(
         budget = RetryBudget(routing.retry_percent / 100)
         health = Health(plan.settings.providers, terms.breaker_policy(routing), random.random)
         accounts = await _open_accounts(plan.settings.money, ledger)
-        router = Router(directory, health, accounts, timers, terms.attempt_policy(routing), budget)
-        routes = Routes(gate, models, directory, terms.route_book(routing), health, accounts)
+        latencies, policy = Latencies(), terms.attempt_policy(routing)
+        router = Router(directory, health, accounts, latencies, timers, policy, budget)
+        book = terms.route_book(routing)
+        routes = Routes(gate, models, directory, book, health, accounts, latencies)
         inference = Inference(gate, routes, router)
         embedding = Embedding(gate, models, engine.vectors, engine.vectors)
         spending = Spending(gate, ledger, accounts.budgets, today)

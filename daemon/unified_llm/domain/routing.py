@@ -18,6 +18,7 @@ class Strategy(StrEnum):
     LOCAL_FIRST = "local-first"  # loaded here, then not loaded here, then elsewhere
     CLOUD_FIRST = "cloud-first"  # elsewhere, then loaded here, then not loaded here
     COST_OPTIMISED = "cost-optimised"  # what costs least; what costs nobody knows what, last
+    LATENCY_OPTIMISED = "latency-optimised"  # what has begun to answer soonest lately
     ROUND_ROBIN = "round-robin"  # each in its turn
     WEIGHTED = "weighted"  # each in its turn, as often as its weight says
 

@@ -25,6 +25,7 @@ from unified_llm.operations.models import Models, ensure_is_for
 from unified_llm.routing.accounts import Accounts
 from unified_llm.routing.directory import Directory
 from unified_llm.routing.health import Health
+from unified_llm.routing.latency import Latencies
 from unified_llm.routing.plan import LOCAL, Candidate, Plan, Wish, make_plan
 from unified_llm.routing.prices import most_prompt_tokens
 from unified_llm.routing.rotation import Credits
@@ -64,6 +65,7 @@ class Routes:
     book: RouteBook
     health: Health
     accounts: Accounts
+    latencies: Latencies
     _credits: dict[ModelId, Credits] = field(default_factory=dict)
 
     def list(self, caller: Caller) -> tuple[tuple[ModelId, Route], ...]:
@@ -138,12 +140,14 @@ class Routes:
             provider, slash, _ = model.partition("/")
             return Candidate(model, provider if slash else LOCAL, obstacle=error)
         backend = self.directory.name_of(view.spec)
+        now, is_resident = self.gate.clock.now(), view.status.state is ModelState.READY
         found = Candidate(
             model,
             backend,
             context_tokens=view.spec.context_tokens,
-            is_resident=view.status.state is ModelState.READY,
+            is_resident=is_resident,
             cost=cost_at(model, backend),
+            first_content=self.latencies.expected(model, now, is_resident=is_resident),
             obstacle=self._obstacle(view.spec, backend),
         )
         return found if found.obstacle is not None else self._as_it_stands(found)

@@ -14,7 +14,7 @@ from unified_llm.domain.errors import LocalOnly, TooLarge, UnifiedLlmError
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.money import Money, render_dollars
 from unified_llm.domain.routing import Route, Strategy
-from unified_llm.domain.units import Instant, Tokens
+from unified_llm.domain.units import Instant, Seconds, Tokens
 from unified_llm.routing.rotation import Credits, take_turn
 
 LOCAL: Final = "local"
@@ -29,6 +29,7 @@ class Candidate:
 
     backend: LOCAL or the provider's name. context_tokens: None if not known.
     is_resident: loaded and serving. cost: the most that the request costs; None if not known.
+    first_content: how long it takes to begin, as measured lately; None if it was not.
     obstacle: why it can not be asked; None if nothing is known.
     free_at: when the obstacle is gone by itself; None if it will not be, or nobody knows.
     """
@@ -38,6 +39,7 @@ class Candidate:
     context_tokens: Tokens | None = None
     is_resident: bool = False
     cost: Money | None = None
+    first_content: Seconds | None = None
     obstacle: UnifiedLlmError | None = None
     free_at: Instant | None = None
 
@@ -147,18 +149,27 @@ def _in_turn(
     return sorted(usable, key=lambda each: _rank(route.strategy, each)), had
 
 
-def _rank(strategy: Strategy, candidate: Candidate) -> tuple[int, int]:
+def _rank(strategy: Strategy, candidate: Candidate) -> tuple[int, float]:
     """Smaller is earlier; sorting keeps the order of equals."""
     cold = 0 if candidate.is_resident else 1
     match strategy:
         case Strategy.COST_OPTIMISED:
             return (1, 0) if candidate.cost is None else (0, 2 * candidate.cost + cold)
+        case Strategy.LATENCY_OPTIMISED:
+            return _latency_rank(candidate)
         case Strategy.LOCAL_FIRST:
             return (0, cold) if candidate.is_local else (1, 0)
         case Strategy.CLOUD_FIRST:
             return (1, cold) if candidate.is_local else (0, 0)
         case _:
             return (0, 0)
+
+
+def _latency_rank(candidate: Candidate) -> tuple[int, float]:
+    """What is not known is asked so that it gets known, unless a model had to be loaded for it."""
+    if candidate.first_content is not None:
+        return (1, candidate.first_content)
+    return (2, 0) if candidate.is_local and not candidate.is_resident else (0, 0)
 
 
 def _reason(
@@ -172,6 +183,10 @@ def _reason(
         case Strategy.WEIGHTED:
             turn = "its turn" if place == 0 else "a later turn"
             return f"{turn}, weight {weights.get(candidate.model, 1)}"
+        case Strategy.LATENCY_OPTIMISED if candidate.first_content is not None:
+            return f"begins after {candidate.first_content:.2f} s, as measured"
+        case Strategy.LATENCY_OPTIMISED:
+            return f"not measured lately; {_where(candidate)}"
         case Strategy.COST_OPTIMISED if not candidate.is_local:
             return _render_cost(candidate)
         case _:

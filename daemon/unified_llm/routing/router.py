@@ -16,11 +16,12 @@ from unified_llm.domain.chat import ChatEvent, ChatRequest, Finished, FinishReas
 from unified_llm.domain.errors import ContentFiltered, UnifiedLlmError
 from unified_llm.domain.money import Money
 from unified_llm.domain.ports import Clock, Timers
-from unified_llm.domain.units import Instant
+from unified_llm.domain.units import Instant, Seconds
 from unified_llm.routing.accounts import Accounts, Charge
 from unified_llm.routing.attempts import AttemptPolicy, Attempts
 from unified_llm.routing.directory import Directory
 from unified_llm.routing.health import Health, Visit
+from unified_llm.routing.latency import Latencies
 from unified_llm.routing.plan import Candidate, Plan
 from unified_llm.routing.retry_budget import RetryBudget
 
@@ -32,6 +33,7 @@ class Router:
     directory: Directory
     health: Health
     accounts: Accounts
+    latencies: Latencies
     timers: Timers
     policy: AttemptPolicy
     budget: RetryBudget
@@ -75,7 +77,8 @@ class Router:
         asked = _as_asked(request, candidate, attempts.plan)
         charge = self.accounts.begin(candidate, asked, caller.principal)
         stack.callback(charge.end)
-        visit = self.health.begin(candidate.backend, self.timers.now())
+        begun = self.timers.now()
+        visit = self.health.begin(candidate.backend, begun)
         stack.callback(visit.end)
         try:
             chat = self.directory.backend(candidate.backend).chat(asked, caller)
@@ -84,7 +87,9 @@ class Router:
         except UnifiedLlmError as error:
             visit.failed(error, self.timers.now())
             raise
-        visit.began(self.timers.now())
+        now = self.timers.now()
+        self.latencies.observe(candidate, Seconds(now - begun), now)
+        visit.began(now)
         charge.began()
         return _Answer(first, events, attempts, _Books(visit, charge, self.timers))
 

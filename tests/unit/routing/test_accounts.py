@@ -29,6 +29,7 @@ from unified_llm.routing.breaker import BreakerPolicy
 from unified_llm.routing.budget import Budgets, Limit, Period
 from unified_llm.routing.directory import Directory
 from unified_llm.routing.health import Health
+from unified_llm.routing.latency import Latencies
 from unified_llm.routing.retry_budget import RetryBudget
 from unified_llm.routing.router import Router
 
@@ -56,6 +57,7 @@ class Stage:
             Directory(self.local, {"a": self.away}),
             Health(["a"], BreakerPolicy(failures=1000), lambda: 1.0),
             self.accounts,
+            Latencies(),
             FakeTimers(),
             AttemptPolicy(),
             RetryBudget(),

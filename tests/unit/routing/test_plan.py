@@ -11,7 +11,7 @@ from unified_llm.domain.errors import LocalOnly, NoRoom, ProviderDenied, TooLarg
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.money import DOLLAR, Money
 from unified_llm.domain.routing import Strategy
-from unified_llm.domain.units import Tokens
+from unified_llm.domain.units import Seconds, Tokens
 from unified_llm.routing.plan import LOCAL, Candidate, Wish, make_plan
 
 COLD, WARM, FAR, FARTHER = here("cold"), here("warm", loaded=True), far("a/x"), far("b/y")
@@ -48,6 +48,18 @@ def test_the_cheapest_is_asked_first_and_what_nobody_knows_last() -> None:
         ("b/cheap", "0.001000 dollars at most, at provider b"),
         ("a/dear", "0.003000 dollars at most, at provider a"),
         ("c/unknown", "its price at provider c is not known"),
+    ]
+
+
+def test_the_soonest_is_asked_first_and_nothing_is_loaded_to_be_measured() -> None:
+    slow, quick = replace(FAR, first_content=Seconds(2)), replace(COLD, first_content=Seconds(0.5))
+    new, unloaded = FARTHER, here("unloaded")
+    plan = plan_of(unloaded, slow, quick, new, strategy=Strategy.LATENCY_OPTIMISED)
+    assert [(each.candidate.model, each.reason) for each in plan.attempts] == [
+        ("b/y", "not measured lately; answered by provider b"),
+        ("cold", "begins after 0.50 s, as measured"),
+        ("a/x", "begins after 2.00 s, as measured"),
+        ("unloaded", "not measured lately; on this machine, not loaded"),
     ]
 
 

@@ -32,6 +32,7 @@ from unified_llm.routing.attempts import AttemptPolicy, Attempts
 from unified_llm.routing.breaker import BreakerPolicy
 from unified_llm.routing.directory import Directory
 from unified_llm.routing.health import Health
+from unified_llm.routing.latency import Latencies
 from unified_llm.routing.plan import Wish
 from unified_llm.routing.retry_budget import RetryBudget
 from unified_llm.routing.router import Router
@@ -50,7 +51,13 @@ class Stage:
         directory = Directory(self.local, {"a": away})
         self.health = Health(["a"], BreakerPolicy(failures=2), lambda: 1.0)
         self.router = Router(
-            directory, self.health, no_accounts(), self.timers, AttemptPolicy(), RetryBudget()
+            directory,
+            self.health,
+            no_accounts(),
+            Latencies(),
+            self.timers,
+            AttemptPolicy(),
+            RetryBudget(),
         )
         self.attempts: Attempts
 
@@ -188,3 +195,15 @@ async def test_the_pause_that_is_told_is_kept_by_later_requests() -> None:
     await stage.timers.advance(3)
     await stage.ask()
     assert len(stage.away.asked) == 2
+
+
+async def test_the_time_to_the_first_content_is_measured() -> None:
+    waiting = asyncio.Event()
+    stage = Stage(FakeBackend([waiting, *ANSWER]))
+    async with asyncio.TaskGroup() as group:
+        asking = group.create_task(stage.ask())
+        await stage.timers.advance(3)
+        waiting.set()
+        await asking
+    measured = stage.router.latencies.expected(FAR.model, stage.timers.now(), is_resident=False)
+    assert measured == Seconds(3)

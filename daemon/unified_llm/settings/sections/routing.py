@@ -24,14 +24,20 @@ class RouteSettings(Section):
         json_schema_extra=about(form=_MODELS_FORM),
     )
     strategy: Literal[
-        "in-order", "local-first", "cloud-first", "cost-optimised", "round-robin", "weighted"
+        "in-order",
+        "local-first",
+        "cloud-first",
+        "cost-optimised",
+        "latency-optimised",
+        "round-robin",
+        "weighted",
     ] = Field(
         default="local-first",
         description=(
             "Which target is asked first, and which next when it does not answer: as they are "
             "written; those of this machine, loaded ones before others, and then those of "
-            "providers; providers before this machine; what costs least; each in its turn; each in "
-            "its turn as often as its weight says."
+            "providers; providers before this machine; what costs least; what has begun to "
+            "answer soonest lately; each in its turn; each in its turn as often as its weight says."
         ),
         json_schema_extra=about(reason="costs nothing, and tells nobody"),
     )
