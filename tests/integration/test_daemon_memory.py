@@ -14,6 +14,10 @@ from tests.whole_daemon import PATIENCE, open_daemon
 pytestmark = [pytest.mark.slow, pytest.mark.system]
 
 GIB = 1024**3
+SACRIFICES = (
+    *("get-property", "org.unifiedllm1", "/org/unifiedllm1/model/greedy"),
+    *("org.unifiedllm1.Model", "Sacrifices"),
+)
 
 
 def write_devices(file: Path, *, foreign: int = 0, total: int = 24 * GIB) -> None:
@@ -201,3 +205,32 @@ def test_a_switch_between_models_that_do_not_fit_together_drops_no_request(tmp_p
         refused = daemon.run("unified-llm", "models", "switch", "new", "new")
         assert refused.returncode != 0
         assert "new can not take its own place" in refused.stderr
+
+
+def test_a_load_that_runs_out_of_memory_is_tried_smaller_and_every_door_tells_of_it(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "devices.json"
+    write_devices(file)
+    write_tiny_gguf(tmp_path / "greedy.gguf", chat_template="!oom")
+    models = {"directory": None, "greedy": {"path": str(tmp_path / "greedy.gguf")}}
+    with open_daemon(settings(file, models=models)) as daemon, daemon.open_http() as http:
+        body = {"model": "greedy", "messages": [{"role": "user", "content": "hi"}]}
+        assert http.post("/v1/chat/completions", json=body).status_code == 200
+        model = http.get("/v1/models/greedy").json()["x_unified_llm"]
+        assert (model["state"], model["placement"]["gpu_layers"]) == ("ready", 0)
+        (sacrifice,) = model["placement"]["sacrifices"]
+        assert "stay in main memory" in sacrifice
+        assert sacrifice in daemon.run("unified-llm", "models", "show", "greedy").stdout
+        assert daemon.bus is not None
+        bus = f"--address={daemon.bus.address}"
+        assert sacrifice in daemon.run("busctl", bus, *SACRIFICES).stdout
+        assert "ran out of memory; one more try, SMALLER" in daemon.log()
+    required = {"context_tokens": 256, "gpu": "required"}
+    changes = settings(file, models=models, defaults=required)
+    with open_daemon(changes, with_bus=False) as daemon, daemon.open_http() as http:
+        refused = http.post("/v1/chat/completions", json=body)
+        assert refused.status_code == 503
+        error = refused.json()["error"]
+        assert error["code"] == "no-room"
+        assert "MiB" in error["message"]

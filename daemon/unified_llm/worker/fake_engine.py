@@ -7,6 +7,7 @@ last message, and the model file after its magic, may hold directives, each a wo
     !step SECONDS   let each decode step take that long, with heartbeats; or the load
     !crash          end the process by SIGABRT in the first decode step; or in the load
     !hang           stay in the first decode step for ever, without a heartbeat; or in the load
+    !oom            of a model file: run out of memory in a load that puts layers on a GPU
 """
 
 import os
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from unified_llm.domain.chat import Message, Tool
-from unified_llm.domain.errors import InvalidRequest, ModelFailedToLoad
+from unified_llm.domain.errors import InvalidRequest, ModelFailedToLoad, NoRoom
 from unified_llm.grammar.calls import CallForm
 from unified_llm.worker.batching import BatchingEngine
 from unified_llm.worker.engine_port import OnProgress
@@ -40,7 +41,9 @@ _SLICE_SECONDS: Final = 0.01  # between two looks at whether to stop
 _MAX_SECONDS: Final = 3600.0
 _MAX_TOKENS: Final = 1_000_000
 _VOCABULARY_SIZE: Final = 2**31  # every word that was ever said is a token
-_DIRECTIVES: Final = re.compile(r"!(?:(crash|hang)\b|(tokens)\s+(\d+)|(step)\s+(\d+(?:\.\d+)?))\s*")
+_DIRECTIVES: Final = re.compile(
+    r"!(?:(crash|hang|oom)\b|(tokens)\s+(\d+)|(step)\s+(\d+(?:\.\d+)?))\s*"
+)
 _TOKEN_BITS: Final = 2**31 - 1
 _END: Final = 0
 _TURN: Final = 1
@@ -53,6 +56,7 @@ class Script:
     words: list[str]
     crashes: bool = False
     hangs: bool = False
+    runs_out: bool = False
     step_seconds: float = 0.0
 
 
@@ -62,6 +66,7 @@ def parse_script(text: str) -> Script:
     for deed, tokens, count, _, seconds in _DIRECTIVES.findall(text):
         script.crashes |= deed == "crash"
         script.hangs |= deed == "hang"
+        script.runs_out |= deed == "oom"
         if tokens:
             numbers = range(1, min(int(count), _MAX_TOKENS) + 1)
             script.words = [f"{number} " for number in numbers]
@@ -220,9 +225,15 @@ def _never() -> bool:
 
 
 def read_fake_model(load: Load, sleep: Callable[[float], None], on_progress: OnProgress) -> bytes:
-    """The file's content, once its directives have been obeyed. Raises ModelFailedToLoad."""
+    """The file's content, once its directives have been obeyed.
+
+    Raises ModelFailedToLoad, and NoRoom if one says so.
+    """
     content = _content(load)
-    obey(parse_script(content[len(_MAGIC) :].decode(errors="replace")), sleep, _never)
+    script = parse_script(content[len(_MAGIC) :].decode(errors="replace"))
+    obey(script, sleep, _never)
+    if script.runs_out and any(load.gpu_layers):
+        raise NoRoom("The GPU has no memory left, as the model file wishes.")
     for fraction in (0.0, 0.5, 1.0):
         on_progress(fraction)
     return content

@@ -58,6 +58,7 @@ def status_properties(status: ModelStatus) -> dict[str, object]:
         "Leases": status.leases,
         "LastError": (code and _ERROR_NAMES[code], message),
         "ContextTokens": status.context_tokens or 0,
+        "Sacrifices": [] if status.placement is None else list(status.placement.sacrifices),
     }
 
 

@@ -21,7 +21,7 @@ PROMISED = {
     "ApiFeatures Degraded DelayInhibited GameMode HttpSocketPath LoadedModels "
     "NJobs OnBattery State Version VramPressure",
     contract.MODEL.name: "Load Remove Unload Backend ContextTokens Format Id LastError Leases "
-    "LoadProgress LoadProgressValid MemoryBytes SizeBytes State",
+    "LoadProgress LoadProgressValid MemoryBytes Sacrifices SizeBytes State",
     contract.JOB.name: "Cancel Wait Error Id Progress ProgressValid Result "
     "StartTimestampMonotonic StartedByUID State Target Type",
     contract.LEASE.name: "Release Wait Bytes Id State Who Why",

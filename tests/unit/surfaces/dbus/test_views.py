@@ -9,6 +9,7 @@ from unified_llm.bus.values import Variant
 from unified_llm.domain.errors import NoRoom, concrete_errors
 from unified_llm.domain.events import ModelStatus
 from unified_llm.domain.lifecycle import ModelState
+from unified_llm.domain.placement import Placement
 from unified_llm.domain.units import Bytes, Instant, Tokens
 from unified_llm.operations.jobs import Job, JobId, JobResult, JobState, JobType
 from unified_llm.operations.models import ModelView
@@ -38,8 +39,14 @@ def test_a_load_makes_at_most_a_hundred_steps() -> None:
 
 
 def test_a_loaded_model_shows_what_it_holds() -> None:
+    placement = Placement(Tokens(512), 1, None, {}, sacrifices=("There is 1 of 4 slots.",))
     status = ModelStatus(
-        TINY, ModelState.READY, memory_bytes=Bytes(2**40), context_tokens=Tokens(512), leases=3
+        TINY,
+        ModelState.READY,
+        memory_bytes=Bytes(2**40),
+        context_tokens=Tokens(512),
+        placement=placement,
+        leases=3,
     )
     shown = views.model_properties(ModelView(make_spec(TINY, size_bytes=99), status))
     assert shown == {
@@ -54,6 +61,7 @@ def test_a_loaded_model_shows_what_it_holds() -> None:
         "Leases": 3,
         "LastError": ("", ""),
         "ContextTokens": 512,
+        "Sacrifices": ["There is 1 of 4 slots."],
     }
 
 
