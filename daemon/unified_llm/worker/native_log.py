@@ -18,6 +18,13 @@ _WORKING: Final = frozenset({"compute", "output"})
 _GPU: Final = re.compile(r"[A-Za-z]+(\d+)")
 _OUT_OF_MEMORY: Final = ("out of memory", "failed to allocate", "unable to allocate")
 _MOST_GPUS: Final = 63
+# Said of a step that our own abort callback has ended: return code 2, GGML_STATUS_ABORTED.
+_ENDED_EARLY: Final = re.compile(
+    r"\w+: failed to (?:decode|encode), ret = 2"
+    r"|\w+: (?:ggml_backend_sched_graph_compute_async failed with error"
+    r"|failed to compute graph, compute status:) 1"
+)
+_CLEARED: Final = re.compile(r"\w+: removing memory module entries .*")  # and what follows of it
 _MIB: Final = 1024 * 1024
 _MAX_CHARACTERS: Final = 500
 
@@ -44,6 +51,7 @@ class NativeLog:
         self._working: dict[int | None, int] = {}
         self.cache_bytes = 0
         self._error = ""
+        self._is_ended_early = False
         self.is_out_of_memory = False
 
     @property
@@ -85,6 +93,11 @@ class NativeLog:
             for size in _CACHE.findall(line):
                 self.cache_bytes += round(float(size) * _MIB)
             return
+        is_ended_early = _ENDED_EARLY.fullmatch(line) is not None
+        if is_ended_early or (self._is_ended_early and _CLEARED.fullmatch(line)):
+            self._is_ended_early = True
+            return
+        self._is_ended_early = False
         if any(words in line for words in _OUT_OF_MEMORY):
             self.is_out_of_memory = True
         if self._level == _ERROR and not self._error:

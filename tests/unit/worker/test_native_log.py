@@ -78,3 +78,19 @@ def test_caches_and_working_buffers_are_told_apart_where_nothing_is_allocated() 
     native.take(_INFO, b"sched_reserve:      CUDA1 compute buffer size =    4.00 MiB\n")
     assert native.cache_bytes == 182 * 2**20
     assert (native.working_bytes, native.gpu_working_bytes) == (9 * 2**20, (0, 4 * 2**20))
+
+
+def test_a_step_that_was_ended_early_is_no_error_and_any_other_failure_is() -> None:
+    native, lines = log()
+    undone = "decode: removing memory module entries for seq_id = 0, pos = [0, +inf)"
+    early = "graph_compute: ggml_backend_sched_graph_compute_async failed with error 1"
+    for line in (early, "process_ubatch: failed to compute graph, compute status: 1", undone):
+        native.take(_ERROR, line.encode() + b"\n")
+    native.take(_ERROR, b"llama_decode: failed to decode, ret = 2\n")
+    native.take(_ERROR, b"llama_encode: failed to encode, ret = 2\n")
+    assert (lines, native.reason()) == ([], "")
+    failures = ["llama_decode: failed to decode, ret = -2", "x: failed to decode, ret = 22"]
+    failures += ["graph_compute: failed to compute graph, compute status: -1", undone]
+    for line in failures:
+        native.take(_ERROR, line.encode() + b"\n")
+    assert lines == failures
