@@ -42,22 +42,23 @@ Script = Sequence[Step]
 class Upstream:
     """A running server. scripts: the answers to the next requests, in order; the last one stays.
 
-    asked: every request so far. gone: set whenever a client has closed its connection.
+    asked: every request so far. connections: how many there were. gone: set whenever a client has
+    closed its own.
     """
 
     scripts: list[Script] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
     port: int = 0
     gone: asyncio.Event = field(default_factory=asyncio.Event)
-    _connections: int = 0
+    connections: int = 0
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._connections += 1
-        number = self._connections
+        self.connections += 1
+        number = self.connections
         try:
             while (asked := await _read_request(reader, number)) is not None:
                 self.asked.append(asked)

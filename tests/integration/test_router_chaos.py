@@ -8,7 +8,7 @@ import json
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import pytest
@@ -19,6 +19,8 @@ from tests.fakes.upstream import Cut, Script, Stall, Step, Upstream, open_upstre
 from tests.unit.routing.targets import far, here, no_accounts, plan_of
 from unified_llm.domain.chat import ChatEvent, ChatRequest, Finished, Message, Role, TextDelta
 from unified_llm.domain.errors import (
+    LocalOnly,
+    NoRoom,
     ProviderDown,
     ProviderFailed,
     ProviderOverloaded,
@@ -37,6 +39,7 @@ from unified_llm.routing.breaker import BreakerPolicy
 from unified_llm.routing.directory import Directory
 from unified_llm.routing.health import Health
 from unified_llm.routing.latency import Latencies
+from unified_llm.routing.plan import Wish
 from unified_llm.routing.retry_budget import RetryBudget
 from unified_llm.routing.router import Router
 
@@ -184,34 +187,29 @@ class Stage:
     upstream: Upstream
     transport: Transport
 
+    def provider(self) -> Provider:
+        """A new one over the same connections."""
+        kind = ProviderKind.OPENAI_COMPATIBLE
+        return Provider("a", kind, APIS[kind](), self.transport, LoopTimers(), DEADLINES, None)
+
     async def run(self, case: Case) -> None:
         self.upstream.scripts = [case.script]
         already = len(self.upstream.asked)
-        api = APIS[ProviderKind.OPENAI_COMPATIBLE]()
-        provider = Provider(
-            "a",
-            ProviderKind.OPENAI_COMPATIBLE,
-            api,
-            self.transport,
-            LoopTimers(),
-            DEADLINES,
-            None,
-        )
         local = FakeBackend(ANSWER)
-        outcome, tried = await outcome_of(Directory(local, {"a": provider}))
+        outcome, tried = await outcome_of(Directory(local, {"a": self.provider()}))
         assert outcome == case.expected, case.name
         assert len(self.upstream.asked) - already == 1, case.name
         assert tried == 1 + len(local.asked), case.name
         assert len(local.asked) == (outcome.text == LOCAL), case.name
 
 
-async def outcome_of(directory: Directory) -> tuple[Outcome, int]:
+async def outcome_of(directory: Directory, *, kept_local: str | None = None) -> tuple[Outcome, int]:
     """What a caller gets, and how many attempts it took; there is one end, and nothing after it."""
     health = Health(["a"], BreakerPolicy(), lambda: 1.0)
     router = Router(
         directory, health, no_accounts(), Latencies(), LoopTimers(), AttemptPolicy(), RetryBudget()
     )
-    attempts = router.begin(plan_of(far("a/x"), here("tiny")))
+    attempts = router.begin(plan_of(far("a/x"), here("tiny"), wish=Wish(kept_local)))
     heard: list[ChatEvent] = []
     code = None
     try:
@@ -269,3 +267,16 @@ async def test_a_provider_killed_at_any_token_leaves_a_whole_answer_or_one_error
             assert outcome == Outcome("".join(words[:killed_at]), fault.code)
         assert (away.open, local.open) == (0, 0)
     assert 50 < answered < 500
+
+
+async def test_nothing_that_stays_here_opens_a_connection_even_if_nothing_here_answers() -> None:
+    async with open_stage() as stage:
+        local = FakeBackend(refusal=NoRoom("There is no room."))
+        directory = Directory(local, {"a": stage.provider()})
+        for _ in range(1000):
+            outcome, tried = await outcome_of(directory, kept_local="the request")
+            assert (outcome, tried) == (Outcome("", "no-room"), 1)
+        with pytest.raises(LocalOnly):
+            async with stage.provider().chat(replace(REQUEST, local_only=True), USER):
+                raise AssertionError("asked")
+        assert (stage.upstream.asked, stage.upstream.connections) == ([], 0)

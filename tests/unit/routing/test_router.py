@@ -207,3 +207,17 @@ async def test_the_time_to_the_first_content_is_measured() -> None:
         await asking
     measured = stage.router.latencies.expected(FAR.model, stage.timers.now(), is_resident=False)
     assert measured == Seconds(3)
+
+
+async def test_providers_that_are_down_get_a_fifth_more_requests_at_most() -> None:
+    away = FakeBackend(refusal=ProviderOverloaded("Busy."))
+    directory = Directory(FakeBackend(ANSWER), {"a": away, "b": away})
+    health = Health([], BreakerPolicy(), lambda: 1.0)
+    policy, budget = AttemptPolicy(), RetryBudget()
+    router = Router(directory, health, no_accounts(), Latencies(), FakeTimers(), policy, budget)
+    for _ in range(1000):
+        attempts = router.begin(plan_of(FAR, far("b/y"), far("b/z")))
+        with pytest.raises(ProviderOverloaded):
+            async with router.open_chat(attempts, REQUEST, USER):
+                raise AssertionError("answered")
+    assert 1000 < len(away.asked) <= 1000 * 1.2 + 10
