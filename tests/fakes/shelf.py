@@ -7,7 +7,7 @@ from unified_llm.domain.errors import UnifiedLlmError
 from unified_llm.domain.models import ModelId, ModelSpec
 from unified_llm.domain.units import Bytes
 from unified_llm.downloads.local_import import SourceFile
-from unified_llm.operations.library import ScanReport, Shelved
+from unified_llm.operations.library import ScanReport, Shelved, Verified
 
 NEW = ModelId("new")
 
@@ -44,6 +44,11 @@ class FakeShelf:
         content = source.read_at(0, 100)
         self.added.append((model, content))
         return Shelved(model, Bytes(len(content)), "ab" * 32)
+
+    async def verify(self, spec: ModelSpec) -> Verified:
+        """As in Shelf."""
+        self._fail()
+        return Verified("cd" * 32, "ab" * 32)
 
     async def remove(self, spec: ModelSpec) -> None:
         """As in Shelf."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from unified_llm.app.catalogue import CatalogueKeeper
-from unified_llm.domain.errors import InvalidRequest, UnavailableError
+from unified_llm.domain.errors import InvalidRequest, StoreUnavailable, UnavailableError
 from unified_llm.domain.models import (
     IMPORTED_FOLDER,
     ModelId,
@@ -23,10 +23,10 @@ from unified_llm.downloads.local_import import (
     remove_file,
     sweep_partials,
 )
-from unified_llm.operations.library import ScanReport, Shelved
+from unified_llm.operations.library import ScanReport, Shelved, Verified
 from unified_llm.operations.models import Models
 from unified_llm.registry.catalogue import scanned_id
-from unified_llm.registry.digests import remember_digest
+from unified_llm.registry.digests import Digests, remember_digest
 from unified_llm.registry.files import file_key
 from unified_llm.registry.store import Store
 
@@ -41,6 +41,7 @@ class ModelShelf:
 
     def __init__(self, keeper: CatalogueKeeper, models: Models, store: Store) -> None:
         self._keeper = keeper
+        self._digests = Digests(store)
         self._models = models
         self._store = store
         self._one_at_a_time = asyncio.Lock()
@@ -78,6 +79,22 @@ class ModelShelf:
             await self._keeper.rescan()
             await self._remember(imported)
             return Shelved(model, imported.size_bytes, imported.digest)
+
+    async def verify(self, spec: ModelSpec) -> Verified:
+        """As in Shelf."""
+        found = None
+        if spec.identity is not None:
+            try:
+                found = await self._digests.check(spec.path, spec.identity)
+            except OSError as error:
+                raise StoreUnavailable(
+                    f"The file of {spec.id} can not be read: {error.strerror}."
+                ) from error
+        if found is None:
+            raise InvalidRequest(
+                f"The file of {spec.id} is not there, or is being changed.", parameter="model"
+            )
+        return Verified(*found)
 
     async def remove(self, spec: ModelSpec) -> None:
         """As in Shelf."""

@@ -54,6 +54,7 @@ class JobType(StrEnum):
     SCAN = "scan"
     IMPORT = "import"
     REMOVE = "remove"
+    VERIFY = "verify"
     GENERATE = "generate"
 
 

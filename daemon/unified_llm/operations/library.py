@@ -42,6 +42,21 @@ class Shelved:
     digest: str
 
 
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The digest of a file as it is, and as it was when it was first read; None if it never was."""
+
+    digest: str
+    remembered: str | None
+
+    @property
+    def verdict(self) -> str:
+        """In one word."""
+        if self.remembered is None:
+            return "first"
+        return "same" if self.digest == self.remembered else "different"
+
+
 class Shelf(Protocol):
     """Where model files are kept."""
 
@@ -58,6 +73,9 @@ class Shelf(Protocol):
         self, source: SourceFile, model: ModelId, on_progress: Callable[[float], None]
     ) -> Shelved:
         """Take it in under that id. Raises InvalidRequest, DiskFull, StoreUnavailable."""
+
+    async def verify(self, spec: ModelSpec) -> Verified:
+        """Read its file through. Raises InvalidRequest, StoreUnavailable."""
 
     async def remove(self, spec: ModelSpec) -> None:
         """Remove its file. Raises InvalidRequest, StoreUnavailable."""
@@ -129,6 +147,21 @@ class Library:
                 return await self._remove(job, spec)
 
             return self._jobs.begin(JobType.REMOVE, model, caller, work)
+
+    def begin_verify(self, caller: Caller, model: ModelId) -> Job:
+        """Read the file of a model through, in the background, and compare it with what it was.
+
+        Raises UnknownModel, NotPermitted, RateLimited, InvalidRequest for one of a provider.
+        """
+        with self._gate.open_entry(caller, Action.SCAN_MODELS, model, only_refusals=True):
+            spec = self._models.spec(model)
+
+            async def work(job: Job) -> Details:
+                with self._gate.open_entry(job.owner, Action.SCAN_MODELS, model):
+                    verified = await self._shelf.verify(spec)
+                    return {"sha256": verified.digest, "verdict": verified.verdict}
+
+            return self._jobs.begin(JobType.VERIFY, model, caller, work)
 
     async def _scan(self, job: Job) -> Details:
         report = await self.scan(job.owner)

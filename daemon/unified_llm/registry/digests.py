@@ -52,6 +52,23 @@ class Digests:
                 await self._store.write(lambda database: remember_digest(database, key, digest))
             return digest
 
+    async def check(self, path: PurePath, identity: FileIdentity) -> tuple[str, str | None] | None:
+        """The digest of the file read anew, and the one that was remembered of it until now.
+
+        As `digest_of` otherwise. One that was remembered stays: it is what the file was.
+        """
+        async with self._one_at_a_time:
+            key = await asyncio.to_thread(_key_at, path, identity)
+            if key is None:
+                return None
+            known = await self._store.read(lambda database: recall_digest(database, key))
+            digest = await self._read(path, key)
+            if digest is None:
+                return None
+            if known is None:
+                await self._store.write(lambda database: remember_digest(database, key, digest))
+            return digest, known
+
     async def _read(self, path: PurePath, key: str) -> str | None:
         """In a thread, which keeps the descriptor to itself: it outlives a cancelled caller."""
         stop = threading.Event()

@@ -21,6 +21,7 @@ from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.models import ModelId
 from unified_llm.downloads.local_import import SourceFile
 from unified_llm.operations.jobs import MAX_RUNNING_PER_UID, Job, JobResult, JobState
+from unified_llm.operations.library import Verified
 
 
 @pytest.fixture
@@ -132,3 +133,21 @@ async def test_a_forced_removal_unloads_first() -> None:
         await ended(house.library.begin_remove(ADMIN, TINY, force=True))
         assert house.shelf.removed == [TINY]
         assert house.scheduler.status(TINY).state is ModelState.AVAILABLE
+
+
+async def test_a_file_is_verified_and_the_verdict_is_in_the_details() -> None:
+    async with open_house() as house:
+        job = await ended(house.library.begin_verify(ADMIN, TINY))
+        assert job.details == {"sha256": "cd" * 32, "verdict": "different"}
+        with pytest.raises(NotPermitted):
+            house.library.begin_verify(STRANGER, TINY)
+        with pytest.raises(UnknownModel):
+            house.library.begin_verify(ADMIN, ModelId("nothing"))
+    assert recorded(house)[0] == ("scan-models", "tiny", "done")
+
+
+@pytest.mark.parametrize(
+    ("remembered", "verdict"), [("ab", "same"), ("cd", "different"), (None, "first")]
+)
+def test_a_verdict_is_about_what_the_file_was(remembered: str | None, verdict: str) -> None:
+    assert Verified("ab", remembered).verdict == verdict

@@ -12,8 +12,8 @@ import pytest
 from unified_llm.domain.models import FileIdentity
 from unified_llm.domain.units import Bytes, Seconds
 from unified_llm.registry import digests as module
-from unified_llm.registry.digests import Digests
-from unified_llm.registry.files import ModelFiles, identity_of
+from unified_llm.registry.digests import Digests, remember_digest
+from unified_llm.registry.files import ModelFiles, file_key, identity_of
 from unified_llm.registry.known_files import remember_files
 from unified_llm.registry.store import Store, open_store
 
@@ -89,3 +89,22 @@ async def test_reading_is_paced_and_ends_when_nobody_waits(path: Path) -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
                 await digests.digest_of(path, identity(path))
+
+
+async def test_a_check_reads_anew_and_what_was_remembered_stays(path: Path) -> None:
+    async with store_that_has_seen(path) as store:
+        digests = Digests(store, bytes_per_second=AT_ONCE)
+        assert await digests.check(path, identity(path)) == (DIGEST, None)
+        assert await digests.check(path, identity(path)) == (DIGEST, DIGEST)
+        await store.write(
+            lambda base: remember_digest(base, file_key(path.stat()), "what it was once")
+        )
+        for _ in range(2):
+            assert await digests.check(path, identity(path)) == (DIGEST, "what it was once")
+
+
+async def test_another_file_in_its_place_is_not_checked(path: Path) -> None:
+    async with store_that_has_seen(path) as store:
+        before = identity(path)
+        path.write_bytes(b"another")
+        assert await Digests(store, bytes_per_second=AT_ONCE).check(path, before) is None

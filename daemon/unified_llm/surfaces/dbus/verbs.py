@@ -66,6 +66,7 @@ class Verbs:
             "ScanModels": self._scan_models,
             "ImportModel": self._import_model,
             "RemoveModel": self._remove_model,
+            "VerifyModel": self._verify_model,
             "Generate": self._generate,
             "GenerateText": self._generate_text,
             "OpenHttpConnection": self._open_http_connection,
@@ -81,6 +82,7 @@ class Verbs:
             "Load": partial(self._load, model),
             "Unload": partial(self._unload, model),
             "Remove": partial(self._remove, model),
+            "Verify": partial(self._verify, model),
         }
 
     def of_job(self, job: Job) -> dict[str, Handler]:
@@ -154,6 +156,14 @@ class Verbs:
         force = parse_options(RemoveOptions, options).force
         caller = await self._granted(context, Action.REMOVE_MODEL, model)
         return _began(self.library.begin_remove(caller, model, force=force))
+
+    async def _verify_model(self, context: CallContext, model: str, options: Options) -> Began:
+        return await self._verify(ModelId(model), context, options)
+
+    async def _verify(self, model: ModelId, context: CallContext, options: Options) -> Began:
+        parse_options(NoOptions, options)
+        caller = await self._granted(context, Action.SCAN_MODELS, model)
+        return _began(self.library.begin_verify(caller, model))
 
     async def _generate(
         self, context: CallContext, model: str, messages: list[list[str]], options: Options

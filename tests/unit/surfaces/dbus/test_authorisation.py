@@ -78,6 +78,8 @@ ROWS = [
     Row("Manager.Inhibit", ("load", "backup", "why", "block"), MANAGERS, Action.INHIBIT),
     Row("Manager.ListInhibitors", ({},), EVERYBODY, None),
     Row("Manager.CancelAll", ({},), MANAGERS, Action.MANAGE_JOBS),
+    Row("Manager.VerifyModel", ("tiny", {}), MANAGERS, Action.SCAN_MODELS),
+    Row("Model.Verify", ({},), MANAGERS, Action.SCAN_MODELS),
     Row("Manager.Flush", ({},), MANAGERS, Action.UNLOAD_MODEL),
     Row("Manager.Reload", ({},), MANAGERS, Action.RELOAD),
     Row("LogControl1.LogLevel", ("warning",), MANAGERS, Action.CONFIGURE),

@@ -16,11 +16,12 @@ INTERFACES = contract.INTERFACES
 PROMISED = {
     contract.MANAGER.name: "CancelAll Flush Generate GenerateText GetModel ImportModel Inhibit "
     "ListInhibitors ListJobs ListModels LoadModel OpenHttpConnection Reload RemoveModel "
-    "ReserveVram ScanModels SwitchModel UnloadModel "
+    "ReserveVram ScanModels SwitchModel UnloadModel VerifyModel "
     "JobNew JobRemoved PrepareForUnload "
     "ApiFeatures Degraded DelayInhibited GameMode HttpSocketPath LoadedModels "
     "NJobs OnBattery State Version VramPressure",
-    contract.MODEL.name: "Load Remove Unload Backend ContextTokens Format Id LastError Leases "
+    contract.MODEL.name: "Load Remove Unload Verify "
+    "Backend ContextTokens Format Id LastError Leases "
     "LoadProgress LoadProgressValid MemoryBytes Sacrifices SizeBytes State",
     contract.JOB.name: "Cancel Wait Error Id Progress ProgressValid Result "
     "StartTimestampMonotonic StartedByUID State Target Type",
