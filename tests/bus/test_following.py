@@ -14,6 +14,7 @@ from unified_llm.bus.connection import open_connection
 from unified_llm.bus.faults import BusFault
 from unified_llm.bus.following import RemoteProperty, follow_property
 from unified_llm.bus.names import PROPERTIES_INTERFACE
+from unified_llm.domain.units import Seconds
 
 pytestmark = pytest.mark.system
 
@@ -93,5 +94,8 @@ async def test_the_service_is_not_started_for_it(session_bus: str, trace: Path) 
                     gamemode.NAME,
                     "ClientCount",
                     flags=0,
+                    timeout=Seconds(0.1),
                 )
-            assert trace.exists()
+            async with asyncio.timeout(60):
+                while not trace.exists():
+                    await asyncio.sleep(0.05)
