@@ -22,6 +22,7 @@ from unified_llm.bus import encoding, faults
 from unified_llm.bus.decoding import Header, Kind
 from unified_llm.bus.handshake import connect, system_bus_address
 from unified_llm.bus.names import BUS_NAME, DBUS_NAME, DBUS_PATH, ROOT_PATH
+from unified_llm.bus.outbox import Outbox
 from unified_llm.bus.reading import Incoming
 from unified_llm.bus.replies import Replies, values_of
 from unified_llm.bus.stream import MessageStream
@@ -75,17 +76,18 @@ VanishedCallback = Callable[[str], None]
 LostCallback = Callable[[str], None]
 
 
-class BusConnection:
+class BusConnection(Outbox):
     """Calls, signals and names on one connection; made by `open_connection`.
 
     unique_name: what the bus calls us.
     """
 
     def __init__(self) -> None:
+        self._replies = Replies()
+        super().__init__(self._replies.next_serial, self._send)
         self.unique_name = ""
         self._stream: MessageStream | None = None
         self._server: CallServer | None = None
-        self._replies = Replies()
         self._listeners: dict[tuple[str, str], list[tuple[str, SignalCallback]]] = {}
         self._on_lost_callbacks: list[LostCallback] = []
         self._lost_because = "not connected"
@@ -128,61 +130,6 @@ class BusConnection:
         if reply is None:
             raise faults.BusFault(faults.DISCONNECTED, f"Off the bus: {self._lost_because}.")
         return values_of(reply, expects)
-
-    def begin_call(
-        self,
-        destination: str,
-        path: str,
-        interface: str,
-        member: str,
-        signature: str = "",
-        *values: object,
-    ) -> None:
-        """Call a method of a service that runs, and want no reply."""
-        self._send(
-            encoding.encode_call(
-                self._replies.next_serial(),
-                destination=destination,
-                path=path,
-                interface=interface,
-                member=member,
-                signature=signature,
-                values=values,
-                flags=encoding.NO_REPLY_EXPECTED | encoding.NO_AUTOSTART,
-            )
-        )
-
-    def begin_reply(self, call: Header, signature: str, *values: object) -> None:
-        """Answer `call`; descriptors stay the caller's. Raises TooLarge, TypeError, ValueError."""
-        if not call.flags & encoding.NO_REPLY_EXPECTED:
-            self._send(encoding.encode_return(self._replies.next_serial(), call, signature, values))
-
-    def begin_error(self, call: Header, name: str, text: str) -> None:
-        """Refuse `call`."""
-        if not call.flags & encoding.NO_REPLY_EXPECTED:
-            self._send(encoding.encode_error(self._replies.next_serial(), call, name, text))
-
-    def emit(
-        self,
-        path: str,
-        interface: str,
-        member: str,
-        signature: str = "",
-        *values: object,
-        to: str | None = None,
-    ) -> None:
-        """Send a signal to everybody on the bus, or to the unique name `to` alone."""
-        self._send(
-            encoding.encode_signal(
-                self._replies.next_serial(),
-                path=path,
-                interface=interface,
-                member=member,
-                signature=signature,
-                values=values,
-                destination=to,
-            )
-        )
 
     def on_signal(
         self, sender: str, interface: str, member: str, callback: SignalCallback
