@@ -1,9 +1,9 @@
 """Mutated model files against the header reader.
 
-`python -m tests.bench.headers [--mutants 200000] [--seed 1]` takes about five minutes. Every file
-must give a header or one of the reader's own refusals; anything else ends it with a traceback, the
-seed and the number of the file. A file with a million keys and a vocabulary of 262,144 tokens are
-timed.
+`python -m tests.bench.headers [--mutants 200000] [--seed 1]` takes up to a quarter of an hour.
+Every file must give a header or one of the reader's own refusals; anything else ends it with a
+traceback, the seed and the number of the file. A file with a million keys and a vocabulary of
+262,144 tokens are timed.
 """
 
 import argparse
