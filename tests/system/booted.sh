@@ -203,7 +203,8 @@ say "The socket outlives the service, and starts it"
 systemctl stop unified-llm.service
 [ -S $socket ] || die "the socket is gone"
 ask alice /v1/models >/tmp/answer || die "nobody answered"
-systemctl is-active --quiet unified-llm.service || die "the socket did not start it"
+# It answers a moment before it tells systemd so.
+wait_until "started by the socket" systemctl is-active --quiet unified-llm.service
 
 say "So does the bus name"
 systemctl stop unified-llm.service
