@@ -73,9 +73,12 @@ in
       '';
     };
 
-    contextTokens = setting (types.ints.between 256 1048576) "Context of one conversation, in tokens.";
+    contextTokens = setting (types.ints.between 256 1048576) ''
+      Context of one conversation, in tokens. Capped to what the model was trained with, and to 2048
+      where the model makes vectors of whole texts.
+    '';
 
-    slots = setting (types.ints.between 1 64) "Conversations decoded at the same time.";
+    slots = setting (types.ints.between 1 64) "Conversations decoded at the same time; each has a context of its own.";
 
     threads = setting (types.ints.between 1 1024) "CPU threads of the worker.";
 
@@ -101,22 +104,29 @@ in
       "auto"
       "off"
       "required"
-    ]) "Whether the model is computed on GPUs, as far as it fits, not at all, or rather not loaded than computed in main memory.";
+    ]) ''
+      Whether the model is computed on GPUs: as far as it fits there, not at all, or rather not loaded
+      than computed in main memory.
+    '';
 
-    priority = setting (types.ints.between 0 100) "Where memory is short, the model with the lowest priority leaves first.";
+    priority = setting (types.ints.between 0 100) ''
+      When other programs need memory, the model with the lowest priority leaves first; of models that
+      wait for memory the one with the highest is loaded first, within `scheduler.ageing_seconds`. How
+      it weighs between models: `scheduler.eviction`.
+    '';
 
     pinned = mkOption {
       type = types.bool;
       default = false;
-      description = "Whether the model is never evicted to make room for another.";
+      description = "Never evict this model to make room for another.";
     };
 
     preload = mkOption {
       type = types.bool;
       default = false;
       description = ''
-        Whether the model is loaded when the daemon starts, before anybody asks for it. It leaves memory
-        like any other; `keepAliveSeconds = "forever"` keeps it.
+        Load this model when the daemon starts, before anybody asks for it. It leaves memory like any
+        other. `keepAliveSeconds = "forever"` keeps it.
       '';
     };
   };

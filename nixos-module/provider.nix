@@ -75,7 +75,12 @@ in
 
     models = setting (types.listOf types.str) "Its models that may be asked, by its names; null to ask it which it has.";
 
-    proxy = setting types.str "HTTP proxy to reach it through, such as `http://proxy:3128`.";
+    proxy = mkOption {
+      type = types.nullOr types.str;
+      default = null;
+      example = "http://proxy:3128";
+      description = "HTTP proxy to reach it through. Environment variables name none.";
+    };
 
     caFile = setting types.path "Certificate authorities it is trusted by, in PEM; null for the system's.";
 
@@ -83,7 +88,7 @@ in
 
     firstEventSeconds = setting seconds "Longest wait for the first content of an answer, in seconds.";
 
-    betweenEventsSeconds = setting seconds "Longest pause within an answer, in seconds.";
+    betweenEventsSeconds = setting seconds "Longest pause within an answer, in seconds. Comments that keep it alive do not count.";
 
     totalSeconds = setting seconds "Longest time of a whole answer, in seconds.";
   };

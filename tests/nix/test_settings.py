@@ -140,6 +140,32 @@ def test_an_option_has_the_words_that_the_daemon_knows(
     assert words == list(get_args(section.model_fields[setting].annotation))
 
 
+def _camel_case(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+def _same_texts() -> Iterator[tuple[str, str]]:
+    """Options that take what the setting takes, null meaning the daemon's default for both."""
+    for name in ("context_tokens", "slots", "cache_type", "gpu", "priority"):
+        text = DefaultsSettings.model_fields[name].description or ""
+        yield f"models.declared.<name>.{_camel_case(name)}", text
+    for name in ("pinned", "preload"):
+        text = ModelSettings.model_fields[name].description or ""
+        yield f"models.declared.<name>.{_camel_case(name)}", text
+    for name in ProviderSettings.model_fields.keys() - {"key", "url", "socket"}:
+        text = ProviderSettings.model_fields[name].description or ""
+        yield f"providers.<name>.{_camel_case(name)}", text
+
+
+@pytest.mark.parametrize(("option", "text"), sorted(_same_texts()))
+def test_an_option_means_what_the_setting_means(option: str, text: str) -> None:
+    """The options add units, which the reference of the settings has in a column of its own."""
+    (found,) = [each for each in options() if each["name"] == f"services.unified-llm.{option}"]
+    said = re.sub(", in (tokens|seconds)", "", " ".join(found["description"].split()))
+    assert said.startswith(text)
+
+
 def test_a_provider_is_asked_as_it_says() -> None:
     providers = _settings("providers").providers
     assert providers.keys() == {"deepseek", "workstation"}
@@ -174,11 +200,6 @@ def test_the_module_takes_those_addresses_for_this_machine_that_the_daemon_does(
     assert known == {
         kind: DEFAULT_URLS[kind] for kind, host in hosts.items() if host == "127.0.0.1"
     }
-
-
-def _camel_case(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(word.capitalize() for word in rest)
 
 
 def test_the_module_restarts_the_daemon_for_exactly_what_a_reload_leaves() -> None:

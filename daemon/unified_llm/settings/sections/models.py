@@ -121,7 +121,10 @@ class ModelSettings(Section):
     )
     priority: Annotated[int, Field(ge=0, le=100)] | None = Field(
         default=None,
-        description="The lowest leaves first where memory is short; null for the default.",
+        description=(
+            "When other programs need memory, the lowest leaves first; of models that wait for it "
+            "the highest is loaded first; null for the default."
+        ),
         json_schema_extra=about("points", default="as in `defaults`"),
     )
     pinned: bool = Field(
