@@ -269,7 +269,7 @@ async def open_house(
         gate = Gate(_permissions(authority), audit, clock)
         scheduler = make_scheduler(clock, workers, watch)
         workers.reports = scheduler
-        async with Jobs(clock, gate) as jobs:
+        async with Jobs(clock, gate, lambda: 1_700_000_000.0) as jobs:
             models = make_models(gate, scheduler, jobs, watch)
             shelf, memory, ledger = FakeShelf(), FakeMemory(), FakeLedger()
             accounts = make_accounts(ledger, limits, prices or {})

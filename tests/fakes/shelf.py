@@ -1,10 +1,10 @@
 """A shelf that only remembers what it was asked for. Stands for app.shelf.ModelShelf."""
 
 import asyncio
-from collections.abc import Callable
 
 from unified_llm.domain.errors import UnifiedLlmError
 from unified_llm.domain.models import ModelId, ModelSpec
+from unified_llm.domain.ports import ByteCount
 from unified_llm.domain.units import Bytes
 from unified_llm.downloads.local_import import SourceFile
 from unified_llm.operations.library import ScanReport, Shelved, Verified
@@ -34,20 +34,19 @@ class FakeShelf:
         self._fail()
         return name or NEW
 
-    async def add(
-        self, source: SourceFile, model: ModelId, on_progress: Callable[[float], None]
-    ) -> Shelved:
+    async def add(self, source: SourceFile, model: ModelId, on_bytes: ByteCount) -> Shelved:
         """As in Shelf."""
-        on_progress(0.5)
+        on_bytes(Bytes(4), Bytes(8))
         await self.gate.wait()
         self._fail()
         content = source.read_at(0, 100)
         self.added.append((model, content))
         return Shelved(model, Bytes(len(content)), "ab" * 32)
 
-    async def verify(self, spec: ModelSpec) -> Verified:
+    async def verify(self, spec: ModelSpec, on_bytes: ByteCount) -> Verified:
         """As in Shelf."""
         self._fail()
+        on_bytes(spec.size_bytes, spec.size_bytes)
         return Verified("cd" * 32, "ab" * 32)
 
     async def remove(self, spec: ModelSpec) -> None:

@@ -83,7 +83,7 @@ async def open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
         scheduler, monitor = engine.scheduler, engine.monitor
 
         asleep = await stack.enter_async_context(_open_asleep(plan, engine))
-        jobs = await stack.enter_async_context(Jobs(clock, gate))
+        jobs = await stack.enter_async_context(Jobs(clock, gate, unix_time))
         limit = settings.scheduler.load_seconds
         models = Models(gate, scheduler, jobs, watch, load_limit=limit, rehearse=engine.rehearse)
         opening = _open_catalogue(Takers(models, engine.states), store, settings)

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 from unified_llm.app.catalogue import CatalogueKeeper
@@ -15,6 +14,8 @@ from unified_llm.domain.models import (
     imported_file_name,
     is_model_id,
 )
+from unified_llm.domain.ports import ByteCount
+from unified_llm.domain.units import Bytes
 from unified_llm.downloads.local_import import (
     Imported,
     SourceFile,
@@ -68,24 +69,23 @@ class ModelShelf:
         self._ensure_free(model)
         return model
 
-    async def add(
-        self, source: SourceFile, model: ModelId, on_progress: Callable[[float], None]
-    ) -> Shelved:
+    async def add(self, source: SourceFile, model: ModelId, on_bytes: ByteCount) -> Shelved:
         """As in Shelf."""
         async with self._one_at_a_time:
             self._ensure_free(model)
             target = self._directory() / IMPORTED_FOLDER / imported_file_name(model)
-            imported = await self._import(source, target, on_progress)
+            imported = await self._import(source, target, on_bytes)
             await self._keeper.rescan()
             await self._remember(imported)
             return Shelved(model, imported.size_bytes, imported.digest)
 
-    async def verify(self, spec: ModelSpec) -> Verified:
+    async def verify(self, spec: ModelSpec, on_bytes: ByteCount) -> Verified:
         """As in Shelf."""
         found = None
         if spec.identity is not None:
             try:
-                found = await self._digests.check(spec.path, spec.identity)
+                counting = _in_this_loop(on_bytes)
+                found = await self._digests.check(spec.path, spec.identity, counting)
             except OSError as error:
                 raise StoreUnavailable(
                     f"The file of {spec.id} can not be read: {error.strerror}."
@@ -104,17 +104,12 @@ class ModelShelf:
             await asyncio.to_thread(remove_file, Path(path), self._directory())
         await self._keeper.rescan()
 
-    async def _import(
-        self, source: SourceFile, target: Path, on_progress: Callable[[float], None]
-    ) -> Imported:
+    async def _import(self, source: SourceFile, target: Path, on_bytes: ByteCount) -> Imported:
         """In a thread that is told to stop, and waited for: it uses the caller's descriptor."""
         loop, stop = asyncio.get_running_loop(), threading.Event()
         quota = self._keeper.settings.downloads.quota_bytes
-
-        def tell(fraction: float) -> None:
-            loop.call_soon_threadsafe(on_progress, fraction)
-
-        copying = loop.run_in_executor(None, import_file, source, target, quota, tell, stop)
+        counting = _in_this_loop(on_bytes)
+        copying = loop.run_in_executor(None, import_file, source, target, quota, counting, stop)
         try:
             return await asyncio.shield(copying)
         except asyncio.CancelledError:
@@ -149,3 +144,13 @@ class ModelShelf:
                 hint="Give the file another name.",
                 parameter="as",
             )
+
+
+def _in_this_loop(on_bytes: ByteCount) -> ByteCount:
+    """Carries what a thread counts over to the loop that this is called in."""
+    loop = asyncio.get_running_loop()
+
+    def tell(done: Bytes, total: Bytes) -> None:
+        loop.call_soon_threadsafe(on_bytes, done, total)
+
+    return tell

@@ -10,7 +10,7 @@ from unified_llm.domain.chat import ChatEvent, ChatRequest
 from unified_llm.domain.embeddings import EmbeddingRequest, Embeddings, Ranking, RerankRequest
 from unified_llm.domain.events import Event
 from unified_llm.domain.models import ModelId
-from unified_llm.domain.units import Instant, Seconds
+from unified_llm.domain.units import Bytes, Instant, Seconds
 
 
 class Clock(Protocol):
@@ -31,6 +31,12 @@ class EventSink(Protocol):
     """Takes a fact and returns at once."""
 
     def __call__(self, event: Event) -> None: ...
+
+
+class ByteCount(Protocol):
+    """Told of bytes that come through, from the first on; in whatever thread counts them."""
+
+    def __call__(self, done: Bytes, total: Bytes) -> None: ...
 
 
 class Backend(Protocol):

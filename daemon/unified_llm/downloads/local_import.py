@@ -13,7 +13,7 @@ import hashlib
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from unified_llm.domain.errors import (
     StoreUnavailable,
     UnifiedLlmError,
 )
+from unified_llm.domain.ports import ByteCount
 from unified_llm.domain.units import Bytes, render_bytes
 from unified_llm.gguf.header import ModelHeader, read_header
 from unified_llm.gguf.reader import NotAModel
@@ -99,13 +100,13 @@ def import_file(
     source: SourceFile,
     target: Path,
     quota: Bytes | None,
-    on_progress: Callable[[float], None],
+    on_bytes: ByteCount,
     stop: threading.Event,
 ) -> Imported:
     """Copy `source` to `target`, whose directory is made if need be.
 
     quota: the most that all files under the directory above may take together; None for no limit.
-    on_progress: told fractions. stop: set by whoever does not want it any more.
+    on_bytes: told in this thread. stop: set by whoever does not want it any more.
     Raises InvalidRequest, DiskFull, StoreUnavailable, Cancelled; then nothing of it stays.
     """
     size = Bytes(os.fstat(source.descriptor).st_size)
@@ -114,7 +115,7 @@ def import_file(
         folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         _ensure_room(folder.parent, size, quota)
         with _open_partial(target) as (partial, copy):
-            digest = _copy(source, copy, size, on_progress, stop)
+            digest = _copy(source, copy, size, on_bytes, stop)
             _ensure_model(copy, size)
             if target.exists():
                 raise InvalidRequest(f"There is a file {target.name} already.", parameter="as")
@@ -190,12 +191,13 @@ def _copy(
     source: SourceFile,
     copy: int,
     size: Bytes,
-    on_progress: Callable[[float], None],
+    on_bytes: ByteCount,
     stop: threading.Event,
 ) -> str:
     # Reserves the room: a disk that is full half-way through would have cost everybody's time.
     os.posix_fallocate(copy, 0, size)
     digest, position = hashlib.sha256(), 0
+    on_bytes(Bytes(0), size)
     while position < size:
         if stop.is_set():
             raise Cancelled("The import was cancelled.")
@@ -205,7 +207,7 @@ def _copy(
         while view:
             written = os.pwrite(copy, view, position)
             view, position = view[written:], position + written
-        on_progress(position / size)
+        on_bytes(Bytes(position), size)
     os.fsync(copy)
     return digest.hexdigest()
 

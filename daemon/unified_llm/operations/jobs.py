@@ -26,9 +26,10 @@ from unified_llm.domain.errors import (
 )
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.ports import Clock
-from unified_llm.domain.units import Instant, Seconds
+from unified_llm.domain.units import Bytes, Instant, Seconds
 from unified_llm.guard.permissions import Action
 from unified_llm.operations.gate import Gate
+from unified_llm.operations.transfer import Transfer
 
 _log = logging.getLogger(__name__)
 
@@ -83,7 +84,10 @@ class Job:
     """One piece of work. target: the model it is about; empty if it is about all.
 
     is_private: seen by its owner and root only, and announced to nobody.
+    started, started_at: by the monotonic clock, and in seconds since the epoch by the wall's.
     progress: 0 to 1; None if it can not be told.
+    transfer: the bytes it has come through; None if it counts none, or has not begun to.
+    expected_end: when it is through them, in seconds since the epoch; None while not known.
     details: what the finished work has to say. error: set if result is failed or cancelled.
     """
 
@@ -92,9 +96,12 @@ class Job:
     target: ModelId
     owner: Caller
     started: Instant
+    started_at: float
     is_private: bool
     state: JobState = JobState.RUNNING
     progress: float | None = None
+    transfer: Transfer | None = None
+    expected_end: float | None = None
     result: JobResult | None = None
     details: Details = field(default_factory=lambda: MappingProxyType({}))
     error: UnifiedLlmError | None = None
@@ -104,13 +111,15 @@ class Job:
 class Jobs(AbstractAsyncContextManager["Jobs"]):
     """All jobs. Leaving it cancels those that run.
 
+    unix_time: the wall clock, in seconds since the epoch; for what is shown, never for limits.
     on_change is told of each job that begins or changes, on_forget of each that is not kept any
     longer; both return at once.
     """
 
-    def __init__(self, clock: Clock, gate: Gate) -> None:
+    def __init__(self, clock: Clock, gate: Gate, unix_time: Callable[[], float]) -> None:
         self._clock = clock
         self._gate = gate
+        self._unix_time = unix_time
         self._jobs: dict[JobId, Job] = {}
         self._group = asyncio.TaskGroup()
         self._tasks: dict[JobId, asyncio.Task[None]] = {}
@@ -159,7 +168,8 @@ class Jobs(AbstractAsyncContextManager["Jobs"]):
                 f"uid {owner.uid} has {running} jobs running; {limit} is the most.",
                 hint="Wait for one to end, or cancel one.",
             )
-        job = Job(self._draw_id(), type_, target, owner, self._clock.now(), is_private)
+        moment, date = self._clock.now(), self._unix_time()
+        job = Job(self._draw_id(), type_, target, owner, moment, date, is_private)
         self._jobs[job.id] = job
         self.on_change(job)
         task = self._group.create_task(self._run(job, work), name=f"job {job.id}")
@@ -210,6 +220,18 @@ class Jobs(AbstractAsyncContextManager["Jobs"]):
         if job.progress != fraction and job.state is not JobState.FINISHED:
             job.progress = fraction
             self.on_change(job)
+
+    def report_bytes(self, job: Job, done: Bytes, total: Bytes) -> None:
+        """Count what a running job has come through; whole percents of it are told of."""
+        if job.state is JobState.FINISHED:
+            return
+        now = self._clock.now()
+        if job.transfer is None:
+            job.transfer = Transfer(total, done, now)
+        job.transfer.see(done, now)
+        share, remaining = job.transfer.share, job.transfer.remaining
+        job.expected_end = None if remaining is None else self._unix_time() + remaining
+        self.report_progress(job, None if share is None else round(share, 2))
 
     def _cancel(self, job: Job) -> None:
         if job.state is JobState.RUNNING:

@@ -1,13 +1,14 @@
 """Which model files there are: looking again, taking one in, removing one."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from unified_llm.domain.callers import Caller
 from unified_llm.domain.errors import InvalidRequest, ModelInUse
 from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.models import ModelId, ModelSpec
+from unified_llm.domain.ports import ByteCount
 from unified_llm.domain.units import Bytes, Seconds
 from unified_llm.downloads.local_import import SourceFile
 from unified_llm.guard.permissions import Action
@@ -69,13 +70,14 @@ class Shelf(Protocol):
         name: as asked for; None takes it from the file. Raises InvalidRequest.
         """
 
-    async def add(
-        self, source: SourceFile, model: ModelId, on_progress: Callable[[float], None]
-    ) -> Shelved:
-        """Take it in under that id. Raises InvalidRequest, DiskFull, StoreUnavailable."""
+    async def add(self, source: SourceFile, model: ModelId, on_bytes: ByteCount) -> Shelved:
+        """Take it in under that id; on_bytes: told in the event loop.
 
-    async def verify(self, spec: ModelSpec) -> Verified:
-        """Read its file through. Raises InvalidRequest, StoreUnavailable."""
+        Raises InvalidRequest, DiskFull, StoreUnavailable.
+        """
+
+    async def verify(self, spec: ModelSpec, on_bytes: ByteCount) -> Verified:
+        """Read its file through; on_bytes as in `add`. Raises InvalidRequest, StoreUnavailable."""
 
     async def remove(self, spec: ModelSpec) -> None:
         """Remove its file. Raises InvalidRequest, StoreUnavailable."""
@@ -158,7 +160,7 @@ class Library:
 
             async def work(job: Job) -> Details:
                 with self._gate.open_entry(job.owner, Action.SCAN_MODELS, model):
-                    verified = await self._shelf.verify(spec)
+                    verified = await self._shelf.verify(spec, partial(self._jobs.report_bytes, job))
                     return {"sha256": verified.digest, "verdict": verified.verdict}
 
             return self._jobs.begin(JobType.VERIFY, model, caller, work)
@@ -173,11 +175,10 @@ class Library:
         }
 
     async def _import(self, job: Job, source: SourceFile) -> Details:
-        def on_progress(fraction: float) -> None:
-            self._jobs.report_progress(job, round(fraction, 2))
-
         with self._gate.open_entry(job.owner, Action.IMPORT_MODEL, job.target):
-            shelved = await self._shelf.add(source, job.target, on_progress)
+            shelved = await self._shelf.add(
+                source, job.target, partial(self._jobs.report_bytes, job)
+            )
             return {
                 "model": shelved.model,
                 "size_bytes": shelved.size_bytes,

@@ -13,6 +13,7 @@ from pathlib import PurePath
 from typing import Final
 
 from unified_llm.domain.models import FileIdentity
+from unified_llm.domain.ports import ByteCount
 from unified_llm.domain.units import Bytes
 from unified_llm.registry.files import file_key, identity_of, open_model
 from unified_llm.registry.store import Store
@@ -22,6 +23,10 @@ from unified_llm.registry.store import Store
 BYTES_PER_SECOND: Final = Bytes(256 * 1024 * 1024)
 
 _CHUNK: Final = 8 * 1024 * 1024
+
+
+def _unseen(done: Bytes, total: Bytes) -> None:
+    pass
 
 
 class Digests:
@@ -47,44 +52,53 @@ class Digests:
             known = await self._store.read(lambda database: recall_digest(database, key))
             if known is not None:
                 return known
-            digest = await self._read(path, key)
+            digest = await self._read(path, key, _unseen)
             if digest is not None:
                 await self._store.write(lambda database: remember_digest(database, key, digest))
             return digest
 
-    async def check(self, path: PurePath, identity: FileIdentity) -> tuple[str, str | None] | None:
+    async def check(
+        self, path: PurePath, identity: FileIdentity, on_bytes: ByteCount
+    ) -> tuple[str, str | None] | None:
         """The digest of the file read anew, and the one that was remembered of it until now.
 
-        As `digest_of` otherwise. One that was remembered stays: it is what the file was.
+        on_bytes: told in the thread that reads. As `digest_of` otherwise. One that was remembered
+        stays: it is what the file was.
         """
         async with self._one_at_a_time:
             key = await asyncio.to_thread(_key_at, path, identity)
             if key is None:
                 return None
             known = await self._store.read(lambda database: recall_digest(database, key))
-            digest = await self._read(path, key)
+            digest = await self._read(path, key, on_bytes)
             if digest is None:
                 return None
             if known is None:
                 await self._store.write(lambda database: remember_digest(database, key, digest))
             return digest, known
 
-    async def _read(self, path: PurePath, key: str) -> str | None:
+    async def _read(self, path: PurePath, key: str, on_bytes: ByteCount) -> str | None:
         """In a thread, which keeps the descriptor to itself: it outlives a cancelled caller."""
         stop = threading.Event()
         try:
-            return await asyncio.to_thread(self._read_through, path, key, stop)
+            return await asyncio.to_thread(self._read_through, path, key, on_bytes, stop)
         finally:
             stop.set()
 
-    def _read_through(self, path: PurePath, key: str, stop: threading.Event) -> str | None:
+    def _read_through(
+        self, path: PurePath, key: str, on_bytes: ByteCount, stop: threading.Event
+    ) -> str | None:
         digest, position = hashlib.sha256(), 0
         with open_model(path) as descriptor:
-            if file_key(os.fstat(descriptor)) != key:
+            status = os.fstat(descriptor)
+            if file_key(status) != key:
                 return None
+            size = Bytes(status.st_size)
+            on_bytes(Bytes(0), size)
             while chunk := os.pread(descriptor, _CHUNK, position):
                 digest.update(chunk)
                 position += len(chunk)
+                on_bytes(Bytes(position), size)
                 if stop.wait(len(chunk) / self._bytes_per_second):
                     return None
             is_unchanged = file_key(os.fstat(descriptor)) == key

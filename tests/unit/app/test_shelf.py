@@ -49,7 +49,7 @@ async def shelf_over(directory: Path | None) -> AsyncIterator[Scene]:
         yield Scene(ModelShelf(keeper, house.models, store), keeper, house.models, store)
 
 
-def ignore(fraction: float) -> None:
+def ignore(done: Bytes, total: Bytes) -> None:
     pass
 
 
@@ -96,11 +96,11 @@ async def test_a_cancelled_import_leaves_nothing(
     async with shelf_over(tmp_path / "models") as scene:
         (tmp_path / "models").mkdir()
 
-        def on_progress(fraction: float) -> None:
+        def on_bytes(done: Bytes, total: Bytes) -> None:
             copying.set()
 
         async def add() -> None:
-            await scene.shelf.add(source, ModelId("a"), on_progress)
+            await scene.shelf.add(source, ModelId("a"), on_bytes)
 
         async with asyncio.TaskGroup() as group:
             task = group.create_task(add())

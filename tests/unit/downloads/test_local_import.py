@@ -42,7 +42,7 @@ class Folder(NamedTuple):
         return sorted(found.name for found in root.rglob("*") if found.is_file())
 
 
-def ignore(fraction: float) -> None:
+def ignore(done: Bytes, total: Bytes) -> None:
     pass
 
 
@@ -58,14 +58,17 @@ def folder(tmp_path: Path) -> Iterator[Folder]:
 def test_a_file_is_copied_whole_and_hashed(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_CHUNK", 1000)
     os.lseek(folder.source.descriptor, 50, os.SEEK_SET)
-    fractions: list[float] = []
-    imported = import_file(folder.source, folder.target, None, fractions.append, threading.Event())
+    counted: list[int] = []
+
+    def count(done: Bytes, total: Bytes) -> None:
+        assert total == len(CONTENT)
+        counted.append(done)
+
+    imported = import_file(folder.source, folder.target, None, count, threading.Event())
     assert folder.target.read_bytes() == CONTENT
     assert imported.digest == hashlib.sha256(CONTENT).hexdigest()
     assert imported.size_bytes == len(CONTENT)
-    assert fractions == sorted(fractions)
-    assert fractions[-1] == 1
-    assert len(fractions) == -(-len(CONTENT) // 1000)
+    assert counted == [*range(0, len(CONTENT), 1000), len(CONTENT)]
     assert folder.left() == ["mine.gguf"]
     assert folder.target.stat().st_mode & 0o777 == 0o640
 

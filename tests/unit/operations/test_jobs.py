@@ -6,10 +6,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from tests.fakes.clock import FakeClock
 from unified_llm.domain.callers import Caller, Door
 from unified_llm.domain.errors import NotPermitted, RateLimited, UnknownObject, WorkerDied
 from unified_llm.domain.models import ModelId
-from unified_llm.domain.units import Instant
+from unified_llm.domain.units import Bytes
 from unified_llm.guard.audit import Audit
 from unified_llm.guard.permissions import Permissions
 from unified_llm.operations import jobs as module
@@ -17,11 +18,6 @@ from unified_llm.operations.gate import Gate
 from unified_llm.operations.jobs import Details, Job, JobResult, Jobs, JobState, JobType
 
 TINY = ModelId("tiny")
-
-
-class StoppedClock:
-    def now(self) -> Instant:
-        return Instant(5)
 
 
 def caller(uid: int) -> Caller:
@@ -32,11 +28,11 @@ ROOT, ALICE, BOB = caller(0), caller(1000), caller(1001)
 
 
 @asynccontextmanager
-async def open_jobs() -> AsyncIterator[Jobs]:
+async def open_jobs(clock: FakeClock | None = None) -> AsyncIterator[Jobs]:
     permissions = Permissions(daemon_uid=990, user_gid=None, admin_gid=None)
-    clock = StoppedClock()
+    clock = clock or FakeClock(5)
     with Audit([]) as audit:
-        async with Jobs(clock, Gate(permissions, audit, clock)) as jobs:
+        async with Jobs(clock, Gate(permissions, audit, clock), lambda: 1_700_000_000.5) as jobs:
             yield jobs
 
 
@@ -182,3 +178,23 @@ async def test_closing_cancels_what_runs() -> None:
         job = jobs.begin(JobType.LOAD, TINY, ALICE, last_for_ever)
         await asyncio.sleep(0)
     assert job.result is JobResult.CANCELLED
+
+
+async def test_bytes_are_told_of_by_the_percent_with_the_rate_they_came_at() -> None:
+    clock, told = FakeClock(5), list[tuple[float | None, float | None]]()
+    async with open_jobs(clock) as jobs:
+        job = jobs.begin(JobType.VERIFY, TINY, ALICE, last_for_ever)
+        jobs.on_change = lambda job: told.append((job.progress, job.expected_end))
+        for done in range(0, 1001, 2):
+            jobs.report_bytes(job, Bytes(done), Bytes(1000))
+            clock.advance(0.25)
+        jobs.cancel(job, ALICE)
+        await job.finished.wait()
+        jobs.report_bytes(job, Bytes(7), Bytes(1000))
+    assert job.started_at == 1_700_000_000.5
+    assert job.transfer is not None
+    assert (job.transfer.done, job.transfer.rate) == (1000, 8)
+    # The first comes before anything is measured, the last two tell of the end.
+    assert [progress for progress, _ in told[:-2]] == [percent / 100 for percent in range(101)]
+    assert told[0] == (0.0, None)
+    assert told[50] == (0.5, 1_700_000_000.5 + 504 / 8)

@@ -60,6 +60,8 @@ async def test_an_import_takes_a_copy_of_the_descriptor(source: SourceFile) -> N
         assert (job.type, job.target, job.state) == ("import", NEW, JobState.RUNNING)
         await asyncio.sleep(0)
         assert job.progress == 0.5
+        assert job.transfer is not None
+        assert (job.transfer.done, job.transfer.total) == (4, 8)
         house.shelf.gate.set()
         assert (await ended(job)).details == {
             "model": NEW,
@@ -139,6 +141,8 @@ async def test_a_file_is_verified_and_the_verdict_is_in_the_details() -> None:
     async with open_house() as house:
         job = await ended(house.library.begin_verify(ADMIN, TINY))
         assert job.details == {"sha256": "cd" * 32, "verdict": "different"}
+        assert job.transfer is not None
+        assert (job.transfer.done, job.progress) == (1024**3, 1.0)
         with pytest.raises(NotPermitted):
             house.library.begin_verify(STRANGER, TINY)
         with pytest.raises(UnknownModel):

@@ -22,6 +22,10 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()
 AT_ONCE = Bytes(2**60)
 
 
+def ignore(done: Bytes, total: Bytes) -> None:
+    pass
+
+
 @asynccontextmanager
 async def store_that_has_seen(path: Path) -> AsyncIterator[Store]:
     async with open_store(None, unix_time=lambda: 0.0) as store:
@@ -94,17 +98,29 @@ async def test_reading_is_paced_and_ends_when_nobody_waits(path: Path) -> None:
 async def test_a_check_reads_anew_and_what_was_remembered_stays(path: Path) -> None:
     async with store_that_has_seen(path) as store:
         digests = Digests(store, bytes_per_second=AT_ONCE)
-        assert await digests.check(path, identity(path)) == (DIGEST, None)
-        assert await digests.check(path, identity(path)) == (DIGEST, DIGEST)
+        assert await digests.check(path, identity(path), ignore) == (DIGEST, None)
+        assert await digests.check(path, identity(path), ignore) == (DIGEST, DIGEST)
         await store.write(
             lambda base: remember_digest(base, file_key(path.stat()), "what it was once")
         )
         for _ in range(2):
-            assert await digests.check(path, identity(path)) == (DIGEST, "what it was once")
+            assert await digests.check(path, identity(path), ignore) == (DIGEST, "what it was once")
+
+
+async def test_a_check_counts_the_bytes_it_reads(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_CHUNK", 9000)
+    counted: list[tuple[int, int]] = []
+    async with store_that_has_seen(path) as store:
+        digests = Digests(store, bytes_per_second=AT_ONCE)
+        await digests.check(path, identity(path), lambda done, total: counted.append((done, total)))
+    size = len(CONTENT)
+    assert counted == [(0, size), (9000, size), (18000, size), (size, size)]
 
 
 async def test_another_file_in_its_place_is_not_checked(path: Path) -> None:
     async with store_that_has_seen(path) as store:
         before = identity(path)
         path.write_bytes(b"another")
-        assert await Digests(store, bytes_per_second=AT_ONCE).check(path, before) is None
+        assert await Digests(store, bytes_per_second=AT_ONCE).check(path, before, ignore) is None

@@ -12,7 +12,7 @@ from unified_llm.domain.models import ModelSpec
 from unified_llm.domain.providers import RemoteModel
 from unified_llm.operations.devices import Gpu
 from unified_llm.operations.inhibitors import Inhibitor
-from unified_llm.operations.jobs import Details, Job
+from unified_llm.operations.jobs import Details, Job, JobState
 from unified_llm.operations.memory_leases import MemoryLease
 from unified_llm.operations.models import ModelView
 
@@ -127,6 +127,7 @@ def job_properties(job: Job) -> dict[str, object]:
         "Type": job.type.value,
         "Target": model_path(job.target) if job.target else ROOT_PATH,
         "StartedByUID": job.owner.uid,
+        "StartTimestamp": round(job.started_at * _MICROSECONDS),
         "StartTimestampMonotonic": round(job.started * _MICROSECONDS),
         **job_changes(job),
     }
@@ -138,8 +139,23 @@ def job_changes(job: Job) -> dict[str, object]:
         "State": job.state.value,
         "Progress": _percent(job.progress),
         "ProgressValid": job.progress is not None,
+        **_transfer_changes(job),
+        "Cancelable": job.state is JobState.RUNNING,
         "Result": _result(job),
         "Error": error_of(job.error),
+    }
+
+
+def _transfer_changes(job: Job) -> dict[str, object]:
+    transfer = job.transfer
+    if transfer is None:
+        return dict.fromkeys(("BytesTotal", "BytesDone", "Rate", "ExpectedEndTime"), 0)
+    is_over = job.state is JobState.FINISHED
+    return {
+        "BytesTotal": transfer.total,
+        "BytesDone": transfer.done,
+        "Rate": 0 if is_over else round(transfer.rate or 0),
+        "ExpectedEndTime": 0 if is_over else round((job.expected_end or 0) * _MICROSECONDS),
     }
 
 

@@ -23,8 +23,9 @@ PROMISED = {
     contract.MODEL.name: "Load Remove Unload Verify "
     "Backend ContextTokens Format Id LastError Leases "
     "LoadProgress LoadProgressValid MemoryBytes Sacrifices SizeBytes State",
-    contract.JOB.name: "Cancel Wait Error Id Progress ProgressValid Result "
-    "StartTimestampMonotonic StartedByUID State Target Type",
+    contract.JOB.name: "Cancel Wait BytesDone BytesTotal Cancelable Error ExpectedEndTime Id "
+    "Progress ProgressValid Rate Result StartTimestamp StartTimestampMonotonic "
+    "StartedByUID State Target Type",
     contract.LEASE.name: "Release Wait Bytes Id State Who Why",
     contract.GPU.name: "Id Index Name ReadTimestampMonotonic VramFree VramManaged VramTotal "
     "VramUsed",

@@ -13,11 +13,12 @@ from unified_llm.domain.placement import Placement
 from unified_llm.domain.units import Bytes, Instant, Tokens
 from unified_llm.operations.jobs import Job, JobId, JobResult, JobState, JobType
 from unified_llm.operations.models import ModelView
+from unified_llm.operations.transfer import Transfer
 from unified_llm.surfaces.dbus import views
 
 
 def make_job() -> Job:
-    return Job(JobId(7), JobType.LOAD, BIG, USER, Instant(12.3456789), is_private=False)
+    return Job(JobId(7), JobType.LOAD, BIG, USER, Instant(12.3456789), 1.7e9, is_private=False)
 
 
 def test_what_is_unknown_is_told_apart_from_nothing() -> None:
@@ -79,13 +80,34 @@ def test_a_running_job_has_no_result_yet() -> None:
         "Type": "load",
         "Target": "/org/unifiedllm1/model/org_2fbig_3aq4",
         "StartedByUID": 1000,
+        "StartTimestamp": 1_700_000_000_000_000,
         "StartTimestampMonotonic": 12_345_679,
         "State": "running",
         "Progress": 0.0,
         "ProgressValid": False,
+        "BytesTotal": 0,
+        "BytesDone": 0,
+        "Rate": 0,
+        "ExpectedEndTime": 0,
+        "Cancelable": True,
         "Result": "",
         "Error": ("", ""),
     }
+
+
+def test_what_a_job_counts_is_shown_until_its_end() -> None:
+    job = make_job()
+    job.transfer = Transfer(Bytes(1000), Bytes(0), Instant(10))
+    names = ("BytesTotal", "BytesDone", "Rate", "ExpectedEndTime", "Cancelable")
+    begun = views.job_changes(job)
+    assert [begun[name] for name in names] == [1000, 0, 0, 0, True]
+    job.transfer.see(Bytes(400), Instant(14))
+    job.expected_end = 1.7e9 + 6
+    counting = views.job_changes(job)
+    assert [counting[name] for name in names] == [1000, 400, 100, 1_700_000_006_000_000, True]
+    job.state = JobState.FINISHED
+    ended = views.job_changes(job)
+    assert [ended[name] for name in names] == [1000, 400, 0, 0, False]
 
 
 def test_a_failed_job_says_why_everywhere() -> None:
