@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -345,6 +346,53 @@ async def test_the_manager_tells_of_the_daemon(shared_bus: PrivateBus) -> None:
         assert found["Degraded"] == ["The disk is full."]
         front.door.refresh_state()
         assert (await read())["State"] == "draining"
+
+
+async def test_a_model_tells_who_uses_it_now_and_when_somebody_did(
+    shared_bus: PrivateBus,
+) -> None:
+    async with (
+        open_front_door(shared_bus) as front,
+        open_connection(shared_bus.address) as client,
+    ):
+
+        async def read(name: str) -> object:
+            everything = await client.call(
+                BUS_NAME, ROOT_PATH, OBJECT_MANAGER_INTERFACE, "GetManagedObjects"
+            )
+            objects = cast("dict[str, dict[str, dict[str, object]]]", unwrap(everything[0]))
+            (one,) = await client.call(
+                BUS_NAME, model_path(TINY), PROPERTIES_INTERFACE, "Get", "ss", MODEL_INTERFACE, name
+            )
+            assert unwrap(one) == objects[model_path(TINY)][MODEL_INTERFACE][name]
+            return unwrap(one)
+
+        assert (await read("Leases"), await read("LastUsed")) == (0, 0)
+        async with front.house.scheduler.lease(TINY, "uid:7", timeout=Seconds(30)):
+            assert (await read("Leases"), await read("LastUsed")) == (1, 0)
+        assert (await read("Leases"), await read("LastUsed")) == (0, 1_700_000_000_000_000)
+
+
+async def test_a_digest_is_announced_when_it_is_known(shared_bus: PrivateBus) -> None:
+    async with (
+        open_front_door(shared_bus) as front,
+        open_connection(shared_bus.address) as client,
+    ):
+        told: asyncio.Queue[tuple[object, ...]] = asyncio.Queue()
+        await client.add_match(f"type='signal',sender='{BUS_NAME}'")
+        sender = cast("str", (await client.call_bus("GetNameOwner", "s", BUS_NAME))[0])
+        client.on_signal(
+            sender,
+            PROPERTIES_INTERFACE,
+            "PropertiesChanged",
+            lambda signal: told.put_nowait((signal.path, *signal.body)),
+        )
+        spec = replace(front.house.models.spec(TINY), digest="ab" * 32)
+        front.house.models.replace_catalogue({TINY: spec, BIG: front.house.models.spec(BIG)})
+        async with asyncio.timeout(20):
+            path, interface, changed, gone = await told.get()
+        assert (path, interface, gone) == (model_path(TINY), MODEL_INTERFACE, [])
+        assert unwrap(changed) == {"Sha256": "ab" * 32}
 
 
 async def test_a_closed_door_leaves_the_operations_working(shared_bus: PrivateBus) -> None:

@@ -244,7 +244,15 @@ def _status(
 
 def make_models(gate: Gate, scheduler: SchedulerLoop, jobs: Jobs, watch: Watch) -> Models:
     """Of an engine that takes nothing but weights."""
-    return Models(gate, scheduler, jobs, watch, load_limit=Seconds(60), rehearse=rehearse_nothing)
+    return Models(
+        gate,
+        scheduler,
+        jobs,
+        watch,
+        load_limit=Seconds(60),
+        rehearse=rehearse_nothing,
+        unix_time=lambda: 1_700_000_000.0,
+    )
 
 
 @asynccontextmanager

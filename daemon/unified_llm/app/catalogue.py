@@ -14,6 +14,7 @@ from unified_llm.domain.units import Seconds
 from unified_llm.host.folder_watch import Interest
 from unified_llm.operations.library import ScanReport
 from unified_llm.registry.catalogue import Catalogue, build_catalogue
+from unified_llm.registry.digests import digests_by_file
 from unified_llm.registry.files import FileNews, ModelFiles
 from unified_llm.registry.known_files import recall_files, remember_files
 from unified_llm.registry.measurements import figures_by_file
@@ -85,7 +86,7 @@ class CatalogueKeeper:
             settings = self.settings
             catalogue = await asyncio.to_thread(build_catalogue, settings, self._files)
             self._specs = catalogue.models
-            report = self._take(catalogue, await self._with_figures())
+            report = self._take(catalogue, await self._with_knowledge())
             self.on_folders(folders_of(settings, catalogue))
             await self._remember(self._files.take_news())
             return report
@@ -93,18 +94,22 @@ class CatalogueKeeper:
     async def relearn(self) -> None:
         """Give the models of the last look what has been learned of their files since."""
         async with self._one_at_a_time:
-            self._models.replace_catalogue(await self._with_figures())
+            self._models.replace_catalogue(await self._with_knowledge())
 
-    async def _with_figures(self) -> dict[ModelId, ModelSpec]:
+    async def _with_knowledge(self) -> dict[ModelId, ModelSpec]:
         try:
-            figures = await self._store.read(
-                lambda database: figures_by_file(database, self._build)
+            figures, digests = await self._store.read(
+                lambda database: (figures_by_file(database, self._build), digests_by_file(database))
             )
         except UnavailableError as error:
-            _log.warning("what loads took before is not known: %s", error)
-            figures = {}
+            _log.warning("what was learned of model files is not known: %s", error)
+            return dict(self._specs)
         return {
-            model: replace(spec, figures=figures.get(spec.identity, ()) if spec.identity else ())
+            model: spec
+            if spec.identity is None
+            else replace(
+                spec, figures=figures.get(spec.identity, ()), digest=digests.get(spec.identity)
+            )
             for model, spec in self._specs.items()
         }
 

@@ -80,12 +80,20 @@ async def open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
         engine = await stack.enter_async_context(
             open_engine(settings, clock, timers, watch, learning, OwnMoves(audit))
         )
-        scheduler, monitor = engine.scheduler, engine.monitor
+        scheduler = engine.scheduler
 
         asleep = await stack.enter_async_context(_open_asleep(plan, engine))
         jobs = await stack.enter_async_context(Jobs(clock, gate, unix_time))
         limit = settings.scheduler.load_seconds
-        models = Models(gate, scheduler, jobs, watch, load_limit=limit, rehearse=engine.rehearse)
+        models = Models(
+            gate,
+            scheduler,
+            jobs,
+            watch,
+            load_limit=limit,
+            rehearse=engine.rehearse,
+            unix_time=unix_time,
+        )
         opening = _open_catalogue(Takers(models, engine.states), store, settings)
         catalogue = await stack.enter_async_context(opening)
         learning.on_learned = catalogue.relearn
@@ -95,23 +103,7 @@ async def open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
         answering = await stack.enter_async_context(
             open_answering(plan, gate, models, engine, timers, store)
         )
-        status = Status(
-            gate,
-            scheduler,
-            clock,
-            version=plan.version,
-            complaints=lambda: (
-                *plan.inherited.refused,
-                *store.complaints,
-                *monitor.faults,
-                *catalogue.complaints,
-                *asleep.complaints,
-                *answering.complaints(),
-            ),
-            read_memory=monitor.read,
-            providers=answering.health,
-            surroundings=lambda: engine.neighbourhood.now,
-        )
+        status = _status(plan, gate, engine, asleep, answering, catalogue, store)
         yield Rooms(
             gate,
             watch,
@@ -127,6 +119,35 @@ async def open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
             engine.neighbourhood,
             status,
         )
+
+
+def _status(
+    plan: Plan,
+    gate: Gate,
+    engine: Engine,
+    asleep: ModelsAsleep,
+    answering: Answering,
+    catalogue: CatalogueKeeper,
+    store: Store,
+) -> Status:
+    """What everybody complains of, together."""
+    return Status(
+        gate,
+        engine.scheduler,
+        gate.clock,
+        version=plan.version,
+        complaints=lambda: (
+            *plan.inherited.refused,
+            *store.complaints,
+            *engine.monitor.faults,
+            *catalogue.complaints,
+            *asleep.complaints,
+            *answering.complaints(),
+        ),
+        read_memory=engine.monitor.read,
+        providers=answering.health,
+        surroundings=lambda: engine.neighbourhood.now,
+    )
 
 
 @asynccontextmanager

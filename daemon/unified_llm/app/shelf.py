@@ -77,6 +77,7 @@ class ModelShelf:
             imported = await self._import(source, target, on_bytes)
             await self._keeper.rescan()
             await self._remember(imported)
+            await self._keeper.relearn()
             return Shelved(model, imported.size_bytes, imported.digest)
 
     async def verify(self, spec: ModelSpec, on_bytes: ByteCount) -> Verified:
@@ -94,7 +95,10 @@ class ModelShelf:
             raise InvalidRequest(
                 f"The file of {spec.id} is not there, or is being changed.", parameter="model"
             )
-        return Verified(*found)
+        verified = Verified(*found)
+        if verified.remembered is None:
+            await self._keeper.relearn()
+        return verified
 
     async def remove(self, spec: ModelSpec) -> None:
         """As in Shelf."""

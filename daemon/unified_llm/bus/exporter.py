@@ -11,6 +11,7 @@
                     methods={"Load": load, ...},               # exactly the methods of the XML
                     properties={"State": "ready", ...},        # exactly its properties
                     setters={},                                # exactly its writable properties
+                    reader=read,                               # those that change unannounced
                 ),
             )),
         )
@@ -31,10 +32,11 @@ Handlers: `async def load(context: CallContext, id: str, options: dict[str, Vari
   Anything else is logged with an incident id, and the caller is told only the id.
 - They are cancelled when the caller leaves the bus, and when the exporter is left.
 
-Properties are values, not code: what was set last is what clients read. Changes made in one turn
-of the event loop go out as one signal, as EmitsChangedSignal of the XML says; who changes
-something often (progress) limits how often. Everything has its signature checked: values that do
-not fit the XML raise TypeError or ValueError in the code that passes them.
+Properties are values, not code: what was set last is what clients read, but for those of a
+`reader`, which change too often to be announced and are asked for when they are read. Changes made
+in one turn of the event loop go out as one signal, as EmitsChangedSignal of the XML says; who
+changes something often (progress) limits how often. Everything has its signature checked: values
+that do not fit the XML raise TypeError or ValueError in the code that passes them.
 Private objects (`ExportedObject.owner`) exist only for their user and root.
 """
 

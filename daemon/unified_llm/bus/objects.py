@@ -27,6 +27,9 @@ class CallContext:
 Handler = Callable[..., Awaitable[tuple[object, ...] | None]]
 """Takes a CallContext and the arguments, returns the outputs as a tuple, or None for no outputs."""
 
+Reader = Callable[[], Mapping[str, object]]
+"""The values of properties as they are now. Returns at once and never raises."""
+
 Setter = Callable[[CallContext, object], Awaitable[None]]
 """Takes a CallContext, whose member is the property, and the new value; must `set_properties`."""
 
@@ -38,12 +41,14 @@ class ExportedInterface:
     methods: a handler for each method of the description.
     properties: an initial value for each property.
     setters: for each property that can be written.
+    reader: asked at each reading, for properties whose changes are not announced.
     """
 
     description: Interface
     methods: Mapping[str, Handler] = field(default_factory=dict)
     properties: Mapping[str, object] = field(default_factory=dict)
     setters: Mapping[str, Setter] = field(default_factory=dict)
+    reader: Reader = dict
 
     def __post_init__(self) -> None:
         described = self.description
@@ -117,11 +122,17 @@ class LiveObject:
 
     def values(self, interface: str) -> Mapping[str, Variant]:
         """The properties of an interface of this object."""
-        return self._values[interface]
+        found, current = self.interfaces[interface], self._values[interface]
+        for name, value in found.reader().items():
+            described = found.description.properties[name]
+            if described.emits is not ChangeSignal.NONE:
+                raise ValueError(f"{interface}.{name} would change without a signal")
+            current[name] = variant_of(described, value)
+        return current
 
     def all_values(self) -> dict[str, Mapping[str, Variant]]:
         """The properties of every interface."""
-        return dict(self._values)
+        return {name: self.values(name) for name in self._values}
 
     def set(self, interface: str, values: Mapping[str, object]) -> bool:
         """Take new values; whether anything is to be told. Raises KeyError, ValueError, TypeError.

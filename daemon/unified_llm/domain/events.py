@@ -74,6 +74,13 @@ class CatalogueChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class FilesChanged:
+    """Other files stand behind models, or more is known of those that do."""
+
+    models: frozenset[ModelId]
+
+
+@dataclass(frozen=True, slots=True)
 class Surroundings:
     """What the machine is like, as far as somebody tells; None is what nobody does.
 
@@ -96,4 +103,4 @@ class SurroundingsChanged:
     surroundings: Surroundings
 
 
-Event = ModelChanged | CatalogueChanged | SurroundingsChanged
+Event = ModelChanged | CatalogueChanged | FilesChanged | SurroundingsChanged

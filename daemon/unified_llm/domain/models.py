@@ -104,8 +104,9 @@ class ModelSpec:
     minimum_context: down to which the context may be cut where memory is short; None if it may not.
     gpu: whether it may, must or must not be computed on GPUs.
     priority: 0 to 100; where memory is short, the lowest leaves first.
-    figures: what loads of this file took, as far as it holds for the engine in use. A spec is the
-        same with others of these.
+    figures: what loads of this file took, as far as it holds for the engine in use.
+    digest: SHA-256 of the file in hexadecimal; None until it is computed, and of a split model.
+        A spec is the same with other figures, and before its digest is known.
     """
 
     id: ModelId
@@ -127,6 +128,7 @@ class ModelSpec:
     priority: int = DEFAULT_PRIORITY
     parts: tuple[ModelPart, ...] = ()
     figures: tuple[Figure, ...] = field(default=(), compare=False)
+    digest: str | None = field(default=None, compare=False)
 
     @property
     def purpose(self) -> Purpose:

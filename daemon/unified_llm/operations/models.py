@@ -9,7 +9,13 @@ from typing import Final
 
 from unified_llm.domain.callers import Caller
 from unified_llm.domain.errors import InvalidRequest, UnknownModel
-from unified_llm.domain.events import CatalogueChanged, Event, ModelChanged, ModelStatus
+from unified_llm.domain.events import (
+    CatalogueChanged,
+    Event,
+    FilesChanged,
+    ModelChanged,
+    ModelStatus,
+)
 from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.measurements import DryRun
 from unified_llm.domain.models import ModelId, ModelSpec, parse_model_id
@@ -42,14 +48,22 @@ Rehearse = Callable[[ModelSpec, Placement], Awaitable[DryRun]]
 
 @dataclass(frozen=True, slots=True)
 class ModelView:
-    """A model as a caller may see it."""
+    """A model as a caller may see it.
+
+    last_used: when it last ended a request, in seconds since the epoch; None if it has served none
+        since it is in the catalogue, and for a provider's, which is not counted.
+    """
 
     spec: ModelSpec | RemoteModel
     status: ModelStatus
+    last_used: float | None = None
 
 
 class Models:
-    """The catalogue in force, and what may be asked of its models."""
+    """The catalogue in force, and what may be asked of its models.
+
+    unix_time: the wall clock, in seconds since the epoch.
+    """
 
     def __init__(
         self,
@@ -60,6 +74,7 @@ class Models:
         *,
         load_limit: Seconds,
         rehearse: Rehearse,
+        unix_time: Callable[[], float],
     ) -> None:
         self._gate = gate
         self._scheduler = scheduler
@@ -67,6 +82,9 @@ class Models:
         self._watch = watch
         self._load_limit = load_limit
         self._rehearse = rehearse
+        self._unix_time = unix_time
+        self._last_used: dict[ModelId, float] = {}
+        scheduler.on_served = self._on_served
         self._specs: Mapping[ModelId, ModelSpec] = {}
         self._remote: Mapping[ModelId, RemoteModel] = {}
 
@@ -77,6 +95,12 @@ class Models:
         added, removed = self._specs.keys() - before.keys(), before.keys() - self._specs.keys()
         if added or removed:
             self._watch(CatalogueChanged(frozenset(added), frozenset(removed)))
+        for model in removed & self._last_used.keys():
+            del self._last_used[model]
+        common = before.keys() & self._specs.keys()
+        changed = {model for model in common if _file(before[model]) != _file(self._specs[model])}
+        if changed:
+            self._watch(FilesChanged(frozenset(changed)))
 
     def replace_remote(self, models: Mapping[ModelId, RemoteModel]) -> None:
         """Take `models` as all that providers have from now on. Called by the app only.
@@ -246,7 +270,16 @@ class Models:
         if isinstance(spec, RemoteModel):
             state = ModelState.AVAILABLE if spec.is_on else ModelState.ABSENT
             return ModelView(spec, ModelStatus(spec.id, state))
-        return ModelView(spec, self._scheduler.status(spec.id))
+        status = self._scheduler.status(spec.id)
+        return ModelView(spec, status, self._last_used.get(spec.id))
+
+    def _on_served(self, model: ModelId) -> None:
+        if model in self._specs:
+            self._last_used[model] = self._unix_time()
+
+
+def _file(spec: ModelSpec) -> tuple[object, ...]:
+    return spec.identity, spec.size_bytes, spec.digest
 
 
 def ensure_is_for(spec: ModelSpec | RemoteModel, purpose: Purpose) -> None:

@@ -15,7 +15,7 @@ from typing import Final
 from unified_llm.domain.models import FileIdentity
 from unified_llm.domain.ports import ByteCount
 from unified_llm.domain.units import Bytes
-from unified_llm.registry.files import file_key, identity_of, open_model
+from unified_llm.registry.files import file_key, identity_in, identity_of, open_model
 from unified_llm.registry.store import Store
 
 # So that neither a disk nor a core is ever busy with it alone: a large model takes minutes, which
@@ -114,6 +114,14 @@ def recall_digest(database: sqlite3.Connection, key: str) -> str | None:
 def remember_digest(database: sqlite3.Connection, key: str, digest: str) -> None:
     """Keep the digest of a file that the last scan has seen."""
     database.execute("UPDATE files SET sha256 = ? WHERE identity = ?", (digest, key))
+
+
+def digests_by_file(database: sqlite3.Connection) -> dict[FileIdentity, str]:
+    """All that are known; of files with the same identity, that of the one seen last."""
+    rows = database.execute(
+        "SELECT identity, sha256 FROM files WHERE sha256 IS NOT NULL ORDER BY seen_at, identity"
+    )
+    return {identity: digest for key, digest in rows if (identity := identity_in(key))}
 
 
 def _key_at(path: PurePath, identity: FileIdentity) -> str | None:

@@ -44,6 +44,7 @@ class SchedulerLoop:
     them; it is called only while an event is applied. on_status, on_moved: take a fact and return
     at once. read_memory: takes a reading of the machine's memory and hands it to `memory_read`;
     asked before the first load, while nobody else reads. last_turn: when an event was applied last.
+    on_served: told when a lease ends; returns at once.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class SchedulerLoop:
         self._empty = asyncio.Event()
         self._empty.set()
         self.last_turn = clock.now()
+        self.on_served: Callable[[ModelId], None] = lambda model: None
 
     async def run(self) -> None:
         """Keep the time for the core until cancelled."""
@@ -330,6 +332,7 @@ class SchedulerLoop:
             yield Lease(model, generation)
         finally:
             self._apply(partial(self._core.lease_returned, ticket))
+            self.on_served(model)
 
     async def _outcome(self, ticket: Ticket, question: Event) -> Generation:
         """Put the question and wait for its answer. Raises what the core refuses with."""

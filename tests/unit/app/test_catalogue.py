@@ -107,7 +107,7 @@ async def test_what_loads_took_is_known_of_the_model_whose_file_it_was(tmp_path:
     async with open_store(tmp_path / "registry.db", unix_time=unix_time) as store:
         keeper = CatalogueKeeper(kept, store, build=BUILD, unix_time=unix_time)
         await keeper.refresh(scanning(models))
-        assert kept.specs[TINY].figures == ()
+        assert (kept.specs[TINY].figures, kept.specs[TINY].digest) == ((), None)
 
         def learn(database: sqlite3.Connection) -> None:
             remember_digest(database, file_key((models / "tiny.gguf").stat()), digest)
@@ -117,6 +117,7 @@ async def test_what_loads_took_is_known_of_the_model_whose_file_it_was(tmp_path:
         await store.write(learn)
         await keeper.relearn()
         assert kept.specs[TINY].figures == (Figure(run, {"ram": Bytes(1000)}),)
+        assert kept.specs[TINY].digest == digest
     async with open_store(tmp_path / "registry.db", unix_time=unix_time) as store:
         specs = await specs_of(models, store)
         assert specs[TINY].figures == (Figure(run, {"ram": Bytes(1000)}),)
@@ -135,4 +136,5 @@ async def test_a_file_that_was_written_to_has_learned_nothing(tmp_path: Path) ->
 
         await store.write(learn)
         os.utime(path, ns=(0, 0))
-        assert (await specs_of(tmp_path, store))[TINY].figures == ()
+        found = (await specs_of(tmp_path, store))[TINY]
+        assert (found.figures, found.digest) == ((), None)

@@ -15,11 +15,13 @@ from tests.unit.registry.test_catalogue import named
 from unified_llm.app.catalogue import CatalogueKeeper
 from unified_llm.app.shelf import ModelShelf
 from unified_llm.domain.errors import InvalidRequest
+from unified_llm.domain.events import FilesChanged
 from unified_llm.domain.models import ModelId, imported_file_name, imported_model_id, is_model_id
 from unified_llm.domain.units import Bytes
 from unified_llm.downloads import local_import
 from unified_llm.downloads.local_import import SourceFile
 from unified_llm.operations.models import Models
+from unified_llm.operations.watch import Watch
 from unified_llm.registry.digests import Digests
 from unified_llm.registry.store import Store, open_store
 from unified_llm.settings.schema import Settings
@@ -30,6 +32,7 @@ class Scene(NamedTuple):
     keeper: CatalogueKeeper
     models: Models
     store: Store
+    watch: Watch
 
 
 @pytest.fixture
@@ -46,7 +49,9 @@ async def shelf_over(directory: Path | None) -> AsyncIterator[Scene]:
     async with open_house() as house, open_store(None, unix_time=lambda: 0.0) as store:
         keeper = CatalogueKeeper(house.models, store, build="fake fake 1", unix_time=lambda: 0.0)
         await keeper.refresh(Settings.model_validate({"models": {"directory": where}}))
-        yield Scene(ModelShelf(keeper, house.models, store), keeper, house.models, store)
+        yield Scene(
+            ModelShelf(keeper, house.models, store), keeper, house.models, store, house.watch
+        )
 
 
 def ignore(done: Bytes, total: Bytes) -> None:
@@ -67,6 +72,7 @@ async def test_a_model_is_taken_in_under_its_name_with_its_digest(
         assert spec.path == tmp_path / "models" / "imported" / "org%2FMine:q4.gguf"
         assert spec.identity is not None
         # Known already: it was computed on the way.
+        assert spec.digest == shelved.digest
         digests = Digests(scene.store, bytes_per_second=Bytes(1))
         assert await digests.digest_of(spec.path, spec.identity) == shelved.digest
         with pytest.raises(InvalidRequest, match="already"):
@@ -126,3 +132,18 @@ def test_a_file_name_holds_the_whole_id(name: str) -> None:
     assert "/" not in file
     assert is_model_id(name)
     assert imported_model_id(file.removesuffix(".gguf")) == name
+
+
+async def test_a_digest_is_known_of_the_model_once_its_file_was_verified(tmp_path: Path) -> None:
+    (tmp_path / "mine.gguf").write_bytes(named("Mine"))
+    async with shelf_over(tmp_path) as scene:
+        (model,) = scene.models.sound_ids()
+        told: list[object] = []
+        assert scene.models.spec(model).digest is None
+        unsubscribe = scene.watch.subscribe(told.append)
+        for remembered in (None, hashlib.sha256(named("Mine")).hexdigest()):
+            verified = await scene.shelf.verify(scene.models.spec(model), ignore)
+            assert verified.remembered == remembered
+            assert scene.models.spec(model).digest == verified.digest
+        unsubscribe()
+    assert told.count(FilesChanged(frozenset({model}))) == 1

@@ -12,6 +12,7 @@ from unified_llm.bus.objects import (
     LiveObject,
     ObjectTree,
 )
+from unified_llm.bus.values import Variant
 from unified_llm.domain.callers import Caller, Door
 
 _XML = parse_interface("""<node><interface name="org.x.I">
@@ -108,3 +109,22 @@ def test_a_path_is_taken_once_and_must_be_legal() -> None:
         tree.add("a", _exported())
     with pytest.raises(KeyError):
         tree.remove("/b")
+
+
+def test_what_a_reader_gives_is_read_anew_and_never_told() -> None:
+    described = parse_interface("""<node><interface name="org.x.I">
+      <property name="A" type="u" access="read"/>
+      <property name="C" type="u" access="read">
+        <annotation name="org.freedesktop.DBus.Property.EmitsChangedSignal" value="false"/>
+      </property>
+    </interface></node>""")
+    now: dict[str, object] = {"C": 5}
+    found = ExportedInterface(described, {}, {"A": 0, "C": 0}, reader=lambda: now)
+    live = LiveObject("/a", ExportedObject((found,)))
+    assert live.values("org.x.I")["C"] == Variant("u", 5)
+    now["C"] = 6
+    assert live.all_values()["org.x.I"] == {"A": Variant("u", 0), "C": Variant("u", 6)}
+    assert list(live.take_changes()) == []
+    now["A"] = 1
+    with pytest.raises(ValueError, match="without a signal"):
+        live.values("org.x.I")

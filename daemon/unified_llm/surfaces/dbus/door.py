@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 from pathlib import PurePath
 from types import TracebackType
 from typing import Final, Self
@@ -23,7 +24,13 @@ from unified_llm.bus.names import (
 from unified_llm.bus.objects import ExportedInterface, ExportedObject
 from unified_llm.domain.callers import Caller, Door
 from unified_llm.domain.errors import UnknownModel
-from unified_llm.domain.events import CatalogueChanged, Event, ModelStatus, SurroundingsChanged
+from unified_llm.domain.events import (
+    CatalogueChanged,
+    Event,
+    FilesChanged,
+    ModelStatus,
+    SurroundingsChanged,
+)
 from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.models import ModelId
 from unified_llm.operations.administration import Administration
@@ -186,7 +193,10 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
         for model in models:
             view = self._models.get(_OURSELVES, model)
             found = ExportedInterface(
-                contract.MODEL, self._verbs.of_model(model), views.model_properties(view)
+                contract.MODEL,
+                self._verbs.of_model(model),
+                views.model_properties(view),
+                reader=partial(self._unannounced, model),
             )
             self._exporter.export(model_path(model), ExportedObject((found,)))
             self._states[model] = view.status.state
@@ -202,6 +212,9 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
         if isinstance(event, CatalogueChanged):
             self._unexport_models(event.removed & self._states.keys())
             self._export_models(event.added - self._states.keys())
+        elif isinstance(event, FilesChanged):
+            for model in event.models & self._states.keys():
+                self._on_file(model)
         elif isinstance(event, SurroundingsChanged):
             self._set_root(views.surroundings_properties(event.surroundings))
             self.refresh_state()
@@ -210,16 +223,22 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
 
     def _on_status(self, status: ModelStatus) -> None:
         changed = views.status_properties(status)
-        try:
-            changed["SizeBytes"] = self._models.spec(status.id).size_bytes
-        except UnknownModel:
-            # Out of the catalogue already; the event that says so is the next.
-            return
         self._exporter.set_properties(model_path(status.id), MODEL_INTERFACE, changed)
         # Statuses change with each request; the whole picture only when a state does.
         if self._states[status.id] is not status.state:
             self._states[status.id] = status.state
             self._on_states_changed()
+
+    def _on_file(self, model: ModelId) -> None:
+        changed = views.file_properties(self._models.find(model))
+        self._exporter.set_properties(model_path(model), MODEL_INTERFACE, changed)
+
+    def _unannounced(self, model: ModelId) -> dict[str, object]:
+        try:
+            return views.unannounced_properties(self._models.look(model))
+        except UnknownModel:
+            # Out of the catalogue already; the event that says so is the next.
+            return {}
 
     def _on_states_changed(self) -> None:
         loaded = [model_path(id_) for id_, state in self._states.items() if state in views.LOADED]

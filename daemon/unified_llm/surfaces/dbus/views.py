@@ -38,8 +38,24 @@ def model_properties(view: ModelView) -> dict[str, object]:
         "Id": spec.id,
         "Backend": _backend(view),
         "Format": FORMAT if isinstance(spec, ModelSpec) else "",
-        "SizeBytes": spec.size_bytes if isinstance(spec, ModelSpec) else 0,
+        **file_properties(spec),
         **status_properties(view.status),
+        **unannounced_properties(view),
+    }
+
+
+def file_properties(spec: ModelSpec | RemoteModel) -> dict[str, object]:
+    """Those properties of a model that tell of its file."""
+    if isinstance(spec, RemoteModel):
+        return {"SizeBytes": 0, "Sha256": ""}
+    return {"SizeBytes": spec.size_bytes, "Sha256": spec.digest or ""}
+
+
+def unannounced_properties(view: ModelView) -> dict[str, object]:
+    """Those properties of a model that change with each request."""
+    return {
+        "Leases": view.status.leases,
+        "LastUsed": round((view.last_used or 0) * _MICROSECONDS),
     }
 
 
@@ -55,7 +71,6 @@ def status_properties(status: ModelStatus) -> dict[str, object]:
         "LoadProgress": _percent(status.progress),
         "LoadProgressValid": status.progress is not None,
         "MemoryBytes": status.memory_bytes or 0,
-        "Leases": status.leases,
         "LastError": (code and _ERROR_NAMES[code], message),
         "ContextTokens": status.context_tokens or 0,
         "Sacrifices": [] if status.placement is None else list(status.placement.sacrifices),

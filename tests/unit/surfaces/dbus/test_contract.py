@@ -21,8 +21,8 @@ PROMISED = {
     "ApiFeatures Degraded DelayInhibited GameMode HttpSocketPath LoadedModels "
     "NJobs OnBattery State Version VramPressure",
     contract.MODEL.name: "Load Remove Unload Verify "
-    "Backend ContextTokens Format Id LastError Leases "
-    "LoadProgress LoadProgressValid MemoryBytes Sacrifices SizeBytes State",
+    "Backend ContextTokens Format Id LastError LastUsed Leases "
+    "LoadProgress LoadProgressValid MemoryBytes Sacrifices Sha256 SizeBytes State",
     contract.JOB.name: "Cancel Wait BytesDone BytesTotal Cancelable Error ExpectedEndTime Id "
     "Progress ProgressValid Rate Result StartTimestamp StartTimestampMonotonic "
     "StartedByUID State Target Type",

@@ -1,5 +1,6 @@
 """Facts as property values."""
 
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -49,7 +50,8 @@ def test_a_loaded_model_shows_what_it_holds() -> None:
         placement=placement,
         leases=3,
     )
-    shown = views.model_properties(ModelView(make_spec(TINY, size_bytes=99), status))
+    spec = replace(make_spec(TINY, size_bytes=99), digest="ab" * 32)
+    shown = views.model_properties(ModelView(spec, status, 1_700_000_000.25))
     assert shown == {
         "Id": "tiny",
         "Backend": "local",
@@ -59,7 +61,9 @@ def test_a_loaded_model_shows_what_it_holds() -> None:
         "LoadProgress": 0.0,
         "LoadProgressValid": False,
         "MemoryBytes": 2**40,
+        "Sha256": "ab" * 32,
         "Leases": 3,
+        "LastUsed": 1_700_000_000_250_000,
         "LastError": ("", ""),
         "ContextTokens": 512,
         "Sacrifices": ["There is 1 of 4 slots."],
