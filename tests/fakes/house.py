@@ -239,6 +239,7 @@ def _status(
         read_memory=memory.read,
         surroundings=Surroundings,
         providers=health,
+        is_suspending=lambda: False,
     )
 
 

@@ -82,6 +82,7 @@ async def test_memory_is_empty_before_a_sleep_models_are_back_after_it_and_a_los
             while set((await asyncio.to_thread(states, daemon)).values()) != {"ready"}:
                 await asyncio.sleep(0.05)
             assert await asyncio.to_thread(degraded, daemon) == "[]"
+            assert await asyncio.to_thread(daemon.property, "State") == 's "running"'
             assert told == [(True, "suspend"), (False, "suspend")]
             logind.announce(is_sleep=True)
             await logind.locks_closed()
@@ -122,6 +123,18 @@ def every_door_tells(daemon: WholeDaemon, sentence: str) -> None:
     assert sentence in load.stderr
 
 
+def every_door_is_suspending(daemon: WholeDaemon) -> None:
+    """As above; requests are taken all the same, and wait."""
+    assert daemon.property("State") == 's "suspending"'
+    assert "about to sleep" in daemon.property("Degraded")
+    with daemon.open_http() as http:
+        health = http.get("/health")
+        assert (health.status_code, health.json()["state"]) == (200, "suspending")
+        assert http.get("/v1/status").json()["health"]["state"] == "suspending"
+    assert "suspending" in daemon.run("unified-llm", "status").stdout
+    daemon.wait_for("STATUS=suspending; ")
+
+
 async def sleep_and_wake(daemon: WholeDaemon, logind: FakeLogind) -> None:
     """With an answer that would not end, and a request that comes in between."""
     async with asyncio.TaskGroup() as group:
@@ -138,6 +151,7 @@ async def sleep_and_wake(daemon: WholeDaemon, logind: FakeLogind) -> None:
         assert await asyncio.to_thread(committed, daemon) == 0
         assert await endless == "draining"
         assert "about to sleep" in await asyncio.to_thread(degraded, daemon)
+        await asyncio.to_thread(every_door_is_suspending, daemon)
 
         waiting = group.create_task(asyncio.to_thread(ask, daemon, "tiny", "Awake?"))
         logind.announce(is_sleep=False)

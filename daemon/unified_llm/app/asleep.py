@@ -25,6 +25,8 @@ _LEAST_SLEEP: Final = Seconds(1)
 # Of the time there is, for programs that hold a lock in mode delay.
 _COURTESY: Final = 0.25
 _UNANNOUNCED: Final = Seconds(10)
+# As PrepareForUnload calls it.
+_SLEEP: Final = "suspend"
 
 
 class UnloadLocks(Protocol):
@@ -54,6 +56,7 @@ class ModelsAsleep:
     """Empties the memory and fills it again; a host.logind.Sleeper.
 
     on_unload: told `suspend` or `shutdown`, and whether it begins; returns at once.
+    on_change: told when `is_suspending` or `complaints` are others; returns at once.
     is_reloading: whether models that served before the sleep are loaded after it, unasked.
     load_limit: longest time one of them may take. suspended_time: as host.clock has it.
     plenty: returns when models may be loaded that nobody asks for.
@@ -89,6 +92,12 @@ class ModelsAsleep:
         self.locks: UnloadLocks = _NoLocks()
         self._told: str | None = None
         self.on_unload: Callable[[str, bool], None] = lambda reason, begins: None
+        self.on_change: Callable[[], None] = lambda: None
+
+    @property
+    def is_suspending(self) -> bool:
+        """Whether models have left for a sleep, or are about to, and may not come back yet."""
+        return self._told == _SLEEP
 
     @property
     def complaints(self) -> tuple[str, ...]:
@@ -114,7 +123,7 @@ class ModelsAsleep:
             self._is_kept = True
             return
         self._is_kept = False
-        self._tell("shutdown" if is_shutdown else "suspend")
+        self._tell("shutdown" if is_shutdown else _SLEEP)
         courtesy = Seconds(limit * _COURTESY if self.locks.delayed else 0)
         try:
             async with asyncio.timeout(courtesy):
@@ -140,11 +149,13 @@ class ModelsAsleep:
     def _tell(self, reason: str) -> None:
         self._told = reason
         self.on_unload(reason, True)
+        self.on_change()
 
     async def _leave(self, reason: str, limit: Seconds) -> None:
         self._gpus.remember()
         self._away.add(reason)
         self._served |= self._scheduler.begin_suspension(limit)
+        self.on_change()
         _log.info("the machine %s: all models leave within %.1f s", reason, limit)
         try:
             async with asyncio.timeout(limit):
@@ -179,7 +190,7 @@ class ModelsAsleep:
         self._slept = self._suspended_time()
         reason = "has slept with models on its GPUs"
         if any(status.placement and status.placement.gpus for status in self._scheduler.statuses()):
-            self._tell("suspend")
+            self._tell(_SLEEP)
             await self._leave(reason, _UNANNOUNCED)
             self._away.discard(reason)
         else:
@@ -191,9 +202,10 @@ class ModelsAsleep:
         if self._away:
             return  # the next sleep has been announced meanwhile
         self._scheduler.resume()
-        if self._told is not None:
-            self.on_unload(self._told, False)
-            self._told = None
+        told, self._told = self._told, None
+        if told is not None:
+            self.on_unload(told, False)
+        self.on_change()
         _log.info("awake: models may be loaded again")
         served, self._served = self._served, frozenset()
         if self._is_reloading:

@@ -17,6 +17,7 @@ from unified_llm.app.plan import Plan
 from unified_llm.app.preload import Preload
 from unified_llm.app.rescans import Rescans
 from unified_llm.app.shelf import ModelShelf
+from unified_llm.domain.events import SleepChanged
 from unified_llm.fleet.kept_states import KeptStates
 from unified_llm.fleet.timers import LoopTimers
 from unified_llm.guard.audit import Audit
@@ -83,6 +84,7 @@ async def open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
         scheduler = engine.scheduler
 
         asleep = await stack.enter_async_context(_open_asleep(plan, engine))
+        asleep.on_change = lambda: watch(SleepChanged())
         jobs = await stack.enter_async_context(Jobs(clock, gate, unix_time))
         limit = settings.scheduler.load_seconds
         models = Models(
@@ -147,6 +149,7 @@ def _status(
         read_memory=engine.monitor.read,
         providers=answering.health,
         surroundings=lambda: engine.neighbourhood.now,
+        is_suspending=lambda: asleep.is_suspending,
     )
 
 

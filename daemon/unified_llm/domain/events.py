@@ -103,4 +103,9 @@ class SurroundingsChanged:
     surroundings: Surroundings
 
 
-Event = ModelChanged | CatalogueChanged | FilesChanged | SurroundingsChanged
+@dataclass(frozen=True, slots=True)
+class SleepChanged:
+    """A sleep of the machine is being prepared for, or is over: the daemon's state is another."""
+
+
+Event = ModelChanged | CatalogueChanged | FilesChanged | SleepChanged | SurroundingsChanged

@@ -19,11 +19,16 @@ from unified_llm.scheduler.loop import SchedulerLoop
 
 
 class ServiceState(StrEnum):
-    """Where the daemon is. `degraded` serves, but something configured does not."""
+    """Where the daemon is.
+
+    `degraded` serves, but something configured does not. `suspending` takes requests, which wait:
+    no model is loaded before the machine has slept.
+    """
 
     STARTING = "starting"
     RUNNING = "running"
     DEGRADED = "degraded"
+    SUSPENDING = "suspending"
     DRAINING = "draining"
 
 
@@ -80,6 +85,7 @@ class Status:
         read_memory: Callable[[], Awaitable[MemoryReading]],
         providers: ProviderHealth,
         surroundings: Callable[[], Surroundings],
+        is_suspending: Callable[[], bool],
     ) -> None:
         self._gate = gate
         self._scheduler = scheduler
@@ -89,6 +95,7 @@ class Status:
         self._read_memory = read_memory
         self._providers = providers
         self._surroundings = surroundings
+        self._is_suspending = is_suspending
         self._phase = ServiceState.STARTING
         self._opened = clock.now()
 
@@ -108,10 +115,12 @@ class Status:
     def health(self) -> Health:
         """Needs no right: whoever reaches a door may know."""
         degraded = (*self._complaints(), *self._failed_models())
-        state = self._phase
-        if degraded and state is ServiceState.RUNNING:
+        state, is_open = self._phase, self._phase is ServiceState.RUNNING
+        if is_open and self._is_suspending():
+            state = ServiceState.SUSPENDING
+        elif is_open and degraded:
             state = ServiceState.DEGRADED
-        return Health(state, self._phase is ServiceState.RUNNING, degraded)
+        return Health(state, is_open, degraded)
 
     async def report(self, caller: Caller) -> StatusReport:
         """The whole picture."""

@@ -23,7 +23,8 @@ class _Body(BaseModel):
 class HealthBody(_Body):
     """`GET /health`: whether requests are taken, and what does not work as configured.
 
-    state: starting, running, degraded or draining; readers treat other words as unknown.
+    state: starting, running, degraded, suspending or draining; readers treat other words as
+        unknown.
     degraded: one sentence for each thing that is wrong.
     """
 

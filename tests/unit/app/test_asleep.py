@@ -291,3 +291,26 @@ async def test_a_shutdown_that_is_called_off_after_a_kept_sleep_lets_models_load
         await scene.fall_asleep(is_shutdown=True)
         scene.asleep.after_sleep()
         await scene.until(ModelState.READY)
+
+
+async def test_it_is_suspending_from_the_first_word_until_models_may_be_loaded() -> None:
+    scene, seen = Scene(), list[bool]()
+    scene.asleep.on_change = lambda: seen.append(scene.asleep.is_suspending)
+    async with at_work(scene):
+        await scene.load()
+        await scene.sleep()
+        assert seen == [True, True]
+        await scene.until(ModelState.READY)
+        assert seen == [True, True, False]
+        seen.clear()
+        await scene.fall_asleep(is_shutdown=True)
+        assert seen == [False, False]
+
+
+async def test_models_that_a_program_keeps_do_not_suspend_the_daemon() -> None:
+    scene = Scene()
+    scene.asleep.locks = Locks(is_unload_blocked=True)
+    async with at_work(scene):
+        await scene.load()
+        await scene.asleep.before_sleep(LIMIT, is_shutdown=False)
+        assert not scene.asleep.is_suspending

@@ -29,6 +29,7 @@ from unified_llm.domain.events import (
     Event,
     FilesChanged,
     ModelStatus,
+    SleepChanged,
     SurroundingsChanged,
 )
 from unified_llm.domain.lifecycle import ModelState
@@ -215,6 +216,8 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
         elif isinstance(event, FilesChanged):
             for model in event.models & self._states.keys():
                 self._on_file(model)
+        elif isinstance(event, SleepChanged):
+            self.refresh_state()
         elif isinstance(event, SurroundingsChanged):
             self._set_root(views.surroundings_properties(event.surroundings))
             self.refresh_state()
