@@ -10,6 +10,7 @@ Rule 3: only a model without leases is stopped to make room.
 import logging
 from collections.abc import Mapping
 from itertools import count
+from math import inf
 
 from unified_llm.domain.devices import MemoryReading
 from unified_llm.domain.errors import (
@@ -97,7 +98,7 @@ class Residency:
     def begin_load(self, record: ModelRecord, placement: Placement, now: Instant) -> None:
         """Start a worker; the memory for it has been found free."""
         record.generation = Generation(next(self._generations))
-        record.placement = placement
+        record.placement, record.behind = placement, -inf
         self._ledger.hold(record.id, record.generation, placement.memory)
         self.change(record, ModelState.LOADING, now)
         deadline = later(now, self._policy.load_deadline)

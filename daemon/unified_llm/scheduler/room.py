@@ -3,6 +3,8 @@
 Rule 1: models are loaded in the order in which they began to wait, put forward by their priority as
     if they had waited longer, by `ageing` at most. The first that can not even be promised room
     holds up all behind it: small models that slip past would starve a large one.
+    Who was sent away for another comes behind it, whatever their priorities: it would only be
+    loaded again, and sent away again a turn later.
 Rule 2: what is promised is not yet there; a load begins when the memory is free.
 Rule 3: a model in use keeps its place for its turn; then it drains.
 Rule 4: what others than models need comes first; `pressure` sees to it.
@@ -197,6 +199,7 @@ class Room:
                 leaving = self._residency.records[victim]
                 for device, size in self._ledger.held(victim, leaving.generation).items():
                     promised[device] = Bytes(promised.get(device, 0) + size)
+                leaving.behind = self._place_in_line(record)
                 self._residency.send_away(leaving, DrainReason.ROOM, now, self._policy.drain_grace)
         for device, size in placement.memory.items():
             promised[device] = Bytes(promised[device] - size)
@@ -204,7 +207,8 @@ class Room:
 
     def _place_in_line(self, record: ModelRecord) -> float:
         """Ageing without reckoning again as time goes by: all waits grow alike."""
-        return record.since - self._policy.ageing * record.spec.priority / 100
+        place = record.since - self._policy.ageing * record.spec.priority / 100
+        return max(place, record.behind)
 
     def _must_wait(self, record: ModelRecord) -> bool:
         # The load before ran out of memory although the ledger had enough, so this time it waits

@@ -6,6 +6,7 @@ Rule 2: `state` is written by `Residency.change` alone.
 
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from math import inf
 
 from unified_llm.domain.devices import DeviceId
 from unified_llm.domain.errors import UnifiedLlmError
@@ -63,6 +64,8 @@ class ModelRecord:
         by itself when there is room again.
     cap: how much of some devices its next load may take at most.
     is_stuck: its worker was killed and is not gone; its memory is as good as lost.
+    behind: the place in line of the one it made room for; it does not come before that until it has
+        been loaded again.
     successor: the model it is to make room for before any other does; None if there is none.
     has_idled: nobody has asked for it since it fell idle at `last_used`.
     """
@@ -88,6 +91,7 @@ class ModelRecord:
     is_displaced: bool = False
     is_stuck: bool = False
     has_idled: bool = False
+    behind: float = -inf
     successor: ModelId | None = None
     pace: Pace = field(default_factory=Pace)
 

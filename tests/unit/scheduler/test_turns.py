@@ -131,6 +131,66 @@ def test_the_higher_priority_is_loaded_first_although_it_came_later() -> None:
     assert waiting_in_line(scene) == [DOG, CAT]
 
 
+def test_a_model_that_made_room_does_not_take_it_back_by_its_priority() -> None:
+    """It was unloaded and loaded again, for nobody, until the other had aged."""
+    scene = Scenario(make_spec(CAT, 8, priority=10), make_spec(DOG, 8, priority=90))
+    lease = scene.serve(DOG)
+    scene.ask(CAT)
+    scene.wait(scene.policy.turn)
+    assert scene.state(DOG) is ModelState.DRAINING
+    scene.ask(DOG)
+    scene.give_back(lease)
+    scene.finish_stop(DOG)
+    assert scene.loading == [DOG, CAT]
+
+
+def test_one_that_was_idle_and_made_room_does_not_take_it_back_either() -> None:
+    scene = Scenario(make_spec(CAT, 8, priority=10), make_spec(DOG, 8, priority=90))
+    scene.keep_idle(DOG)
+    scene.wait(1)
+    scene.ask(CAT)
+    assert scene.state(DOG) is ModelState.STOPPING
+    scene.ask(DOG)
+    scene.finish_stop(DOG)
+    assert scene.loading == [DOG, CAT]
+
+
+def test_a_third_one_of_high_priority_gets_what_was_made_for_a_lower_one() -> None:
+    scene = Scenario(
+        make_spec(CAT, 8, priority=10), make_spec(DOG, 8, priority=90), make_spec(OWL, 8)
+    )
+    lease = scene.serve(DOG)
+    scene.ask(CAT)
+    scene.wait(scene.policy.turn)
+    scene.ask(DOG)
+    scene.ask(OWL)
+    scene.give_back(lease)
+    assert waiting_in_line(scene) == [OWL, CAT, DOG]
+
+
+def test_who_made_room_has_its_priority_again_after_its_next_load() -> None:
+    ant = ModelId("ant")
+    scene = Scenario(
+        make_spec(ant, 8),
+        make_spec(CAT, 8, priority=10),
+        make_spec(DOG, 8, priority=90),
+        make_spec(OWL, 8),
+    )
+    scene.keep_idle(DOG)
+    for model, leaves in ((CAT, DOG), (DOG, CAT)):
+        ticket = scene.ask(model)
+        scene.finish_stop(leaves)
+        scene.finish_load(model)
+        scene.give_back(ticket)
+    scene.unload(DOG)
+    scene.finish_stop(DOG)
+    lease = scene.serve(ant)
+    scene.ask(OWL)
+    scene.ask(DOG)
+    scene.give_back(lease)
+    assert waiting_in_line(scene) == [DOG, OWL]
+
+
 def test_a_long_wait_outweighs_every_priority() -> None:
     scene = Scenario(
         make_spec(OWL, 8), make_spec(CAT, 8, priority=0), make_spec(DOG, 8, priority=100)
