@@ -4,13 +4,15 @@
 
 The machine knows the truth: what each worker has taken, what lingers after one is gone, what other
 programs hold. The core knows only readings. When the machine is told to calm down, loads, answers
-and stops take the time they should, and then nobody may wait longer than the bound.
+and stops take the time they should, and then nobody may wait longer than the bound; and one who
+waits while other models are asked without a pause, no longer than promised.
 """
 
 import argparse
 import logging
 import random
 import secrets
+from dataclasses import dataclass
 from typing import Final
 
 from hypothesis import HealthCheck, Phase, seed, settings
@@ -43,6 +45,7 @@ from unified_llm.scheduler.ledger import WorkerKey
 from unified_llm.scheduler.policy import SchedulingPolicy
 
 ANT: Final = ModelId("ant")
+CARL: Final = "uid:1002"
 GPU: Final = DeviceId("fake:0")
 TOTAL: Final = Bytes(24 * GIB)
 POLICY: Final = SchedulingPolicy(
@@ -65,6 +68,12 @@ ANSWER, LOAD, STOP, READ = 3.0, 2.0, 1.0, 1.0
 # turn comes after all others', and each costs its drain, stop, reading and load.
 BOUND: Final = POLICY.queue_limit * len(SPECS) * (POLICY.turn + ANSWER + STOP + READ + LOAD) + (
     POLICY.ageing + POLICY.memory_return_limit + POLICY.backoff_last
+)
+
+# The longest turn, a swap, and the answer that a slot is waited for; each end is seen by the next
+# reading. Failures before may make the model wait for its backoff.
+PATIENCE: Final = (
+    POLICY.ageing + POLICY.backoff_last + (STOP + READ) + READ + (LOAD + READ) + (ANSWER + READ)
 )
 
 
@@ -114,11 +123,22 @@ class Truth(FakeEffects):
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class Calm:
+    """Since when answers, stops and loads have been under way."""
+
+    held: dict[Ticket, Instant]
+    told: dict[WorkerKey, Instant]
+    loading: dict[WorkerKey, Instant]
+
+
 class DeviceMachine(RuleBasedStateMachine):
     """Callers, workers, other programs and time do what they like."""
 
     steps = 0
     grants = 0
+    contests = 0
+    longest = 0.0
 
     @initialize()
     def start(self) -> None:
@@ -257,38 +277,58 @@ class DeviceMachine(RuleBasedStateMachine):
     @rule()
     def calm_down(self) -> None:
         """From now on everything takes the time it should, and who waits is served in time."""
+        calm, begun = self.begin_calm(), self.now
+        while self.waiting:
+            assert self.now - begun <= BOUND, f"waiting for {BOUND} s: {self.waiting}"
+            self.go_on(calm)
+        self.check_none_timed_out()
+
+    @precondition(lambda self: self.issued % 5 == 4)
+    @rule(model=st.sampled_from([*SPECS]), rivals=st.sets(st.sampled_from([*SPECS])))
+    def compete(self, model: ModelId, rivals: set[ModelId]) -> None:
+        """One waits while other models are asked without a pause."""
+        calm, begun = self.begin_calm(), self.now
+        self.ask(model, CARL)
+        ticket = Ticket(self.issued)
+        while ticket in self.waiting:
+            waited = self.now - begun
+            assert waited <= PATIENCE, f"{model} waits for {waited} s beside {rivals}"
+            for rival in sorted(rivals - {model}):
+                if self.core.status(rival).waiting < POLICY.queue_limit:
+                    self.ask(rival, ANNA)
+            self.go_on(calm)
+        self.check_none_timed_out()
+        if ticket in self.truth.granted:
+            type(self).contests += 1
+            type(self).longest = max(self.longest, self.now - begun)
+
+    def begin_calm(self) -> Calm:
         self.core.inhibited(None, self.now, are_evictions_inhibited=False)
         if self.truth.reserved:
             self.unreserve()
         self.others_hold(0)
-        begun = self.now
-        held = dict.fromkeys(self.truth.leased, begun)
-        told = dict.fromkeys(self.stopping, begun)
-        loading = dict.fromkeys(self.truth.loading, begun)
-        while self.waiting:
-            assert self.now - begun <= BOUND, f"waiting for {BOUND} s: {self.waiting}"
-            self.wait(READ)
-            self.advance(held, told, loading)
-            self.read()
-        self.check_none_timed_out()
+        return Calm(
+            dict.fromkeys(self.truth.leased, self.now),
+            dict.fromkeys(self.stopping, self.now),
+            dict.fromkeys(self.truth.loading, self.now),
+        )
 
-    def advance(
-        self,
-        held: dict[Ticket, Instant],
-        told: dict[WorkerKey, Instant],
-        loading: dict[WorkerKey, Instant],
-    ) -> None:
+    def go_on(self, calm: Calm) -> None:
+        """A second passes, and ends what has taken its time."""
+        self.wait(READ)
         for ticket in sorted(self.truth.leased):
-            if held.setdefault(ticket, self.now) + ANSWER <= self.now:
+            if calm.held.setdefault(ticket, self.now) + ANSWER <= self.now:
                 self.lease_ends(ticket)
         for key in self.stopping:
-            if told.setdefault(key, self.now) + STOP <= self.now:
+            if calm.told.setdefault(key, self.now) + STOP <= self.now:
                 self.worker_ends(key)
                 self.core.stop_finished(*key, self.now)
         if self.truth.lingering:
             self.memory_returns()
-        if any(loading.setdefault(key, self.now) + LOAD <= self.now for key in self.truth.loading):
+        begun = calm.loading
+        if any(begun.setdefault(key, self.now) + LOAD <= self.now for key in self.truth.loading):
             self.loads_end()
+        self.read()
 
     # What must hold at all times.
 
@@ -389,6 +429,10 @@ def main() -> None:
         print(f"seed {number}", end=" ", flush=True)
         run_with(number, examples=40, steps=100)
         print(f"{DeviceMachine.steps} steps, {DeviceMachine.grants} grants", flush=True)
+    print(
+        f"{DeviceMachine.contests} waited beside others for at most {DeviceMachine.longest:.0f} s "
+        f"of {PATIENCE:.0f} s"
+    )
 
 
 if __name__ == "__main__":
