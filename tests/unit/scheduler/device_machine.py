@@ -70,8 +70,9 @@ BOUND: Final = POLICY.queue_limit * len(SPECS) * (POLICY.turn + ANSWER + STOP + 
     POLICY.ageing + POLICY.memory_return_limit + POLICY.backoff_last
 )
 
-# The longest turn, a swap, and the answer that a slot is waited for; each end is seen by the next
-# reading. Failures before may make the model wait for its backoff.
+# The longest turn, a swap, and the answer that a slot is waited for, each end of which is seen by
+# the next reading; of these models no three stand in each other's way. Failures before may make the
+# model wait for its backoff.
 PATIENCE: Final = (
     POLICY.ageing + POLICY.backoff_last + (STOP + READ) + READ + (LOAD + READ) + (ANSWER + READ)
 )

@@ -59,3 +59,26 @@ def test_nobody_of_them_waits_longer_than_the_ageing_bound() -> None:
     asks = [Ask(0.0, (CAT, DOG)[number % 2], "uid:1000", 1.0) for number in range(100)]
     heard = Replay(POLICY, list(SPECS.values())).run(asks)
     assert max(each.waited for each in heard) <= POLICY.ageing
+
+
+def test_of_four_models_in_the_place_of_one_none_waits_longer_than_ageing_and_all_turns() -> None:
+    models = [ModelId(f"m{number}") for number in range(4)]
+    specs = [make_spec(model, 8, priority=30 * rank) for rank, model in enumerate(models)]
+    end, seconds = 1200, 2.0
+    asks = [
+        Ask(float(moment), model, "uid:1000", seconds)
+        for moment in range(0, end, 2)
+        for model in models
+    ]
+    heard = Replay(POLICY, specs).run(asks)
+    load = load_seconds(specs[0])
+    turn = max(POLICY.turn, load * (1 - POLICY.swap_share) / POLICY.swap_share)
+    # When one has aged, all others may still be before it, once each.
+    swap = seconds + STOP_SECONDS + load
+    bound = POLICY.ageing + (len(models) - 1) * (turn + swap) + swap
+    for model in models:
+        grants = [each.granted for each in heard if each.ask.model == model and each.granted]
+        within = sorted(grant for grant in grants if grant < end)
+        longest = max(after - before for before, after in pairwise([0.0, *within, end]))
+        print(f"{model}: {len(within)} grants, at most {longest:.1f} s of {bound:.1f} s between")
+        assert longest <= bound
