@@ -155,7 +155,7 @@ async def test_a_prompt_is_answered_in_one_reply(shared_bus: PrivateBus) -> None
         (("GetModel", "s", "tine"), "There is no model 'tine'. Did you mean 'tiny'?"),
         (("GetModel", "s", "../x"), "'../x' is not a model id. An id has 1 to 128 characters of"),
         (
-            ("LoadModel", "sa{sv}", "tiny", "1", "force", "b", "true"),
+            ("UnloadModel", "sa{sv}", "tiny", "1", "force", "b", "true"),
             "There is no option 'force'. This method has no options: pass an empty dictionary.",
         ),
         (

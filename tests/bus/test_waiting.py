@@ -14,7 +14,7 @@ from unified_llm.bus.calls import MAX_CALLS_PER_USER, MAX_CALLS_ROOT
 from unified_llm.bus.connection import BusConnection, open_connection
 from unified_llm.bus.faults import LIMITS_EXCEEDED, BusFault
 from unified_llm.bus.names import BUS_NAME, JOB_INTERFACE, PROPERTIES_INTERFACE, job_path
-from unified_llm.bus.values import unwrap
+from unified_llm.bus.values import Variant, unwrap
 from unified_llm.domain.lifecycle import ModelState
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
@@ -105,3 +105,16 @@ async def test_a_load_goes_on_without_who_asked_for_it_and_nothing_else_of_their
             )
         assert unwrap(state) == "finished"
         assert front.house.scheduler.status(TINY).state is ModelState.READY
+
+
+async def test_a_load_that_is_tied_to_its_caller_is_cancelled_when_that_leaves(
+    shared_bus: PrivateBus,
+) -> None:
+    async with open_front_door(shared_bus, obedient=False) as front, AsyncExitStack() as stack:
+        root = await open_as(stack, "root", shared_bus)
+        async with open_connection(shared_bus.address) as leaving:
+            tied = {"cancel_on_disconnect": Variant("b", True)}
+            path = cast("str", (await ask(leaving, "LoadModel", "sa{sv}", TINY, tied))[1])
+        async with asyncio.timeout(60):
+            assert await wait(root, path) == "cancelled"
+        front.house.workers.finish_load(TINY)

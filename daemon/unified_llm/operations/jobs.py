@@ -83,7 +83,8 @@ def _nothing() -> None:
 class Job:
     """One piece of work. target: the model it is about; empty if it is about all.
 
-    is_private: seen by its owner and root only, and announced to nobody.
+    is_private: seen by its owner and root only, and announced to nobody; it is tied, too.
+    is_tied: cancelled when the connection it was asked for on has left.
     started, started_at: by the monotonic clock, and in seconds since the epoch by the wall's.
     progress: 0 to 1; None if it can not be told.
     transfer: the bytes it has come through; None if it counts none, or has not begun to.
@@ -98,6 +99,7 @@ class Job:
     started: Instant
     started_at: float
     is_private: bool
+    is_tied: bool = False
     state: JobState = JobState.RUNNING
     progress: float | None = None
     transfer: Transfer | None = None
@@ -151,6 +153,7 @@ class Jobs(AbstractAsyncContextManager["Jobs"]):
         work: Work,
         *,
         is_private: bool = False,
+        is_tied: bool = False,
         when_over: Callable[[], None] = _nothing,
     ) -> Job:
         """Start `work`, which is given the job and returns its details. Raises RateLimited.
@@ -169,7 +172,8 @@ class Jobs(AbstractAsyncContextManager["Jobs"]):
                 hint="Wait for one to end, or cancel one.",
             )
         moment, date = self._clock.now(), self._unix_time()
-        job = Job(self._draw_id(), type_, target, owner, moment, date, is_private)
+        is_tied = is_tied or is_private
+        job = Job(self._draw_id(), type_, target, owner, moment, date, is_private, is_tied)
         self._jobs[job.id] = job
         self.on_change(job)
         task = self._group.create_task(self._run(job, work), name=f"job {job.id}")
@@ -210,9 +214,9 @@ class Jobs(AbstractAsyncContextManager["Jobs"]):
         return len(running)
 
     def owner_vanished(self, connection: str) -> None:
-        """End what dies with its caller: private jobs. Loads and unloads go on."""
+        """End what is tied to it. Loads and unloads go on, unless they were asked not to."""
         for job in self._jobs.values():
-            if job.is_private and job.owner.connection == connection:
+            if job.is_tied and job.owner.connection == connection:
                 self._cancel(job)
 
     def report_progress(self, job: Job, fraction: float | None) -> None:

@@ -25,7 +25,7 @@ from unified_llm.domain.providers import RemoteModel
 from unified_llm.domain.units import Seconds
 from unified_llm.guard.permissions import Action
 from unified_llm.operations.gate import Gate
-from unified_llm.operations.jobs import Details, Job, Jobs, JobType, Work
+from unified_llm.operations.jobs import Details, Job, Jobs, JobType
 from unified_llm.operations.plans import (
     PlanQuestion,
     PlanReport,
@@ -191,13 +191,17 @@ class Models:
                 return report
             return with_dry_run(report, await self._rehearse(spec, placement_of(spec, report)))
 
-    def begin_load(self, caller: Caller, model: ModelId) -> Job:
+    def begin_load(self, caller: Caller, model: ModelId, *, is_tied: bool = False) -> Job:
         """Load `model` in the background. Raises UnknownModel, NotPermitted, RateLimited.
+
+        is_tied: stop waiting for it when the caller's connection has left.
 
         A model whose worker failed too often is given a new chance. Loading a loaded model is a
         job that is done at once.
         """
-        return self._begin(caller, Action.LOAD_MODEL, JobType.LOAD, model, self._load)
+        with self._gate.open_entry(caller, Action.LOAD_MODEL, model, only_refusals=True):
+            self.spec(model)
+            return self._jobs.begin(JobType.LOAD, model, caller, self._load, is_tied=is_tied)
 
     def begin_unload(self, caller: Caller, model: ModelId) -> Job:
         """Unload `model` in the background, after the answers it is giving.
@@ -205,7 +209,9 @@ class Models:
         Raises UnknownModel, NotPermitted, RateLimited. Unloading a model that is not loaded is a
         job that is done at once.
         """
-        return self._begin(caller, Action.UNLOAD_MODEL, JobType.UNLOAD, model, self._unload)
+        with self._gate.open_entry(caller, Action.UNLOAD_MODEL, model, only_refusals=True):
+            self.spec(model)
+            return self._jobs.begin(JobType.UNLOAD, model, caller, self._unload)
 
     def begin_switch(self, caller: Caller, leaving: ModelId, arriving: ModelId) -> Job:
         """Load `arriving` and have `leaving` go once its requests are answered, in the background.
@@ -225,13 +231,6 @@ class Models:
                 )
             work = partial(self._switch, leaving)
             return self._jobs.begin(JobType.SWITCH, arriving, caller, work)
-
-    def _begin(
-        self, caller: Caller, action: Action, type_: JobType, model: ModelId, work: Work
-    ) -> Job:
-        with self._gate.open_entry(caller, action, model, only_refusals=True):
-            self.spec(model)
-            return self._jobs.begin(type_, model, caller, work)
 
     async def _load(self, job: Job) -> Details:
         principal, limit = job.owner.principal, self._load_limit

@@ -129,10 +129,13 @@ async def test_what_is_private_dies_with_its_owner_and_loads_go_on() -> None:
     async with open_jobs() as jobs:
         private = jobs.begin(JobType.GENERATE, TINY, ALICE, last_for_ever, is_private=True)
         load = jobs.begin(JobType.LOAD, TINY, ALICE, last_for_ever)
+        tied = jobs.begin(JobType.LOAD, TINY, ALICE, last_for_ever, is_tied=True)
+        others = jobs.begin(JobType.LOAD, TINY, BOB, last_for_ever, is_tied=True)
         jobs.owner_vanished(ALICE.connection)
         await private.finished.wait()
-        assert private.result is JobResult.CANCELLED
-        assert load.state is JobState.RUNNING
+        await tied.finished.wait()
+        assert (private.result, tied.result) == (JobResult.CANCELLED, JobResult.CANCELLED)
+        assert (load.state, others.state) == (JobState.RUNNING, JobState.RUNNING)
 
 
 async def test_one_user_has_a_quota_of_its_own() -> None:

@@ -146,6 +146,12 @@ class GenerateTextOptions(AnswerOptions):
     system: _Text | None = None
 
 
+class LoadOptions(NoOptions):
+    """Whether the load ends with who asked for it."""
+
+    cancel_on_disconnect: _Flag = False
+
+
 class ImportOptions(NoOptions):
     """What an imported model shall be called."""
 

@@ -67,7 +67,8 @@ allows interaction: `busctl` does by default, `gdbus call` with `--interactive`.
 `busctl` and most other clients wait 25 seconds for a reply. What may take longer is shown with
 `--timeout=300`. In the examples `tiny` is the id of a model, and `$JOB` and `$LEASE` are object
 paths of a job and a lease.
-What a caller has streaming ends when it leaves the bus; loading and unloading go on.
+What a caller has streaming ends when it leaves the bus; loading and unloading
+go on, except a load with `cancel_on_disconnect`.
 
 What busctl prints: [dbus-transcripts.md](dbus-transcripts.md). Whole programs in 60 lines:
 [desktop_client.py](../examples/desktop_client.py) and, in GJS,

@@ -30,6 +30,7 @@ from unified_llm.surfaces.dbus.options import (
     GenerateOptions,
     GenerateTextOptions,
     ImportOptions,
+    LoadOptions,
     NoOptions,
     RemoveOptions,
     ReserveOptions,
@@ -120,9 +121,9 @@ class Verbs:
         return _began(self.models.begin_switch(caller, ModelId(leaving), ModelId(arriving)))
 
     async def _load(self, model: ModelId, context: CallContext, options: Options) -> Began:
-        parse_options(NoOptions, options)
+        is_tied = parse_options(LoadOptions, options).cancel_on_disconnect
         caller = await self._granted(context, Action.LOAD_MODEL, model)
-        return _began(self.models.begin_load(caller, model))
+        return _began(self.models.begin_load(caller, model, is_tied=is_tied))
 
     async def _unload(self, model: ModelId, context: CallContext, options: Options) -> Began:
         parse_options(NoOptions, options)
