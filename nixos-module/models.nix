@@ -118,6 +118,10 @@ in
       )
     );
 
+    services.unified-llm.settings.downloads = lib.mkIf cfg.models.prune {
+      prune = lib.mkDefault true;
+    };
+
     assertions = lib.concatLists (lib.mapAttrsToList assertionsOf declared) ++ [
       {
         assertion = !isHidden cfg.models.directory;

@@ -99,6 +99,16 @@ in
         '';
         description = "Models by the name that clients ask for.";
       };
+
+      prune = mkOption {
+        type = types.bool;
+        default = false;
+        description = ''
+          Whether each start of the daemon removes the models that somebody has imported by
+          `unified-llm models import` and that are not declared. It becomes `downloads.prune` of the
+          settings. Other files in the directory stay.
+        '';
+      };
     };
 
     providers = mkOption {

@@ -71,6 +71,11 @@ def test_the_aliases_of_a_model_are_routed_to_it() -> None:
     }
 
 
+def test_imported_models_are_pruned_only_if_it_says_so() -> None:
+    assert _settings("declared_by_path").downloads.prune
+    assert "prune" not in _settings("declared_and_fetched").downloads.model_fields_set
+
+
 def test_any_leaf_is_overridden_without_its_neighbours() -> None:
     found = _settings("overridden_leaves")
     tiny = found.models.configured[ModelId("tiny")]

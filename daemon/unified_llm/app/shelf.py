@@ -24,6 +24,7 @@ from unified_llm.downloads.local_import import (
     remove_file,
     sweep_partials,
 )
+from unified_llm.downloads.pruning import prune_folder
 from unified_llm.operations.library import ScanReport, Shelved, Verified
 from unified_llm.operations.models import Models
 from unified_llm.registry.catalogue import scanned_id
@@ -48,10 +49,19 @@ class ModelShelf:
         self._one_at_a_time = asyncio.Lock()
 
     async def sweep(self) -> None:
-        """Remove what an import that was cut off has left."""
-        directory = self._keeper.settings.models.directory
-        if directory is not None:
-            await asyncio.to_thread(sweep_partials, directory / IMPORTED_FOLDER)
+        """Remove what an import that was cut off has left, and what nobody wants to keep."""
+        settings = self._keeper.settings
+        if settings.models.directory is None:
+            return
+        folder = settings.models.directory / IMPORTED_FOLDER
+        await asyncio.to_thread(sweep_partials, folder)
+        if settings.downloads.prune:
+            declared = [Path(entry.path) for entry in settings.models.configured.values()]
+            removed = await asyncio.to_thread(prune_folder, folder, declared)
+            for path in removed:
+                _log.info("%s was imported and is not declared: removed", path.name)
+            if removed:
+                await self._keeper.rescan()
 
     async def rescan(self) -> ScanReport:
         """As in Shelf."""

@@ -1,6 +1,7 @@
 {
   services.unified-llm = {
     enable = true;
+    models.prune = true;
     models.declared = {
       "qwen/coder:7b" = {
         path = "/srv/models/coder.gguf";

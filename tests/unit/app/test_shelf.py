@@ -44,11 +44,16 @@ def source(tmp_path: Path) -> Iterator[SourceFile]:
 
 
 @asynccontextmanager
-async def shelf_over(directory: Path | None) -> AsyncIterator[Scene]:
-    where = None if directory is None else str(directory)
+async def shelf_over(
+    directory: Path | None, *, declared: Path | None = None, prune: bool = False
+) -> AsyncIterator[Scene]:
+    models: dict[str, object] = {"directory": None if directory is None else str(directory)}
+    if declared is not None:
+        models["declared"] = {"path": str(declared)}
+    settings = Settings.model_validate({"models": models, "downloads": {"prune": prune}})
     async with open_house() as house, open_store(None, unix_time=lambda: 0.0) as store:
         keeper = CatalogueKeeper(house.models, store, build="fake fake 1", unix_time=lambda: 0.0)
-        await keeper.refresh(Settings.model_validate({"models": {"directory": where}}))
+        await keeper.refresh(settings)
         yield Scene(
             ModelShelf(keeper, house.models, store), keeper, house.models, store, house.watch
         )
@@ -124,6 +129,22 @@ async def test_what_a_power_cut_left_is_swept(tmp_path: Path) -> None:
     async with shelf_over(tmp_path) as scene:
         await scene.shelf.sweep()
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("prune", [False, True])
+async def test_imported_models_that_nobody_declares_go_if_the_settings_say_so(
+    tmp_path: Path, *, prune: bool
+) -> None:
+    folder = tmp_path / "imported"
+    folder.mkdir()
+    kept, left, beside = folder / "kept.gguf", folder / "left.gguf", tmp_path / "beside.gguf"
+    for path in (kept, left, beside):
+        path.write_bytes(named(path.stem))
+    async with shelf_over(tmp_path, declared=kept, prune=prune) as scene:
+        assert scene.models.is_known(ModelId("left"))
+        await scene.shelf.sweep()
+        assert scene.models.is_known(ModelId("left")) is not prune
+    assert (kept.exists(), beside.exists(), left.exists()) == (True, True, not prune)
 
 
 @pytest.mark.parametrize("name", ["a", "org/name:tag", "A.b-c_d", "a//b"])

@@ -19,3 +19,11 @@ class DownloadsSettings(Section):
         ),
         json_schema_extra=about("bytes", "the operator knows what else is on that disk"),
     )
+    prune: bool = Field(
+        default=False,
+        description=(
+            "Whether each start removes the imported models that no entry of `models` names, so "
+            "that the settings alone say what there is. Other files in `models.directory` stay."
+        ),
+        json_schema_extra=about(reason="what somebody has imported is theirs"),
+    )
