@@ -162,6 +162,7 @@ def test_every_parameter_of_the_client_is_taken_or_refused_by_name() -> None:
     ours = {
         *("top_k", "min_p", "typical_p", "repeat_penalty", "repeat_last_n", "ignore_eos"),
         *("dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n"),
+        "x_unified_llm",
         *("xtc_probability", "xtc_threshold", "mirostat", "mirostat_tau", "mirostat_eta"),
     }
     assert theirs <= set(ChatCompletionShape.model_fields)
