@@ -113,6 +113,7 @@ CANDIDATES = st.lists(
         st.none() | st.integers(0, 9).map(Tokens),
         st.booleans(),
         st.none() | st.integers(0, 9).map(Money),
+        st.none() | st.integers(0, 9).map(Seconds),
         st.none() | st.just(NoRoom("There is no room.")),
     ),
     unique_by=lambda each: each.model,
