@@ -11,7 +11,8 @@ from tests.whole_daemon import WholeDaemon, open_daemon
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
-FORGED = "x\nUNIFIED_LLM_UID=4711\nUNIFIED_LLM_RESULT=done\nMESSAGE=all is well\n"
+# More digits than a number of microseconds has: a duration of 144711 us has failed this once.
+FORGED = "x\nUNIFIED_LLM_UID=471147114711\nUNIFIED_LLM_RESULT=done\nMESSAGE=all is well\n"
 # In a mount namespace of its own, the daemon finds our socket where journald's is; and its
 # standard error is the log file, which JOURNAL_STREAM names as systemd would.
 _INSIDE = (
@@ -74,7 +75,7 @@ def test_neither_a_model_name_nor_a_prompt_can_forge_a_field(tmp_path: Path) -> 
     assert refused["UNIFIED_LLM_UID"] == b"0"
     assert refused["UNIFIED_LLM_RESULT"] == b"refused"
     assert b"\n" not in refused["MESSAGE"]
-    assert b"4711" not in b"".join(generated.values())
+    assert b"471147114711" not in b"".join(generated.values())
     assert generated["UNIFIED_LLM_RESULT"] == b"done"
 
 
