@@ -16,7 +16,9 @@ from unified_llm.domain.units import Bytes
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
-GPU = DeviceMemory(DeviceId("nvml:0"), "A GPU", Bytes(8 * GIB), Bytes(GIB))
+GPU = DeviceMemory(
+    DeviceId("nvml:0"), "A GPU", Bytes(8 * GIB), Bytes(GIB), uuid="GPU-7", temperature=47
+)
 
 
 async def properties(front: FrontDoor, number: int, *names: str) -> str:
@@ -34,15 +36,19 @@ async def test_a_gpu_is_an_object_while_its_driver_answers(shared_bus: PrivateBu
             f'u 0\ns "nvml:0"\ns "A GPU"\nt {8 * GIB}'
         )
         assert await properties(front, 0, "VramUsed", "VramFree") == f"t {GIB}\nt {7 * GIB}"
+        assert await properties(front, 0, "Uuid", "Temperature") == 's "GPU-7"\ni 47'
         front.house.memory.gpus = []
         await front.house.devices.look()
         assert "There is no object at" in await properties(front, 0, "Name")
 
 
-async def test_numbers_that_a_driver_keeps_to_itself_are_zero(shared_bus: PrivateBus) -> None:
+async def test_what_a_driver_keeps_to_itself_can_not_be_mistaken_for_a_reading(
+    shared_bus: PrivateBus,
+) -> None:
     async with open_front_door(shared_bus) as front:
         await front.house.devices.look()
         assert await properties(front, 0, "VramTotal", "VramUsed", "VramFree") == "t 0\nt 0\nt 0"
+        assert await properties(front, 0, "Uuid", "Temperature") == 's ""\ni -2147483648'
 
 
 def managed(daemon: WholeDaemon) -> int:

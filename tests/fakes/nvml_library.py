@@ -28,12 +28,14 @@ class FakeNvml:
     """The functions that NvmlDriver calls.
 
     init_error, read_error: NVML's number for what goes wrong; 0 for nothing. no_processes: the
-    number for both process lists. opened: initialisations not yet undone.
+    number for both process lists. no_sensor: that for the temperature. opened: initialisations
+    not yet undone.
     """
 
     init_error: int = 0
     read_error: int = 0
     no_processes: int = 0
+    no_sensor: int = 0
     opened: int = 0
     addresses: list[str | bytes] = field(
         default_factory=lambda: [b"00000000:41:00.0", "00000000:01:00.0"]
@@ -58,6 +60,14 @@ class FakeNvml:
 
     def nvmlDeviceGetName(self, handle: int) -> str:  # noqa: N802
         return f"NVIDIA Test {handle}"
+
+    def nvmlDeviceGetUUID(self, handle: int) -> str:  # noqa: N802
+        return f"GPU-test-{handle}"
+
+    def nvmlDeviceGetTemperature(self, handle: int, sensor: int) -> int:  # noqa: N802
+        _raise_if(self.no_sensor)
+        assert sensor == pynvml.NVML_TEMPERATURE_GPU
+        return 40 + handle
 
     def nvmlDeviceGetMemoryInfo(self, handle: int) -> _Memory:  # noqa: N802
         # Version 2 of the call keeps what the driver reserves out of `used`.

@@ -27,6 +27,8 @@ class DeviceMemory:
     """A device as its driver sees it.
 
     name: for people. processes: those the kernel lets us see; None if it shows none at all.
+    uuid: what the maker gave the device, the same in any slot of any machine.
+    temperature: of the chip, in whole degrees Celsius.
     """
 
     id: DeviceId
@@ -34,6 +36,8 @@ class DeviceMemory:
     total: Bytes | None
     used: Bytes | None
     processes: tuple[ProcessMemory, ...] | None = None
+    uuid: str | None = None
+    temperature: int | None = None
 
     @property
     def free(self) -> Bytes | None:

@@ -1,6 +1,7 @@
 """AMD GPUs by the files of the kernel's amdgpu driver.
 
-mem_info_vram_total and mem_info_vram_used: Documentation/gpu/amdgpu/driver-misc.rst, in bytes.
+mem_info_vram_total and mem_info_vram_used, in bytes, and unique_id:
+Documentation/gpu/amdgpu/driver-misc.rst; the sensors: Documentation/gpu/amdgpu/thermal.rst.
 """
 
 from pathlib import Path
@@ -14,6 +15,7 @@ from unified_llm.hardware.probe import ProbeOutcome, ReadingFailedError
 _MODULE: Final = "amdgpu"
 _SYSFS: Final = Path("/sys")
 _PROC: Final = Path("/proc")
+_CHIP: Final = 1
 
 
 class AmdgpuDriver:
@@ -51,4 +53,6 @@ class AmdgpuDriver:
             total=None if total is None else Bytes(total),
             used=None if used is None else Bytes(used),
             processes=read_users(self._proc, card, "vram"),
+            uuid=(read_text(card.folder / "unique_id") or "").strip() or None,
+            temperature=card.temperature(_CHIP),
         )

@@ -1,6 +1,7 @@
 """What the kernel's graphics drivers have in common: cards in sysfs, and who uses them in fdinfo.
 
-Sources: Documentation/gpu/drm-usage-stats.rst; Documentation/ABI/testing/sysfs-bus-pci.
+Sources: Documentation/gpu/drm-usage-stats.rst; Documentation/ABI/testing/sysfs-bus-pci;
+Documentation/hwmon/sysfs-interface.rst.
 A process of another user, or one that may not be traced, keeps its fdinfo to itself.
 """
 
@@ -29,6 +30,17 @@ class Card:
         """An attribute that holds one number; None if there is no such thing."""
         text = read_text(self.folder / attribute)
         return int(text) if text is not None and text.strip().isdecimal() else None
+
+    def temperature(self, sensor: int) -> int | None:
+        """What a sensor of the card shows, in whole degrees Celsius; None if it shows nothing."""
+        if (read_text(self.folder / "power" / "runtime_status") or "").strip() == "suspended":
+            # A card that the kernel has put to sleep may be woken by asking it.
+            return None
+        for monitor in _entries(self.folder / "hwmon"):
+            text = (read_text(monitor / f"temp{sensor}_input") or "").strip()
+            if text.removeprefix("-").isdecimal():
+                return round(int(text) / 1000)
+        return None
 
 
 def find_cards(sysfs: Path, kernel_driver: str) -> list[Card]:

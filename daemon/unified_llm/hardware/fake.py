@@ -5,7 +5,8 @@ The file is JSON and is read anew each time, so that a script can play other pro
     {"devices": [{"id": "fake:0", "name": "Fake GPU", "total_bytes": 25769803776,
                   "foreign_bytes": 0}]}
 
-What is used is `foreign_bytes` and what the daemon's own workers were given there.
+What is used is `foreign_bytes` and what the daemon's own workers were given there. A device may
+also have a `uuid` and a `temperature`, in degrees Celsius.
 """
 
 import json
@@ -47,9 +48,12 @@ class FakeDriver:
     def _device(self, described: Mapping[str, Any]) -> DeviceMemory:
         device = DeviceId(str(described["id"]))
         held = self._held().get(device, Bytes(0))
+        uuid, temperature = described.get("uuid"), described.get("temperature")
         return DeviceMemory(
             id=device,
             name=str(described["name"]),
             total=Bytes(int(described["total_bytes"])),
             used=Bytes(int(described["foreign_bytes"]) + held),
+            uuid=None if uuid is None else str(uuid),
+            temperature=None if temperature is None else round(temperature),
         )

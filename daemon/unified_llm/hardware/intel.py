@@ -3,7 +3,8 @@
 Neither driver has a file for the size of the memory or for what is used of it: xe tells both by an
 ioctl, and the second to a process with CAP_PERFMON only. So both stay unknown, and such a device is
 shown and not planned with; who uses it is known from fdinfo
-(Documentation/gpu/xe/xe-drm-usage-stats.rst, drm-usage-stats.rst).
+(Documentation/gpu/xe/xe-drm-usage-stats.rst, drm-usage-stats.rst). The sensors are those of
+Documentation/ABI/testing/sysfs-driver-intel-xe-hwmon and -i915-hwmon.
 """
 
 from pathlib import Path
@@ -17,6 +18,8 @@ _SYSFS: Final = Path("/sys")
 _PROC: Final = Path("/proc")
 # The regions of device memory, as fdinfo names them.
 _REGIONS: Final = {"xe": "vram", "i915": "local"}
+# The number of the sensor of the package.
+_PACKAGE: Final = {"xe": 2, "i915": 1}
 
 
 class IntelDriver:
@@ -52,4 +55,5 @@ class IntelDriver:
             total=None,
             used=None,
             processes=read_users(self._proc, card, self._region),
+            temperature=card.temperature(_PACKAGE[self.name]),
         )

@@ -79,6 +79,7 @@ class NvmlDriver:
         address = _text(self._library.nvmlDeviceGetPciInfo(handle).busId).lower()
         name = _text(self._library.nvmlDeviceGetName(handle))
         memory = self._library.nvmlDeviceGetMemoryInfo(handle)
+        uuid = _told(self._library.nvmlDeviceGetUUID, handle)
         return DeviceMemory(
             id=DeviceId(f"nvml:{address}"),
             name=name,
@@ -86,6 +87,10 @@ class NvmlDriver:
             # What the driver reserves for itself is in neither `used` nor `free` of newer versions.
             used=Bytes(memory.total - memory.free),
             processes=self._processes(handle),
+            uuid=None if uuid is None else _text(uuid),
+            temperature=_told(
+                self._library.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU
+            ),
         )
 
     def _processes(self, handle: Any) -> tuple[ProcessMemory, ...] | None:
@@ -106,15 +111,14 @@ class NvmlDriver:
         return tuple(ProcessMemory(pid, Bytes(used)) for pid, used in sorted(found.items()))
 
 
-def _told(ask: Any, handle: Any) -> list[Any] | None:
-    """The list, or None where the driver does not offer it."""
+def _told(ask: Any, *of: Any) -> Any | None:
+    """The answer, or None where the driver does not offer it."""
     try:
-        found: list[Any] = ask(handle)
+        return ask(*of)
     except pynvml.NVMLError as error:
         if error.value in _NOT_TOLD:
             return None
         raise
-    return found
 
 
 def _text(value: str | bytes) -> str:

@@ -63,6 +63,29 @@ def test_i915_calls_its_memory_local() -> None:
     assert device.processes == (ProcessMemory(600, Bytes(256 * MIB)),)
 
 
+def test_the_chip_and_not_another_sensor_gives_the_temperature() -> None:
+    small, large = amdgpu().read()
+    assert (small.temperature, large.temperature) == (None, 47)
+    (xe,), (i915,) = intel("xe").read(), intel("i915").read()
+    assert (xe.temperature, i915.temperature) == (52, -4)
+
+
+def test_a_card_that_sleeps_is_not_woken_for_its_temperature(tmp_path: Path) -> None:
+    (tmp_path / "hwmon" / "hwmon3").mkdir(parents=True)
+    (tmp_path / "hwmon" / "hwmon3" / "temp1_input").write_text("31000\n")
+    (tmp_path / "power").mkdir()
+    card = Card("0000:01:00.0", tmp_path)
+    (tmp_path / "power" / "runtime_status").write_text("active\n")
+    assert card.temperature(1) == 31
+    (tmp_path / "power" / "runtime_status").write_text("suspended\n")
+    assert card.temperature(1) is None
+
+
+def test_only_a_card_that_has_a_unique_id_tells_one() -> None:
+    small, large = amdgpu().read()
+    assert (small.uuid, large.uuid) == (None, "9a3c5e7f10b2d4e6")
+
+
 def test_a_module_without_a_card_is_not_yet_and_no_module_is_absent(tmp_path: Path) -> None:
     (tmp_path / "module" / "amdgpu").mkdir(parents=True)
     assert AmdgpuDriver(tmp_path, tmp_path).probe() is ProbeOutcome.NOT_YET
@@ -74,8 +97,10 @@ def test_a_missing_attribute_is_unknown(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "uevent").write_text("DRIVER=amdgpu\nPCI_SLOT_NAME=0000:01:00.0\n")
     (folder / "mem_info_vram_total").write_text("garbage\n")
+    (folder / "hwmon" / "hwmon0").mkdir(parents=True)
+    (folder / "hwmon" / "hwmon0" / "temp1_input").write_text("garbage\n")
     (device,) = AmdgpuDriver(tmp_path, tmp_path).read()
-    assert (device.total, device.used) == (None, None)
+    assert (device.total, device.used, device.temperature) == (None, None, None)
 
 
 @given(text=st.text(max_size=200))

@@ -57,6 +57,21 @@ def test_processes_that_are_not_told_are_unknown_not_none() -> None:
     assert driver.read()[0].processes is None
 
 
+def test_a_gpu_tells_its_uuid_and_how_warm_it_is() -> None:
+    driver = NvmlDriver(FakeNvml())
+    driver.probe()
+    assert [(device.uuid, device.temperature) for device in driver.read()] == [
+        ("GPU-test-1", 41),
+        ("GPU-test-0", 40),
+    ]
+
+
+def test_a_sensor_that_is_not_there_is_unknown_and_the_rest_is_read() -> None:
+    driver = NvmlDriver(FakeNvml(no_sensor=pynvml.NVML_ERROR_NOT_SUPPORTED))
+    driver.probe()
+    assert {(device.temperature, device.used) for device in driver.read()} == {(None, 4 * GIB)}
+
+
 def test_a_lost_gpu_is_an_error_of_ours_that_names_it() -> None:
     library = FakeNvml()
     driver = NvmlDriver(library)

@@ -23,6 +23,8 @@ NO_ERROR: Final = ("", "")
 
 _PRESSURES: Final[dict[bool | None, int]] = {None: 0, False: 1, True: 2}
 _MICROSECONDS: Final = 1_000_000
+# The smallest number of the type `i`: no sensor shows it, and 0 degrees is a temperature.
+_NO_TEMPERATURE: Final = -(2**31)
 _ERROR_NAMES: Final = {error.code: faults.NAMES[error] for error in concrete_errors()}
 
 
@@ -100,7 +102,13 @@ def listed_inhibitor(inhibitor: Inhibitor) -> tuple[object, ...]:
 def gpu_properties(gpu: Gpu) -> dict[str, object]:
     """Every property of org.unifiedllm1.Gpu."""
     memory = gpu.memory
-    return {"Index": gpu.number, "Id": memory.id, "Name": memory.name, **gpu_changes(gpu)}
+    return {
+        "Index": gpu.number,
+        "Id": memory.id,
+        "Uuid": memory.uuid or "",
+        "Name": memory.name,
+        **gpu_changes(gpu),
+    }
 
 
 def gpu_changes(gpu: Gpu) -> dict[str, object]:
@@ -112,6 +120,7 @@ def gpu_changes(gpu: Gpu) -> dict[str, object]:
         "VramUsed": memory.used if is_known else 0,
         "VramFree": memory.free if is_known else 0,
         "VramManaged": gpu.managed,
+        "Temperature": _NO_TEMPERATURE if memory.temperature is None else memory.temperature,
         "ReadTimestampMonotonic": round(gpu.read * _MICROSECONDS),
     }
 

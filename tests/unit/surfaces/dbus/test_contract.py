@@ -27,8 +27,8 @@ PROMISED = {
     "Progress ProgressValid Rate Result StartTimestamp StartTimestampMonotonic "
     "StartedByUID State Target Type",
     contract.LEASE.name: "Release Wait Bytes Id State Who Why",
-    contract.GPU.name: "Id Index Name ReadTimestampMonotonic VramFree VramManaged VramTotal "
-    "VramUsed",
+    contract.GPU.name: "Id Index Name ReadTimestampMonotonic Temperature Uuid VramFree "
+    "VramManaged VramTotal VramUsed",
     contract.LOG_CONTROL.name: "LogLevel LogTarget SyslogIdentifier",
 }
 
