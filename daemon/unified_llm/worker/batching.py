@@ -18,6 +18,7 @@ from unified_llm.domain.errors import (
 )
 from unified_llm.worker.admission import Answer, admit
 from unified_llm.worker.engine_port import OnProgress, Pulse, Report, Request
+from unified_llm.worker.interrupts import Interrupts
 from unified_llm.worker.kept_states import KeptStates
 from unified_llm.worker.model_port import DecodeError, Model, OpenModel
 from unified_llm.worker.protocol import Failed, Generate, Load, Loaded, Score, Started
@@ -50,10 +51,7 @@ class BatchingEngine:
         self._answers: dict[int, Answer] = {}
         self._refusals: list[Report] = []
         self._steps_done = 0
-        # The one thing two threads write: adding and discarding an element are atomic.
-        self._interrupted: set[int] = set()
-        self._decoding: frozenset[int] = frozenset()
-        self._is_hurried = False
+        self._interrupts = Interrupts()
 
     @property
     def steps_done(self) -> int:
@@ -72,7 +70,7 @@ class BatchingEngine:
         return (
             bool(self._refusals)
             or self._slots.has_work
-            or not self._interrupted.isdisjoint(self._answers)
+            or bool(self._interrupts.among(self._answers))
         )
 
     @property
@@ -117,18 +115,16 @@ class BatchingEngine:
 
     def cancel(self, request_id: int) -> None:
         if request_id in self._answers:
-            self._interrupted.add(request_id)
+            self._interrupts.ask(request_id)
         else:
-            self._interrupted.discard(request_id)
+            self._interrupts.withdraw(request_id)
 
     def interrupt(self, request_id: int) -> None:
-        # A step does it in the other order, so one of the two sees what the other has done.
-        self._interrupted.add(request_id)
-        if request_id in self._decoding and self._loaded is not None:
+        if self._interrupts.ask(request_id) and self._loaded is not None:
             self._loaded.interrupt()
 
     def hurry(self) -> None:
-        self._is_hurried = True
+        self._interrupts.hurry()
         if self._loaded is not None:
             self._loaded.interrupt()
 
@@ -163,7 +159,7 @@ class BatchingEngine:
         return admit(request, self._model, self._draw_seed)
 
     def _refuse(self, failed: Failed) -> None:
-        self._interrupted.discard(failed.id)
+        self._interrupts.withdraw(failed.id)
         self._refusals.append(failed)
 
     def _seat(self) -> list[Report]:
@@ -202,18 +198,13 @@ class BatchingEngine:
         return cached
 
     def _decode(self, feeds: Sequence[Feed], pulse: Pulse) -> list[Report]:
-        ids = self._decoding = frozenset(feed.request_id for feed in feeds)
-
-        def should_stop() -> bool:
-            pulse()
-            return self._is_hurried or not ids.isdisjoint(self._interrupted)
-
+        ids = frozenset(feed.request_id for feed in feeds)
         try:
-            is_done = self._model.decode(feeds, should_stop)
+            with self._interrupts.open_step(ids, pulse) as should_stop:
+                is_done = self._model.decode(feeds, should_stop)
         except DecodeError as error:
             return [self._fail(feed.request_id, str(error)) for feed in feeds]
         finally:
-            self._decoding = frozenset()
             self._steps_done += 1
         if not is_done:
             return self._undo(feeds)
@@ -270,7 +261,7 @@ class BatchingEngine:
         return reports
 
     def _end_interrupted(self) -> list[Report]:
-        ended = [request_id for request_id in self._answers if request_id in self._interrupted]
+        ended = self._interrupts.among(self._answers)
         for request_id in ended:
             self._forget(request_id)
         return [_failed(each, Cancelled("The request was cancelled.")) for each in ended]
@@ -282,7 +273,7 @@ class BatchingEngine:
 
     def _forget(self, request_id: int) -> None:
         self._answers.pop(request_id, None)
-        self._interrupted.discard(request_id)
+        self._interrupts.withdraw(request_id)
         slot = self._slots.remove(request_id)
         if slot is not None:
             self._model.end(slot)

@@ -22,6 +22,7 @@ from unified_llm.domain.errors import (
     UnifiedLlmError,
 )
 from unified_llm.worker.engine_port import OnProgress, Pulse, Report, Request
+from unified_llm.worker.interrupts import Interrupts
 from unified_llm.worker.model_port import DecodeError
 from unified_llm.worker.protocol import (
     MAX_NUMBERS,
@@ -124,10 +125,7 @@ class EncodingEngine:
         self._tasks: dict[int, _Task] = {}  # whose turn is next comes first
         self._news: list[Report] = []
         self._steps_done = 0
-        # Written by two threads: adding and discarding an element are atomic.
-        self._interrupted: set[int] = set()
-        self._computing: frozenset[int] = frozenset()
-        self._is_hurried = False
+        self._interrupts = Interrupts()
 
     @property
     def steps_done(self) -> int:
@@ -183,18 +181,16 @@ class EncodingEngine:
 
     def cancel(self, request_id: int) -> None:
         if request_id in self._tasks:
-            self._interrupted.add(request_id)
+            self._interrupts.ask(request_id)
         else:
-            self._interrupted.discard(request_id)
+            self._interrupts.withdraw(request_id)
 
     def interrupt(self, request_id: int) -> None:
-        # A step does it in the other order, so one of the two sees what the other has done.
-        self._interrupted.add(request_id)
-        if request_id in self._computing and self._loaded is not None:
+        if self._interrupts.ask(request_id) and self._loaded is not None:
             self._loaded.interrupt()
 
     def hurry(self) -> None:
-        self._is_hurried = True
+        self._interrupts.hurry()
         if self._loaded is not None:
             self._loaded.interrupt()
 
@@ -264,7 +260,7 @@ class EncodingEngine:
     def _refuse(
         self, request_id: int, code: str, message: str, parameter: str | None = None
     ) -> None:
-        self._interrupted.discard(request_id)
+        self._interrupts.withdraw(request_id)
         self._news.append(Failed(id=request_id, code=code, message=message, parameter=parameter))
 
     def _plan(self) -> list[_Piece]:
@@ -283,18 +279,13 @@ class EncodingEngine:
         return pieces
 
     def _compute(self, pieces: Sequence[_Piece], pulse: Pulse) -> list[Report]:
-        ids = self._computing = frozenset(piece.task.request.id for piece in pieces)
-
-        def should_stop() -> bool:
-            pulse()
-            return self._is_hurried or not ids.isdisjoint(self._interrupted)
-
+        ids = frozenset(piece.task.request.id for piece in pieces)
         try:
-            vectors = self._encoder.compute([piece.tokens for piece in pieces], should_stop)
+            with self._interrupts.open_step(ids, pulse) as should_stop:
+                vectors = self._encoder.compute([piece.tokens for piece in pieces], should_stop)
         except DecodeError as error:
             return [self._fail(request_id, str(error)) for request_id in ids]
         finally:
-            self._computing = frozenset()
             self._steps_done += 1
         if vectors is None:
             return self._end_interrupted()
@@ -321,7 +312,7 @@ class EncodingEngine:
         return reports
 
     def _end_interrupted(self) -> list[Report]:
-        ended = [request_id for request_id in self._tasks if request_id in self._interrupted]
+        ended = self._interrupts.among(self._tasks)
         for request_id in ended:
             self._forget(request_id)
         error = Cancelled("The request was cancelled.")
@@ -333,7 +324,7 @@ class EncodingEngine:
 
     def _forget(self, request_id: int) -> None:
         self._tasks.pop(request_id, None)
-        self._interrupted.discard(request_id)
+        self._interrupts.withdraw(request_id)
 
 
 def _check_dimensions(request: Embed, own: int) -> None:
