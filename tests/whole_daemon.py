@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -112,10 +113,20 @@ class WholeDaemon:
     def log(self) -> str:
         return (self.folder / "log").read_text()
 
-    def audit(self) -> list[dict[str, str]]:
-        """The audit records written so far, in order."""
-        lines = self.log().splitlines()
-        return [json.loads(line[6:]) for line in lines if line.startswith("audit {")]
+    def audit(self, at_least: int = 0) -> list[dict[str, str]]:
+        """The audit records, in order, as soon as there are `at_least` so many.
+
+        The record of a request is written after its answer: who has just read the answer and looks
+        at once may miss it.
+        """
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            whole = self.log().rpartition("\n")[0].splitlines()
+            records = [json.loads(line[6:]) for line in whole if line.startswith("audit {")]
+            if len(records) >= at_least:
+                return records
+            assert time.monotonic() < deadline, f"{len(records)} of {at_least} records: {records}"
+            time.sleep(0.02)
 
 
 def write_settings(folder: Path, changes: Mapping[str, Any]) -> Path:

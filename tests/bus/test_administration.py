@@ -44,7 +44,7 @@ def test_a_reload_by_the_bus_returns_when_the_settings_are_in_force() -> None:
         (daemon.folder / "config.yaml").write_text("modles: {}\n")
         assert "did you mean `models`" in manager(daemon, "Reload").replace("'", "`")
         assert '"second"' in manager(daemon, "ListModels")
-        records = [each for each in daemon.audit() if each["UNIFIED_LLM_ACTION"] == "reload"]
+        records = [each for each in daemon.audit(2) if each["UNIFIED_LLM_ACTION"] == "reload"]
         assert [each["UNIFIED_LLM_RESULT"] for each in records] == ["done", "failed"]
 
 

@@ -67,7 +67,7 @@ def test_a_conversation_at_the_terminal_remembers_and_forgets() -> None:
             finally:
                 program.kill()
                 os.close(terminal)
-        first, other, third = [int(r["UNIFIED_LLM_PROMPT_TOKENS"]) for r in daemon.audit()[:3]]
+        first, other, third = [int(r["UNIFIED_LLM_PROMPT_TOKENS"]) for r in daemon.audit(3)[:3]]
         assert other > first
         assert third == first
 

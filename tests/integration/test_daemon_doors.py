@@ -40,7 +40,7 @@ def test_a_killed_worker_is_one_error_event_and_the_next_request_succeeds() -> N
             model="tiny", messages=[{"role": "user", "content": "Still there?"}]
         )
         assert answer.choices[0].message.content == "Still there?"
-        assert [record["UNIFIED_LLM_RESULT"] for record in daemon.audit()] == ["failed", "done"]
+        assert [record["UNIFIED_LLM_RESULT"] for record in daemon.audit(2)] == ["failed", "done"]
 
 
 def test_a_client_that_goes_stops_the_generation() -> None:
@@ -48,7 +48,7 @@ def test_a_client_that_goes_stops_the_generation() -> None:
         with client.chat.completions.create(model="tiny", messages=SLOW, stream=True) as stream:
             next(iter(stream))
         wait_until_idle(daemon)
-        assert [record["UNIFIED_LLM_RESULT"] for record in daemon.audit()] == ["cancelled"]
+        assert [record["UNIFIED_LLM_RESULT"] for record in daemon.audit(1)] == ["cancelled"]
 
 
 def wait_until_idle(daemon: WholeDaemon) -> None:
@@ -156,7 +156,7 @@ def test_a_stranger_may_look_but_neither_generate_nor_load_and_it_is_recorded() 
         ):
             # busctl has words of its own for this one error.
             assert busctl(daemon, *words, user="nobody") == (1, "Call failed: Access denied")
-        refusals = daemon.audit()
+        refusals = daemon.audit(4)
         assert [record["UNIFIED_LLM_CODE"] for record in refusals] == ["not-permitted"] * 4
         assert {record["UNIFIED_LLM_UID"] for record in refusals} == {"65534"}
         assert daemon.workers() == []
@@ -175,7 +175,7 @@ def test_a_stranger_on_the_socket_is_refused_and_recorded() -> None:
         error = json.loads(asked.stdout)["error"]
         assert (error["code"], error["type"]) == ("not-permitted", "permission_error")
         assert "uid 65534 may not generate" in error["message"]
-        (refusal,) = daemon.audit()
+        (refusal,) = daemon.audit(1)
         assert refusal["UNIFIED_LLM_UID"] == "65534"
         assert refusal["UNIFIED_LLM_DOOR"] == "http"
 

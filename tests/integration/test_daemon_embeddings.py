@@ -47,7 +47,7 @@ def test_the_official_client_gets_the_vectors_that_the_model_makes(tmp_path: Pat
             )
         with pytest.raises(openai.BadRequestError, match="how they are pooled"):
             client.embeddings.create(model="bare", input="x")
-        records = daemon.audit()
+        records = daemon.audit(5)
     for text, one, other in zip(TEXTS, packed.data, plain.data, strict=True):
         expected = reference.embed(reference.tokens(text))
         assert np.dot(expected, one.embedding) > 1 - 1e-3
@@ -112,5 +112,5 @@ def test_a_client_that_leaves_stops_the_work_and_a_dead_worker_is_one_error(
         assert (died.status_code, died.json()["error"]["code"]) == (502, "worker-died")
         again = http.post("/v1/embeddings", json={"model": "minilm", "input": "x"})
         assert again.status_code == 200
-        outcomes = [each["UNIFIED_LLM_RESULT"] for each in daemon.audit()]
+        outcomes = [each["UNIFIED_LLM_RESULT"] for each in daemon.audit(3)]
     assert outcomes[:3] == ["cancelled", "done", "failed"]

@@ -196,7 +196,7 @@ def test_a_stop_ends_generations_on_the_bus_with_one_error_as_well() -> None:
             _, said = asking.communicate(timeout=PATIENCE)
         assert daemon.wait() == 0
         assert "The daemon is stopping." in said
-        (record,) = daemon.audit()
+        (record,) = daemon.audit(1)
         assert (record["UNIFIED_LLM_RESULT"], record["UNIFIED_LLM_CODE"]) == ("failed", "closing")
 
 

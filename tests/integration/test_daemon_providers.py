@@ -38,8 +38,8 @@ def test_another_daemon_answers_as_a_provider_through_every_door() -> None:
                 *("org.unifiedllm1.Manager", "GenerateText", "ssa{sv}", "far/tiny", "Bus", "0"),
             )
             assert json.loads(said.stdout)["data"][0] == "Bus", said.stderr
-            assert {record["UNIFIED_LLM_BACKEND"] for record in daemon.audit()} == {"far"}
-        assert {record["UNIFIED_LLM_BACKEND"] for record in upstream.audit()} == {"local"}
+            assert {record["UNIFIED_LLM_BACKEND"] for record in daemon.audit(3)} == {"far"}
+        assert {record["UNIFIED_LLM_BACKEND"] for record in upstream.audit(3)} == {"local"}
         assert len(upstream.audit()) == 3
 
 

@@ -38,7 +38,7 @@ def test_a_route_falls_back_when_its_provider_is_gone() -> None:
             assert ask() == ["far/tiny:None"]
             local = {"x_unified_llm": {"local_only": True}}
             assert ask(extra_body=local) == ["tiny:None"]
-            asked_before = len(upstream.audit())
+            asked_before = len(upstream.audit(1))
             upstream.process.kill()
             upstream.wait()
             assert ask() == ["far/tiny:provider-down", "tiny:None"]
