@@ -21,6 +21,7 @@ from unified_llm.domain.errors import (
     Cancelled,
     InternalError,
     RateLimited,
+    RequestTimedOut,
     UnifiedLlmError,
     UnknownObject,
 )
@@ -68,10 +69,11 @@ class JobState(StrEnum):
 
 
 class JobResult(StrEnum):
-    """How a job ended."""
+    """How a job ended. TIMEOUT: a limit that was stated for it passed."""
 
     DONE = "done"
     FAILED = "failed"
+    TIMEOUT = "timeout"
     CANCELLED = "cancelled"
 
 
@@ -89,7 +91,7 @@ class Job:
     progress: 0 to 1; None if it can not be told.
     transfer: the bytes it has come through; None if it counts none, or has not begun to.
     expected_end: when it is through them, in seconds since the epoch; None while not known.
-    details: what the finished work has to say. error: set if result is failed or cancelled.
+    details: what the finished work has to say. error: set unless result is done.
     """
 
     id: JobId
@@ -248,7 +250,7 @@ class Jobs(AbstractAsyncContextManager["Jobs"]):
             job.details = await work(job)
             job.result = JobResult.DONE
         except UnifiedLlmError as error:
-            job.result = JobResult.CANCELLED if isinstance(error, Cancelled) else JobResult.FAILED
+            job.result = _result_of(error)
             job.error = error
         except Exception:  # noqa: BLE001  a bug in one job must not end the others
             job.result = JobResult.FAILED
@@ -283,3 +285,13 @@ class Jobs(AbstractAsyncContextManager["Jobs"]):
         while (drawn := JobId(1 + secrets.randbelow(2**31 - 1))) in self._jobs:
             pass
         return drawn
+
+
+def _result_of(error: UnifiedLlmError) -> JobResult:
+    match error:
+        case Cancelled():
+            return JobResult.CANCELLED
+        case RequestTimedOut():
+            return JobResult.TIMEOUT
+        case _:
+            return JobResult.FAILED

@@ -8,7 +8,15 @@ import pytest
 
 from tests.fakes.clock import FakeClock
 from unified_llm.domain.callers import Caller, Door
-from unified_llm.domain.errors import NotPermitted, RateLimited, UnknownObject, WorkerDied
+from unified_llm.domain.errors import (
+    Cancelled,
+    NotPermitted,
+    RateLimited,
+    RequestTimedOut,
+    UnifiedLlmError,
+    UnknownObject,
+    WorkerDied,
+)
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.units import Bytes
 from unified_llm.guard.audit import Audit
@@ -40,10 +48,6 @@ async def succeed(job: Job) -> Details:
     return {"memory_bytes": 7}
 
 
-async def fail(job: Job) -> Details:
-    raise WorkerDied("gone")
-
-
 async def crash(job: Job) -> Details:
     raise ZeroDivisionError("secret text")
 
@@ -65,12 +69,25 @@ async def test_a_job_ends_with_its_details() -> None:
     )
 
 
-async def test_a_failure_is_kept_as_the_error() -> None:
+@pytest.mark.parametrize(
+    ("error", "result"),
+    [
+        (WorkerDied("gone"), JobResult.FAILED),
+        (RequestTimedOut("late"), JobResult.TIMEOUT),
+        (Cancelled("no more"), JobResult.CANCELLED),
+    ],
+    ids=lambda found: type(found).__name__,
+)
+async def test_what_ended_the_work_is_kept_and_gives_the_result(
+    error: UnifiedLlmError, result: JobResult
+) -> None:
+    async def fail(job: Job) -> Details:
+        raise error
+
     async with open_jobs() as jobs:
         job = jobs.begin(JobType.LOAD, TINY, ALICE, fail)
         await job.finished.wait()
-    assert job.result is JobResult.FAILED
-    assert isinstance(job.error, WorkerDied)
+    assert (job.result, job.error) == (result, error)
 
 
 async def test_a_bug_in_one_job_ends_neither_the_others_nor_the_daemon(
