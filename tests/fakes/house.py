@@ -56,6 +56,7 @@ from unified_llm.routing.latency import Latencies
 from unified_llm.routing.retry_budget import RetryBudget
 from unified_llm.routing.router import Router
 from unified_llm.routing.routes import RouteBook
+from unified_llm.routing.rules import Situation
 from unified_llm.scheduler.loop import SchedulerLoop
 from unified_llm.scheduler.policy import SchedulingPolicy
 from unified_llm.surfaces.dbus.administration import AdministrationVerbs
@@ -83,6 +84,7 @@ OTHER_USER = caller(1001, 1001, USER_GID, connection=":1.8")
 ADMIN = caller(1002, 1002, ADMIN_GID)
 STRANGER = caller(1003, 1003)
 
+NOON = Situation(12 * 60, on_battery=False)
 PURPOSES = {MINILM: Purpose.EMBEDDING, JUDGE: Purpose.RANKING}
 
 
@@ -209,7 +211,7 @@ def make_routes(
     health = Health(providers, BreakerPolicy(), lambda: 1.0)
     directory = Directory(backend, providers)
     book = book or RouteBook()
-    return Routes(gate, models, directory, book, health, accounts, Latencies())
+    return Routes(gate, models, directory, book, health, accounts, Latencies(), lambda: NOON)
 
 
 def make_router(routes: Routes) -> Router:

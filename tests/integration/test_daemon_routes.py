@@ -12,7 +12,13 @@ pytestmark = [pytest.mark.system, pytest.mark.slow]
 
 HELLO: list[Any] = [{"role": "user", "content": "Hello there."}]
 ROUTING = {
-    "routes": {"smart": {"strategy": "cloud-first", "targets": ["tiny", "far/tiny"]}},
+    "routes": {
+        "smart": {
+            "strategy": "cloud-first",
+            "targets": ["tiny", "far/tiny"],
+            "rules": [{"when": {"least_prompt_bytes": 1000, "tools": True}, "targets": ["tiny"]}],
+        }
+    },
     "aliases": {"gpt-4o": "smart"},
 }
 
@@ -56,6 +62,12 @@ def test_a_route_falls_back_when_its_provider_is_gone() -> None:
             assert [each["model"] for each in targets] == ["far/tiny", "tiny"]
             shown = daemon.run("unified-llm", "route", "explain", "gpt-4o", "--local-only")
             assert "the request keeps it on this machine" in shown.stdout
+            assert "rule 1 does not apply: the prompt has 0 bytes, less than 1000" in shown.stdout
+            ruled = daemon.run(
+                *("unified-llm", "route", "explain", "smart"), "--tools", "--prompt-bytes", "1000"
+            )
+            assert "rule 1 applies: the prompt has 1000 bytes" in ruled.stdout
+            assert "far/tiny" not in ruled.stdout
             assert "-      far/tiny" in shown.stdout
             kept = daemon.run("unified-llm", "chat", "--model", "far/tiny", "--local-only", "Hi")
             assert kept.returncode == 5

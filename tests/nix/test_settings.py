@@ -87,6 +87,10 @@ def test_any_leaf_is_overridden_without_its_neighbours() -> None:
     assert found.scheduler.queue_limit == 8
     assert found.memory.ram_budget_bytes == 16 * 1024**3
     assert found.defaults.keep_alive_seconds is None
+    rules = found.routing.routes["smart"].rules
+    assert [(each.when.until_time, each.strategy) for each in rules] == [
+        ("06:00", "in-order"), (None, "round-robin"),
+    ]  # fmt: skip
 
 
 def _typed_settings() -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unified_llm.app import terms
+from unified_llm.app import routing_terms, terms
 from unified_llm.app.beside import running
 from unified_llm.app.engine import Engine
 from unified_llm.app.ledger import Ledger, open_ledger
 from unified_llm.app.plan import Plan
 from unified_llm.domain.ports import Timers
-from unified_llm.host.clock import today
+from unified_llm.host.clock import minute_of_day, today
 from unified_llm.operations.embedding import Embedding
 from unified_llm.operations.gate import Gate
 from unified_llm.operations.inference import Inference
@@ -28,6 +28,7 @@ from unified_llm.routing.health import Health
 from unified_llm.routing.latency import Latencies
 from unified_llm.routing.retry_budget import RetryBudget
 from unified_llm.routing.router import Router
+from unified_llm.routing.rules import Situation
 from unified_llm.settings.sections.money import MoneySettings
 
 if TYPE_CHECKING:
@@ -65,12 +66,23 @@ async def open_answering(
     async with open_ledger(store) as ledger, _open_providers(plan, timers, models) as providers:
         directory = Directory(engine.backend, providers.backends() if providers else {})
         budget = RetryBudget(routing.retry_percent / 100)
-        health = Health(plan.settings.providers, terms.breaker_policy(routing), random.random)
+        health = Health(
+            plan.settings.providers, routing_terms.breaker_policy(routing), random.random
+        )
         accounts = await _open_accounts(plan.settings.money, ledger)
-        latencies, policy = Latencies(), terms.attempt_policy(routing)
+        latencies, policy = Latencies(), routing_terms.attempt_policy(routing)
         router = Router(directory, health, accounts, latencies, timers, policy, budget)
-        book = terms.route_book(routing)
-        routes = Routes(gate, models, directory, book, health, accounts, latencies)
+        book = routing_terms.route_book(routing)
+        routes = Routes(
+            gate,
+            models,
+            directory,
+            book,
+            health,
+            accounts,
+            latencies,
+            lambda: Situation(minute_of_day(), engine.neighbourhood.now.on_battery),
+        )
         inference = Inference(gate, routes, router)
         embedding = Embedding(gate, models, engine.vectors, engine.vectors)
         spending = Spending(gate, ledger, accounts.budgets, today)

@@ -11,8 +11,7 @@ from typing import Final
 from unified_llm.domain.callers import Door
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.money import Money, Price, per_million
-from unified_llm.domain.routing import Route, Strategy
-from unified_llm.domain.units import Bytes, Seconds
+from unified_llm.domain.units import Bytes
 from unified_llm.fleet.backend import Deadlines
 from unified_llm.fleet.patience import Patience
 from unified_llm.guard.peers import find_group
@@ -20,15 +19,11 @@ from unified_llm.guard.permissions import ADMIN_GROUP, USER_GROUP, Permissions
 from unified_llm.hardware.ram import usable_ram
 from unified_llm.planner.evict import EvictionPolicy
 from unified_llm.planner.fit import Sacrifice
-from unified_llm.routing.attempts import AttemptPolicy
-from unified_llm.routing.breaker import BreakerPolicy
 from unified_llm.routing.budget import Limit, Period
-from unified_llm.routing.routes import RouteBook
 from unified_llm.scheduler.policy import SchedulingPolicy
 from unified_llm.settings.schema import Settings
 from unified_llm.settings.sections.money import MoneySettings, PriceSettings
 from unified_llm.settings.sections.registry import RegistrySettings
-from unified_llm.settings.sections.routing import RoutingSettings
 from unified_llm.settings.sections.socket import SocketSettings
 from unified_llm.settings.sections.worker import WorkerSettings
 from unified_llm.surfaces.http.limits import HttpLimits
@@ -37,7 +32,6 @@ _log = logging.getLogger(__name__)
 
 RAM_SHARE: Final = 0.8
 KEPT_STATES_SHARE: Final = 16
-LONGEST_PAUSE: Final = Seconds(300)
 # Where the machine does not say what it has; enough for a small model.
 _RAM_UNKNOWN: Final = Bytes(1024**3)
 
@@ -99,27 +93,6 @@ def patience(settings: Settings) -> Patience:
     return Patience(progress=settings.worker.stall_seconds)
 
 
-def route_book(routing: RoutingSettings) -> RouteBook:
-    """The names that stand for models."""
-    return RouteBook(
-        routes={
-            ModelId(name): Route(
-                ModelId(name),
-                Strategy(route.strategy),
-                tuple(map(ModelId, route.targets)),
-                {ModelId(target): weight for target, weight in route.weights.items()},
-                route.local_only,
-            )
-            for name, route in routing.routes.items()
-        },
-        aliases={ModelId(name): ModelId(model) for name, model in routing.aliases.items()},
-        fallbacks={
-            ModelId(name): tuple(map(ModelId, models)) for name, models in routing.fallbacks.items()
-        },
-        local_only_callers=frozenset(routing.local_only_users),
-    )
-
-
 def prices(money: MoneySettings) -> dict[ModelId, Price]:
     """What providers ask for, by model."""
     return {ModelId(name): _price(price) for name, price in money.prices.items()}
@@ -153,20 +126,6 @@ def limits(money: MoneySettings) -> tuple[Limit, ...]:
             warn_percent=budget.warn_percent,
         )
         for name, budget in money.budgets.items()
-    )
-
-
-def attempt_policy(routing: RoutingSettings) -> AttemptPolicy:
-    """How often and how long other targets are tried."""
-    return AttemptPolicy(most=routing.max_attempts, patience=routing.patience_seconds)
-
-
-def breaker_policy(routing: RoutingSettings) -> BreakerPolicy:
-    """When a provider is left alone."""
-    return BreakerPolicy(
-        failures=routing.breaker_failures,
-        pause=routing.breaker_seconds,
-        longest=Seconds(max(routing.breaker_seconds, LONGEST_PAUSE)),
     )
 
 

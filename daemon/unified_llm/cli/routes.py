@@ -28,10 +28,22 @@ def explain(
     prompt_tokens: Annotated[
         int, typer.Option("--prompt-tokens", min=0, help="For a prompt of that length.")
     ] = 0,
+    prompt_bytes: Annotated[
+        int, typer.Option("--prompt-bytes", min=0, help="For a prompt of that length in UTF-8.")
+    ] = 0,
+    tools: Annotated[
+        bool, typer.Option("--tools", help="For a request that comes with tools.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show which targets would be asked for a request of yours, in which order, and why."""
-    asked = ExplainShape(model=model, local_only=local_only, prompt_tokens=prompt_tokens)
+    asked = ExplainShape(
+        model=model,
+        local_only=local_only,
+        prompt_tokens=prompt_tokens,
+        prompt_bytes=prompt_bytes,
+        tools=tools,
+    )
     with reporting(as_json), Daemon() as daemon:
         found = daemon.explain_route(asked)
         if as_json:
@@ -42,6 +54,9 @@ def explain(
 
 def _show(found: ExplanationBody) -> None:
     typer.echo(f"{render_safe(found.model)}: {found.strategy}")
+    for rule in found.rules:
+        verdict = "applies" if rule.applies else "does not apply"
+        typer.echo(f"rule {rule.number} {verdict}: {render_safe(rule.why)}")
     if found.kept_local is not None:
         typer.echo(f"{render_safe(found.kept_local)} keeps it on this machine")
     print_table(["ASKED", "MODEL", "BACKEND", "WHY"], [_row(each) for each in found.targets])

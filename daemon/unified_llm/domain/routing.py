@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 from unified_llm.domain.models import ModelId
+from unified_llm.domain.units import Bytes
 
 AUTO: Final = ModelId("auto")
 """The default route."""
@@ -24,11 +25,41 @@ class Strategy(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class When:
+    """What a request must be like for a rule: all that is said here. Empty or None says nothing.
+
+    models: the names of which it asked for one. users: principals. least_prompt, most_prompt: of
+    what people wrote of it. from_minute, until_minute: minutes since midnight, the second excluded;
+    past midnight if the second is not the later. stays_local: whether it may not leave the machine.
+    """
+
+    models: frozenset[ModelId] = frozenset()
+    users: frozenset[str] = frozenset()
+    least_prompt: Bytes | None = None
+    most_prompt: Bytes | None = None
+    has_tools: bool | None = None
+    from_minute: int | None = None
+    until_minute: int | None = None
+    on_battery: bool | None = None
+    stays_local: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a route is for some requests. targets, strategy: None for the route's own."""
+
+    when: When
+    targets: tuple[ModelId, ...] | None = None
+    strategy: Strategy | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """A name that stands for several models.
 
     targets: None for every model of this machine. weights: of WEIGHTED; what is not there has 1.
-    local_only: nothing that is asked under this name leaves the machine.
+    local_only: nothing that is asked under this name leaves the machine. rules: the first that
+    applies to a request says what the route is for it.
     """
 
     name: ModelId
@@ -36,6 +67,7 @@ class Route:
     targets: tuple[ModelId, ...] | None
     weights: Mapping[ModelId, int] = field(default_factory=dict)
     local_only: bool = False
+    rules: tuple[Rule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,11 @@ exists because an engine without it was crashed or starved by its like
 (CVE-2026-21869, CVE-2026-34756, CVE-2025-52566).
 """
 
-from unified_llm.domain.chat import ChatRequest, prompt_bytes
+from unified_llm.domain.chat import ChatRequest
 from unified_llm.domain.embeddings import EmbeddingRequest, RerankRequest
 from unified_llm.domain.errors import InvalidRequest, TooLarge
 from unified_llm.domain.sampling import MAX_TOP_LOGPROBS, ensure_sane_sampling
-from unified_llm.domain.units import Tokens
+from unified_llm.domain.units import Bytes, Tokens
 from unified_llm.grammar.answers import answer_grammar
 from unified_llm.guard.sane_text import ensure_sane_text
 from unified_llm.guard.sane_tools import ensure_sane_calls, ensure_sane_tools
@@ -115,9 +115,8 @@ def _check_messages(request: ChatRequest) -> None:
         ensure_sane_calls(message, f"messages[{index}]")
 
 
-def least_tokens(request: ChatRequest) -> Tokens:
-    """How many tokens the prompt of a sane request has at least, whatever the vocabulary."""
-    size = prompt_bytes(request.messages, request.tool_use.tools if request.tool_use else ())
+def tokens_at_least(size: Bytes) -> Tokens:
+    """How many tokens a text of that size has at least, whatever the vocabulary."""
     return Tokens(-(-size // MAX_BYTES_PER_TOKEN))
 
 

@@ -28,3 +28,9 @@ def unix_time() -> float:
 def today() -> str:
     """The day by the wall clock, in UTC: `2026-11-22`."""
     return datetime.fromtimestamp(unix_time(), UTC).date().isoformat()
+
+
+def minute_of_day() -> int:
+    """Minutes since midnight by the wall clock, in the machine's time zone."""
+    here = datetime.fromtimestamp(unix_time(), UTC).astimezone()
+    return 60 * here.hour + here.minute

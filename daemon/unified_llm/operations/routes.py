@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from unified_llm.domain.callers import Caller
-from unified_llm.domain.chat import ChatRequest
+from unified_llm.domain.chat import ChatRequest, prompt_bytes
 from unified_llm.domain.errors import (
     InvalidRequest,
     ProviderDenied,
@@ -17,9 +17,9 @@ from unified_llm.domain.money import Money
 from unified_llm.domain.profile import Purpose
 from unified_llm.domain.providers import RemoteModel
 from unified_llm.domain.routing import Route
-from unified_llm.domain.units import Tokens
+from unified_llm.domain.units import Bytes, Tokens
 from unified_llm.guard.permissions import Action
-from unified_llm.guard.sanitize import ensure_sane, least_tokens
+from unified_llm.guard.sanitize import ensure_sane, tokens_at_least
 from unified_llm.operations.gate import Gate
 from unified_llm.operations.models import Models, ensure_is_for
 from unified_llm.routing.accounts import Accounts
@@ -30,6 +30,7 @@ from unified_llm.routing.plan import LOCAL, Candidate, Plan, Wish, make_plan
 from unified_llm.routing.prices import most_prompt_tokens
 from unified_llm.routing.rotation import Credits
 from unified_llm.routing.routes import RouteBook
+from unified_llm.routing.rules import Asking, Considered, Ruled, Situation, apply_rules
 from unified_llm.routing.verdict import Failure, one_error
 
 
@@ -44,20 +45,42 @@ class ExplainedTarget:
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """What is known of a request whose route is to be explained.
+
+    prompt_tokens, prompt: its length, as far as either is known.
+    """
+
+    local_only: bool = False
+    prompt_tokens: Tokens = Tokens(0)
+    prompt: Bytes = Bytes(0)
+    has_tools: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """Who would be asked, in order, and then who would not be.
 
-    kept_local: who wants the request not to leave the machine; None if it may.
+    route: as it is for this request. kept_local: who wants the request not to leave the machine;
+    None if it may. rules: of the route, as far as they were looked at.
     """
 
     route: Route
     kept_local: str | None
     targets: tuple[ExplainedTarget, ...]
+    rules: tuple[Considered, ...] = ()
+
+
+_Rotation = tuple[ModelId, tuple[ModelId, ...] | None]
+"""A route, and what it stands for: each of its rules may say something else."""
 
 
 @dataclass(slots=True)
 class Routes:
-    """Names to plans. It is the one that takes the turns of a rotation."""
+    """Names to plans. It is the one that takes the turns of a rotation.
+
+    situation: what the machine is like at the moment.
+    """
 
     gate: Gate
     models: Models
@@ -66,20 +89,23 @@ class Routes:
     health: Health
     accounts: Accounts
     latencies: Latencies
-    _credits: dict[ModelId, Credits] = field(default_factory=dict)
+    situation: Callable[[], Situation]
+    _credits: dict[_Rotation, Credits] = field(default_factory=dict)
 
     def list(self, caller: Caller) -> tuple[tuple[ModelId, Route], ...]:
         """Every name of the settings that is no model's, and what it stands for."""
         with self.gate.open_entry(caller, Action.READ, "routes"):
             return self.book.listed()
 
-    def explain(
-        self, caller: Caller, model: ModelId, *, local_only: bool, prompt_tokens: Tokens
-    ) -> Explanation:
+    def explain(self, caller: Caller, model: ModelId, question: Question) -> Explanation:
         """What would be done for such a request of `caller`. Raises UnknownModel."""
         with self.gate.open_entry(caller, Action.READ, model):
-            kept = self._kept_local(caller, "the request" if local_only else None)
-            return _explain(self._plan(model, Wish(kept, prompt_tokens), prompt_tokens, None))
+            kept = self._kept_local(caller, "the request" if question.local_only else None)
+            ruled = self._ruled(caller, model, question.prompt, question.has_tools, kept)
+            least = max(question.prompt_tokens, tokens_at_least(question.prompt))
+            most = max(question.prompt_tokens, question.prompt)
+            plan = self._plan(ruled.route, Wish(kept, least), most, None)
+            return _explain(plan, ruled)
 
     def plan(self, caller: Caller, request: ChatRequest, *, is_only_asked: bool = False) -> Plan:
         """The plan for a request, which is sane then; somebody can be asked, now or in a while.
@@ -88,15 +114,20 @@ class Routes:
         Raises UnknownModel, InvalidRequest, LocalOnly, TooLarge, ProviderDenied.
         """
         kept = self._kept_local(caller, "the request" if request.local_only else None)
-        self._targets(self.book.resolve(request.model))  # a wrong name is told of before the rest
+        named = self.book.resolve(request.model)
+        if not named.rules:
+            self._targets(named)  # a wrong name is told of before the rest
         ensure_sane(request)
-        wish, most = Wish(kept, least_tokens(request)), most_prompt_tokens(request)
-        plan = self._plan(request.model, wish, most, request.max_tokens)
+        tools = request.tool_use.tools if request.tool_use is not None else ()
+        prompt = Bytes(prompt_bytes(request.messages, tools))
+        route = self._ruled(caller, request.model, prompt, bool(tools), kept).route
+        wish, most = Wish(kept, tokens_at_least(prompt)), most_prompt_tokens(request)
+        plan = self._plan(route, wish, most, request.max_tokens)
         if not plan.attempts and not plan.later:
             failures = [Failure(each.candidate.model, each.error) for each in plan.skipped]
             raise one_error(request.model, failures) if failures else _nothing_in(plan.route)
         if not is_only_asked:
-            self._credits[plan.route.name] = plan.credits
+            self._credits[_rotation(plan.route)] = plan.credits
         return plan
 
     def complaints(self) -> tuple[str, ...]:
@@ -113,15 +144,21 @@ class Routes:
             return f"a rule for {caller.principal}"
         return request
 
-    def _plan(self, name: ModelId, wish: Wish, most: int, limit: int | None) -> Plan:
+    def _ruled(
+        self, caller: Caller, model: ModelId, prompt: Bytes, has_tools: bool, kept: str | None
+    ) -> Ruled:
+        """What `model` stands for in such a request."""
+        asking = Asking(model, caller.principal, prompt, has_tools, kept is not None)
+        return apply_rules(self.book.resolve(model), asking, self.situation())
+
+    def _plan(self, route: Route, wish: Wish, most: int, limit: int | None) -> Plan:
         """most: tokens of the prompt. limit: tokens of the answer, if the request sets one."""
-        route = self.book.resolve(name)
 
         def cost_at(model: ModelId, backend: str) -> Money | None:
             return self.accounts.most(model, backend, most, limit)
 
         candidates = [self._candidate(target, cost_at) for target in self._targets(route)]
-        return make_plan(route, candidates, wish, self._credits.get(route.name))
+        return make_plan(route, candidates, wish, self._credits.get(_rotation(route)))
 
     def _targets(self, route: Route) -> tuple[ModelId, ...]:
         """Raises UnknownModel, with its neighbours, if there is one target and it is not there."""
@@ -169,7 +206,11 @@ class Routes:
         return None
 
 
-def _explain(plan: Plan) -> Explanation:
+def _rotation(route: Route) -> _Rotation:
+    return route.name, route.targets
+
+
+def _explain(plan: Plan, ruled: Ruled) -> Explanation:
     asked = (
         ExplainedTarget(each.candidate.model, each.candidate.backend, place, each.reason)
         for place, each in enumerate(plan.attempts, 1)
@@ -178,7 +219,7 @@ def _explain(plan: Plan) -> Explanation:
         ExplainedTarget(each.candidate.model, each.candidate.backend, None, each.error.message)
         for each in plan.skipped
     )
-    return Explanation(plan.route, plan.kept_local, (*asked, *skipped))
+    return Explanation(plan.route, plan.kept_local, (*asked, *skipped), ruled.considered)
 
 
 def _nothing_in(route: Route) -> UnknownModel:

@@ -38,7 +38,7 @@ class RouteBook:
 
     def named_targets(self) -> frozenset[ModelId]:
         """Every model that the settings speak of here."""
-        found = {target for route in self.routes.values() for target in route.targets or ()}
+        found = {target for route in self.routes.values() for target in _targets_of(route)}
         found |= {target for targets in self.fallbacks.values() for target in targets}
         found |= {*self.fallbacks, *self.aliases.values()}
         return frozenset(found - self.names - {AUTO})
@@ -47,3 +47,8 @@ class RouteBook:
     def names(self) -> frozenset[ModelId]:
         """The names that are taken, and can not be a model's."""
         return frozenset({*self.routes, *self.aliases})
+
+
+def _targets_of(route: Route) -> frozenset[ModelId]:
+    ruled = (target for rule in route.rules for target in rule.targets or ())
+    return frozenset((*(route.targets or ()), *ruled))

@@ -11,6 +11,9 @@ JsonSchema = Mapping[str, Any]
 ANY_MODEL = "<id>"
 """Stands for a model id in the path of a setting."""
 
+ANY_PLACE = "<n>"
+"""Stands for a place in a list of sections, from 0."""
+
 
 @cache
 def _root() -> JsonSchema:
@@ -26,11 +29,21 @@ def _followed(schema: JsonSchema) -> JsonSchema:
     return found
 
 
+def _section_in(schema: JsonSchema) -> JsonSchema | None:
+    """What each place of a list holds, if that is a section."""
+    items = _followed(schema.get("items", {}))
+    return items if items.get("type") == "object" else None
+
+
 def schema_at(path: Sequence[str]) -> JsonSchema | None:
     """The JSON schema of the setting at `path`; None if there is no such setting."""
     schema = _root()
     for name in path:
-        following = schema.get("properties", {}).get(name) or schema.get("additionalProperties")
+        following = (
+            schema.get("properties", {}).get(name)
+            or schema.get("additionalProperties")
+            or _section_in(schema)
+        )
         if not isinstance(following, Mapping):
             return None
         schema = _followed(following)
@@ -54,12 +67,21 @@ def _settings_under(
 ) -> Iterator[tuple[tuple[str, ...], JsonSchema]]:
     if schema.get("type") != "object":
         yield path, schema
+        if (section := _section_in(schema)) is not None:
+            yield from _settings_under((*path, ANY_PLACE), section)
         return
     inner = {name: _followed(found) for name, found in schema.get("properties", {}).items()}
-    for name in sorted(inner, key=lambda name: inner[name].get("type") == "object"):
+    for name in sorted(inner, key=lambda name: _depth(inner[name])):
         yield from _settings_under((*path, name), inner[name])
     if isinstance(more := schema.get("additionalProperties"), Mapping):
         yield from _settings_under((*path, ANY_MODEL), _followed(more))
+
+
+def _depth(schema: JsonSchema) -> int:
+    """How much of a section there is in it: nothing, some in a list, or all."""
+    if schema.get("type") == "object":
+        return 2
+    return 0 if _section_in(schema) is None else 1
 
 
 def render_expected(schema: JsonSchema) -> str:

@@ -26,6 +26,7 @@ MAX_FILE_BYTES: Final = 1024 * 1024
 _OWN_ERRORS: Final = frozenset(
     {
         "budget_name",
+        "clock",
         "date",
         "relative_path",
         "long_socket_path",
@@ -34,6 +35,7 @@ _OWN_ERRORS: Final = frozenset(
         "provider_name",
         "provider_place",
         "provider_url",
+        "route_rule",
         "route_target",
         "route_weight",
     }

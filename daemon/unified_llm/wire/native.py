@@ -190,13 +190,15 @@ class PlanBody(_Body):
 class ExplainShape(Shape):
     """What `POST /v1/routes/explain` is asked.
 
-    model: what a client would ask for: a model, a route or an alias. prompt_tokens: length of the
-    prompt, as far as that decides who can be asked.
+    model: what a client would ask for: a model, a route or an alias. prompt_tokens, prompt_bytes:
+    length of the prompt, as far as either decides who is asked. tools: whether it comes with some.
     """
 
     model: str
     local_only: bool = False
     prompt_tokens: Annotated[int, Field(ge=0, le=_MOST_TOKENS)] = 0
+    prompt_bytes: Annotated[int, Field(ge=0, le=_MOST_TOKENS)] = 0
+    tools: bool = False
 
 
 class ExplainedTargetBody(_Body):
@@ -208,10 +210,19 @@ class ExplainedTargetBody(_Body):
     reason: str
 
 
+class ExplainedRuleBody(_Body):
+    """A rule of the route that was looked at. number: its place, from 1; why: half a sentence."""
+
+    number: int
+    applies: bool
+    why: str
+
+
 class ExplanationBody(_Body):
     """`POST /v1/routes/explain`: who would be asked, in which order, and why.
 
-    kept_local: who wants the request not to leave the machine; null if it may.
+    kept_local: who wants the request not to leave the machine; null if it may. rules: of the
+    route, up to the first that applies.
     """
 
     model: str
@@ -219,6 +230,7 @@ class ExplanationBody(_Body):
     strategy: str
     kept_local: str | None
     targets: tuple[ExplainedTargetBody, ...]
+    rules: tuple[ExplainedRuleBody, ...] = ()
 
 
 class UsageLineBody(_Body):

@@ -17,6 +17,19 @@
       memory.ram_budget_bytes = 16 * 1024 * 1024 * 1024;
       defaults.keep_alive_seconds = null;
       log.level = "debug";
+      routing.routes.smart = {
+        targets = [ "tiny" ];
+        rules = [
+          {
+            when.until_time = "06:00";
+            strategy = "in-order";
+          }
+          {
+            when.tools = true;
+            strategy = "round-robin";
+          }
+        ];
+      };
     };
   };
 }

@@ -16,8 +16,9 @@ from unified_llm.domain.errors import (
 )
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.providers import ProviderKind, RemoteModel
-from unified_llm.domain.routing import AUTO, Attempt, Route, Strategy
-from unified_llm.domain.units import Tokens
+from unified_llm.domain.routing import AUTO, Attempt, Route, Rule, Strategy, When
+from unified_llm.domain.units import Bytes, Tokens
+from unified_llm.operations.routes import Question
 from unified_llm.routing.health import Trouble
 from unified_llm.routing.routes import RouteBook
 
@@ -76,14 +77,14 @@ async def test_a_user_may_be_kept_on_this_machine() -> None:
     async with open_house(providers={"far": away}, book=book) as house:
         house.models.replace_remote({FAR: REMOTE})
         await end_of(house, request(SMART))
-        found = house.routes.explain(USER, SMART, local_only=False, prompt_tokens=Tokens(0))
+        found = house.routes.explain(USER, SMART, Question())
     assert away.asked == []
     assert found.kept_local == "a rule for uid:1000"
 
 
 async def test_auto_is_every_sound_model_of_this_machine() -> None:
     async with open_house() as house:
-        found = house.routes.explain(USER, AUTO, local_only=False, prompt_tokens=Tokens(0))
+        found = house.routes.explain(USER, AUTO, Question())
         assert {target.model for target in found.targets} == {TINY, BIG}
         house.set_models()
         with pytest.raises(UnknownModel, match="there is none"):
@@ -94,8 +95,8 @@ async def test_an_explanation_tells_of_every_target_and_asks_nobody() -> None:
     away = FakeBackend(ANSWER)
     async with open_house(providers={"far": away}, book=BOOK) as house:
         house.models.replace_remote({FAR: REMOTE})
-        found = house.routes.explain(USER, SMART, local_only=True, prompt_tokens=Tokens(0))
-        long = house.routes.explain(USER, SMART, local_only=False, prompt_tokens=Tokens(5000))
+        found = house.routes.explain(USER, SMART, Question(local_only=True))
+        long = house.routes.explain(USER, SMART, Question(prompt_tokens=Tokens(5000)))
     assert [(each.model, each.place) for each in found.targets] == [(TINY, 1), (FAR, None)]
     assert "keeps the request here" in found.targets[1].reason
     assert [(each.model, each.place) for each in long.targets] == [(FAR, 1), (TINY, None)]
@@ -107,7 +108,7 @@ async def test_the_longest_prompt_is_explained_without_being_made() -> None:
     async with open_house(providers={"far": FakeBackend()}, book=BOOK) as house:
         house.models.replace_remote({FAR: REMOTE})
         tracemalloc.start()
-        found = house.routes.explain(USER, SMART, local_only=False, prompt_tokens=longest)
+        found = house.routes.explain(USER, SMART, Question(prompt_tokens=longest))
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert [each.place for each in found.targets] == [1, None]
@@ -119,7 +120,7 @@ async def test_turns_are_taken_by_requests_and_not_by_looking() -> None:
     async with open_house(book=book) as house:
         asked = []
         for _ in range(4):
-            house.routes.explain(USER, SMART, local_only=False, prompt_tokens=Tokens(0))
+            house.routes.explain(USER, SMART, Question())
             with house.inference.open_admission(USER, request(SMART)):
                 pass
             end = await end_of(house, request(SMART))
@@ -139,7 +140,7 @@ async def test_a_provider_in_trouble_is_skipped_and_status_says_why() -> None:
     async with open_house(providers={"far": away}, book=BOOK) as house:
         house.models.replace_remote({FAR: REMOTE})
         await end_of(house, request(SMART))
-        found = house.routes.explain(USER, SMART, local_only=False, prompt_tokens=Tokens(0))
+        found = house.routes.explain(USER, SMART, Question())
         report = await house.status.report(USER)
     skipped = found.targets[-1]
     assert (skipped.model, skipped.place) == (FAR, None)
@@ -160,3 +161,53 @@ async def test_names_that_lead_nowhere_are_complaints() -> None:
             "routing names the model away, which is not there",
             "routing names the model gone, which is not there",
         )
+
+
+RULED = RouteBook(
+    routes={
+        SMART: Route(
+            SMART,
+            Strategy.ROUND_ROBIN,
+            (TINY, FAR),
+            rules=(
+                Rule(When(stays_local=True), targets=(BIG,)),
+                Rule(When(has_tools=True, least_prompt=Bytes(100)), (FAR,), Strategy.CLOUD_FIRST),
+            ),
+        )
+    },
+    aliases={ModelId("gpt-4o"): SMART},
+)
+
+
+async def test_a_rule_changes_who_is_asked_and_the_explanation_says_which() -> None:
+    async with open_house(providers={"far": FakeBackend(ANSWER)}, book=RULED) as house:
+        house.models.replace_remote({FAR: REMOTE})
+        end = await end_of(house, request(SMART, local_only=True))
+        assert [attempt.model for attempt in end.attempts] == [BIG]
+        plain = house.routes.explain(USER, SMART, Question(has_tools=True))
+        large = house.routes.explain(USER, SMART, Question(has_tools=True, prompt=Bytes(100)))
+    assert [(each.model, each.place) for each in plain.targets] == [(TINY, 1), (FAR, 2)]
+    assert [each.applies for each in plain.rules] == [False, False]
+    assert (large.route.strategy, [each.model for each in large.targets]) == ("cloud-first", [FAR])
+    assert [(each.number, each.applies, each.why) for each in large.rules] == [
+        (1, False, "it may leave the machine"),
+        (2, True, "the prompt has 100 bytes, at least 100, and it comes with tools"),
+    ]
+
+
+async def test_each_set_of_targets_has_turns_of_its_own() -> None:
+    rule = Rule(When(stays_local=True), targets=(BIG, TINY))
+    route = Route(SMART, Strategy.ROUND_ROBIN, (TINY, BIG), rules=(rule,))
+    async with open_house(book=RouteBook({SMART: route})) as house:
+        asked = []
+        for stays in (False, True, False, True):
+            end = await end_of(house, request(SMART, local_only=stays))
+            asked.append(end.attempts[0].model)
+    assert asked == [TINY, BIG, BIG, TINY]
+
+
+async def test_models_that_only_a_rule_names_are_missed_too() -> None:
+    rule = Rule(When(has_tools=True), targets=(ModelId("gone"),))
+    book = RouteBook({SMART: Route(SMART, Strategy.IN_ORDER, (TINY,), rules=(rule,))})
+    async with open_house(book=book) as house:
+        assert house.routes.complaints() == ("routing names the model gone, which is not there",)

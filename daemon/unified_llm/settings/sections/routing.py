@@ -1,86 +1,34 @@
 """The section `routing`: names that stand for several models, and what is tried for a request."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from unified_llm.domain.models import MODEL_ID_PATTERN
 from unified_llm.domain.units import Seconds
 from unified_llm.settings.sections.fields import DAY, Deadline, Section, about
-from unified_llm.settings.sections.models import require_model_id
-
-_ModelName = Annotated[str, Field(pattern=f"^{MODEL_ID_PATTERN}$")]
-_Name = Annotated[str, AfterValidator(require_model_id)]
-_ModelNames = Annotated[tuple[_ModelName, ...], Field(strict=False, min_length=1, max_length=32)]
-_MODELS_FORM = "list of 1 to 32 model names"
-
-
-class RouteSettings(Section):
-    """A name that stands for several models, for instance a local one and one of a provider."""
-
-    targets: _ModelNames = Field(
-        description="The models it stands for; those of a provider as `<provider>/<model>`.",
-        json_schema_extra=about(form=_MODELS_FORM),
-    )
-    strategy: Literal[
-        "in-order",
-        "local-first",
-        "cloud-first",
-        "cost-optimised",
-        "latency-optimised",
-        "round-robin",
-        "weighted",
-    ] = Field(
-        default="local-first",
-        description=(
-            "Which target is asked first, and which next when it does not answer: as they are "
-            "written; those of this machine, loaded ones before others, and then those of "
-            "providers; providers before this machine; what costs least; what has begun to "
-            "answer soonest lately; each in its turn; each in its turn as often as its weight says."
-        ),
-        json_schema_extra=about(reason="costs nothing, and tells nobody"),
-    )
-    weights: dict[
-        _Name,
-        Annotated[
-            int,
-            Field(
-                ge=1,
-                le=1000,
-                description="Turns of this target, with `weighted`; 1 for one that is left out.",
-                json_schema_extra=about("turns"),
-            ),
-        ],
-    ] = Field(default={}, description="How often each target of a route has its turn.")
-    local_only: bool = Field(
-        default=False,
-        description="Nothing that is asked under this name leaves the machine.",
-        json_schema_extra=about(reason="the targets say where it goes"),
-    )
-
-    @model_validator(mode="after")
-    def _weighs_its_targets(self) -> Self:
-        if strange := sorted(self.weights.keys() - set(self.targets)):
-            raise PydanticCustomError(
-                "route_weight", "has a weight for {name}, which is no target", {"name": strange[0]}
-            )
-        if len(set(self.targets)) != len(self.targets):
-            raise PydanticCustomError("route_target", "names a target twice")
-        return self
+from unified_llm.settings.sections.routes import (
+    MODELS_FORM,
+    USERS_FORM,
+    ModelNames,
+    RequiredName,
+    RouteSettings,
+    Users,
+)
 
 
 class RoutingSettings(Section):
     """Names beside those of models, and how long others are tried when one does not answer."""
 
-    routes: dict[_Name, RouteSettings] = Field(
+    routes: dict[RequiredName, RouteSettings] = Field(
         default={},
         description=(
             "By name. `auto` stands for the models of this machine unless it is set here."
         ),
     )
     aliases: dict[
-        _Name,
+        RequiredName,
         Annotated[
             str,
             Field(
@@ -91,24 +39,19 @@ class RoutingSettings(Section):
         ],
     ] = Field(default={}, description="Other names of models and routes.")
     fallbacks: dict[
-        _Name,
+        RequiredName,
         Annotated[
-            _ModelNames,
+            ModelNames,
             Field(
                 description="What is asked, in this order, when this model does not answer.",
-                json_schema_extra=about(form=_MODELS_FORM),
+                json_schema_extra=about(form=MODELS_FORM),
             ),
         ],
     ] = Field(default={}, description="What is asked instead of a model, by its name.")
-    local_only_users: Annotated[
-        tuple[Annotated[str, Field(pattern=r"^uid:(0|[1-9][0-9]{0,9})$")], ...],
-        Field(strict=False, max_length=1000),
-    ] = Field(
+    local_only_users: Users = Field(
         default=(),
         description="Users of whose requests nothing leaves the machine, such as `uid:1000`.",
-        json_schema_extra=about(
-            reason="whoever asks a provider's model means it", form="list of uid:NUMBER"
-        ),
+        json_schema_extra=about(reason="whoever asks a provider's model means it", form=USERS_FORM),
     )
     max_attempts: Annotated[int, Field(ge=1, le=10)] = Field(
         default=3,
@@ -159,4 +102,17 @@ class RoutingSettings(Section):
                 raise PydanticCustomError(
                     "model_clash", "alias {name} stands for another alias", {"name": name}
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _rules_name_what_is_asked(self) -> Self:
+        for name, route in self.routes.items():
+            asked = {name, *(alias for alias, model in self.aliases.items() if model == name)}
+            for number, rule in enumerate(route.rules, 1):
+                if strange := sorted({*(rule.when.models or ())} - asked):
+                    raise PydanticCustomError(
+                        "route_rule",
+                        "rule {number} of route {route} is for {name}, which is no name of it",
+                        {"number": number, "route": name, "name": strange[0]},
+                    )
         return self

@@ -14,7 +14,6 @@ from starlette.responses import Response
 from unified_llm.domain.events import ModelStatus
 from unified_llm.domain.models import ModelId, ModelSpec
 from unified_llm.domain.providers import RemoteModel
-from unified_llm.domain.units import Tokens
 from unified_llm.operations.embedding import Embedding
 from unified_llm.operations.gate import new_request_id
 from unified_llm.operations.inference import Inference
@@ -28,7 +27,7 @@ from unified_llm.surfaces.http.faults import REQUEST_ID_HEADER, error_response, 
 from unified_llm.surfaces.http.limits import HttpLimits
 from unified_llm.surfaces.http.plans import plan_body, plan_question
 from unified_llm.surfaces.http.protocol import PEER_KEY
-from unified_llm.surfaces.http.routes import explanation_body
+from unified_llm.surfaces.http.routes import explanation_body, route_question
 from unified_llm.surfaces.http.spending import parse_days, spending_body
 from unified_llm.surfaces.http.status import health_body, scan_body, status_body
 from unified_llm.surfaces.http.stream import ChatStream, read_to_end
@@ -225,12 +224,7 @@ class _Routes:
         try:
             asked = native.parse_explain(await request.body())
             model = ModelId(asked.model)
-            found = self.named.explain(
-                caller,
-                model,
-                local_only=asked.local_only,
-                prompt_tokens=Tokens(asked.prompt_tokens),
-            )
+            found = self.named.explain(caller, model, route_question(asked))
         except ClientDisconnect:
             return Response(status_code=_UNREAD)
         except Exception as error:  # noqa: BLE001  the client is told, and the log if it is a bug

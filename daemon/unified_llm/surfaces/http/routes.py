@@ -1,8 +1,19 @@
-"""Plans of requests, as the wire tells of them."""
+"""Explained routes between the wire and the operations."""
 
 from unified_llm.domain.models import ModelId
-from unified_llm.operations.routes import Explanation
+from unified_llm.domain.units import Bytes, Tokens
+from unified_llm.operations.routes import Explanation, Question
 from unified_llm.wire import native
+
+
+def route_question(asked: native.ExplainShape) -> Question:
+    """What a client asks."""
+    return Question(
+        local_only=asked.local_only,
+        prompt_tokens=Tokens(asked.prompt_tokens),
+        prompt=Bytes(asked.prompt_bytes),
+        has_tools=asked.tools,
+    )
 
 
 def explanation_body(model: ModelId, found: Explanation) -> native.ExplanationBody:
@@ -17,5 +28,9 @@ def explanation_body(model: ModelId, found: Explanation) -> native.ExplanationBo
                 model=each.model, backend=each.backend, place=each.place, reason=each.reason
             )
             for each in found.targets
+        ),
+        rules=tuple(
+            native.ExplainedRuleBody(number=each.number, applies=each.applies, why=each.why)
+            for each in found.rules
         ),
     )

@@ -26,6 +26,36 @@ def test_a_route_needs_targets_and_nothing_else() -> None:
     assert found.max_attempts == 3
 
 
+def rule(**fields: object) -> dict[str, object]:
+    """Routing with a route of one rule."""
+    return {"routes": {"smart": {"targets": ["a"], "rules": [fields]}}}
+
+
+RULES: list[tuple[dict[str, object], str]] = [
+    (rule(when={}, targets=["b"]), "rules.0.when: has no condition"),
+    (rule(targets=["b"]), "rules.0.when: is missing"),
+    (rule(when={"tools": True}), "rules.0: has neither targets nor a strategy"),
+    (rule(when={"tools": "yes"}, targets=["b"]), "when.tools: is the text 'yes'"),
+    (rule(when={"tool": True}, targets=["b"]), "when.tool: is not a setting; did you mean 'tools'"),
+    (rule(when={"from_time": "25:00"}, targets=["b"]), "from_time: is not a time such as 22:30"),
+    (rule(when={"from_time": 1350}, targets=["b"]), "is 1350 (expected time such as 22:30"),
+    (rule(when={"from_time": "08:00", "until_time": "08:00"}, targets=["b"]), "begins and ends at"),
+    (rule(when={"least_prompt_bytes": 9, "most_prompt_bytes": 8}, targets=["b"]), "never holds"),
+    (rule(when={"users": []}, targets=["b"]), "when.users: is a list"),
+    (rule(when={"users": ["uid:1", "al"]}, targets=["b"]), "when.users.1: is the text 'al'"),
+    (rule(when={"models": ["x"]}, targets=["b"]), "rule 1 of route smart is for x, which is no"),
+    (rule(when={"tools": True}, targets=["b", "b"]), "rules.0: names a target twice"),
+    (rule(when={"tools": True}, strategy="cheap"), "rules.0.strategy: is the text 'cheap'"),
+]
+
+
+def test_a_rule_has_conditions_and_says_what_the_route_is_then() -> None:
+    when = {"models": ["smart", "gpt-4o"], "from_time": "22:00", "users": ["uid:1000"]}
+    routing = rule(when=when, strategy="cloud-first") | {"aliases": {"gpt-4o": "smart"}}
+    (found,) = parsed(routing).routing.routes["smart"].rules
+    assert (found.targets, found.strategy, found.when.from_time) == (None, "cloud-first", "22:00")
+
+
 @pytest.mark.parametrize(
     ("routing", "told"),
     [
@@ -40,6 +70,7 @@ def test_a_route_needs_targets_and_nothing_else() -> None:
         ({"fallbacks": {"a": "b"}}, "expected list of 1 to 32 model names"),
         ({"local_only_users": ["alice"]}, "local_only_users.0: is the text 'alice'"),
         ({"max_attempts": 0}, "is 0"),
+        *RULES,
     ],
 )
 def test_what_is_wrong_is_told(routing: dict[str, object], told: str) -> None:
