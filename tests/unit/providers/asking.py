@@ -4,13 +4,37 @@ from dataclasses import fields, replace
 from typing import Any, Final
 
 from tests.unit.fleet.asking import request
-from unified_llm.domain.chat import ChatRequest, JsonAnswer, Sampling, Tool, ToolChoice, ToolUse
+from unified_llm.domain.chat import (
+    ChatRequest,
+    JsonAnswer,
+    Message,
+    Role,
+    Sampling,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolUse,
+)
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.units import Tokens
 
 SCHEMA: Final = '{"type":"object","properties":{"city":{"type":"string"}}}'
 TOOL: Final = Tool("weather", "The weather of a city.", SCHEMA)
 PLAIN: Final = request("Sky?", model=ModelId("it/model"))
+CONVERSATION: Final = (
+    Message(Role.SYSTEM, "Brief."),
+    Message(Role.USER, "Rain in Ulm, and where else?"),
+    Message(
+        Role.ASSISTANT,
+        "I look.",
+        (ToolCall("c1", "weather", '{"city":"Ulm"}'), ToolCall("c2", "weather", "{}")),
+    ),
+    Message(Role.TOOL, "Rain", tool_call_id="c1"),
+    Message(Role.TOOL, "Sun", tool_call_id="c2"),
+    Message(Role.ASSISTANT, "Only there."),
+    Message(Role.USER, "Thanks."),
+)
+"""Every role, and every kind of turn."""
 _OTHERS: Final[dict[str, Any]] = {
     "top_k": 5,
     "seed": 7,

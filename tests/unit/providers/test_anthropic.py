@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 from anthropic.types import RawMessageStreamEvent
-from anthropic.types.message_create_params import MessageCreateParamsStreaming
 from hypothesis import given
 from pydantic import TypeAdapter
 
 from tests.unit.providers.answers import read_all, sse
-from tests.unit.providers.asking import ASKING, PLAIN, SCHEMA, TOOL
+from tests.unit.providers.asking import PLAIN, SCHEMA, TOOL
 from tests.unit.providers.cuts import cuts_of
 from unified_llm.domain.chat import (
     Finished,
@@ -36,12 +35,10 @@ from unified_llm.domain.errors import (
     ProviderOverloaded,
     UnifiedLlmError,
 )
-from unified_llm.domain.providers import ProviderKind
 from unified_llm.domain.secret import Secret
 from unified_llm.domain.units import Tokens
 from unified_llm.providers.anthropic import MessageReader, Messages
 from unified_llm.providers.api import OfferedModel
-from unified_llm.providers.features import SUPPORTED
 
 START: dict[str, Any] = {
     "type": "message_start",
@@ -133,16 +130,6 @@ def sent(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event["type"])
 def test_the_stream_has_the_shape_of_the_official_types(event: dict[str, Any]) -> None:
     TypeAdapter[Any](RawMessageStreamEvent).validate_python(event)
-
-
-@pytest.mark.parametrize("feature", sorted(SUPPORTED[ProviderKind.ANTHROPIC]))
-def test_what_is_sent_has_the_shape_of_the_official_types(feature: str) -> None:
-    body = json.loads(Messages().render_chat(ASKING[feature], "claude").body)
-    assert body.keys() <= MessageCreateParamsStreaming.__annotations__.keys() | {
-        *MessageCreateParamsStreaming.__optional_keys__,
-        *MessageCreateParamsStreaming.__required_keys__,
-    }
-    assert MessageCreateParamsStreaming.__required_keys__ <= body.keys()
 
 
 @given(cuts_of(WHOLE))

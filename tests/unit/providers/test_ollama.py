@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.providers.answers import read_all
-from tests.unit.providers.asking import ASKING, PLAIN
+from tests.unit.providers.asking import PLAIN
 from tests.unit.providers.cuts import cuts_of
 from unified_llm.domain.chat import (
     Finished,
@@ -29,10 +29,8 @@ from unified_llm.domain.chat import (
     Usage,
 )
 from unified_llm.domain.errors import InvalidRequest, ProviderFailed
-from unified_llm.domain.providers import ProviderKind
 from unified_llm.domain.units import Tokens
 from unified_llm.providers.api import OfferedModel
-from unified_llm.providers.features import SUPPORTED
 from unified_llm.providers.ollama import ChatLines, OllamaChat
 
 
@@ -71,14 +69,6 @@ EXPECTED = [
 @pytest.mark.parametrize("told", LINES)
 def test_the_lines_have_the_shape_of_the_official_types(told: dict[str, Any]) -> None:
     ollama.ChatResponse.model_validate(told)
-
-
-@pytest.mark.parametrize("feature", sorted(SUPPORTED[ProviderKind.OLLAMA]))
-def test_what_is_sent_has_the_shape_of_the_official_types(feature: str) -> None:
-    body = json.loads(OllamaChat().render_chat(ASKING[feature], "m").body)
-    request = ollama._types.ChatRequest.model_validate(body)
-    assert body.keys() <= type(request).model_fields.keys()
-    assert set(body.get("options", ())) <= ollama.Options.model_fields.keys()
 
 
 @given(cuts_of(WHOLE))
