@@ -102,10 +102,15 @@ def _price(price: PriceSettings) -> Price:
     return Price(
         input=_per_token(price.input),
         output=_per_token(price.output),
-        cached=None if price.cached is None else _per_token(price.cached),
-        cache_write=None if price.cache_write is None else _per_token(price.cache_write),
-        reasoning=None if price.reasoning is None else _per_token(price.reasoning),
+        cached=_if_known(price.cached),
+        cache_write=_if_known(price.cache_write),
+        reasoning=_if_known(price.reasoning),
+        long_cache_write=_if_known(price.long_cache_write),
     )
+
+
+def _if_known(dollars: float | None) -> Money | None:
+    return None if dollars is None else _per_token(dollars)
 
 
 def _per_token(dollars: float) -> Money:

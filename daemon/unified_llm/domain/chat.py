@@ -173,8 +173,9 @@ class Usage:
     """What a request took, as whoever answered counts it.
 
     cached_tokens: the part of the prompt that needed no computing. cache_write_tokens: the part
-    that was kept for later, where that has a price. reasoning_tokens: the part of the completion
-    that was thought and not said; None if nobody tells.
+    that was kept for later, where that has a price; long_cache_write_tokens: how much of that is
+    kept for hours instead of minutes. reasoning_tokens: the part of the completion that was thought
+    and not said; None if nobody tells.
     """
 
     prompt_tokens: Tokens
@@ -182,6 +183,7 @@ class Usage:
     cached_tokens: Tokens = Tokens(0)
     cache_write_tokens: Tokens = Tokens(0)
     reasoning_tokens: Tokens | None = None
+    long_cache_write_tokens: Tokens = Tokens(0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ class Price:
     """What a model's provider asks for each token.
 
     cached: for a token of the prompt that was read from its cache; cache_write: that was kept for
-    later. reasoning: for one that was thought and not said. None if no such price is known; thought
-    is then paid as what is said.
+    minutes; long_cache_write: for hours. reasoning: for one that was thought and not said. None if
+    no such price is known; thought is then paid as what is said.
     """
 
     input: Money
@@ -29,6 +29,7 @@ class Price:
     cached: Money | None = None
     cache_write: Money | None = None
     reasoning: Money | None = None
+    long_cache_write: Money | None = None
 
 
 def per_million(dollars: Decimal) -> Money:

@@ -164,10 +164,15 @@ class _OutputDetails(msgspec.Struct):
     thinking_tokens: int | None = None
 
 
+class _CacheCreation(msgspec.Struct):
+    ephemeral_1h_input_tokens: int = 0
+
+
 class _Used(msgspec.Struct):
     input_tokens: int | None = None
     output_tokens: int | None = None
     cache_creation_input_tokens: int | None = None
+    cache_creation: _CacheCreation | None = None
     cache_read_input_tokens: int | None = None
     output_tokens_details: _OutputDetails | None = None
 
@@ -280,11 +285,12 @@ class MessageReader:
         """Counts are cumulative: a later one replaces an earlier."""
         if used is None:
             return
-        thought = used.output_tokens_details
+        thought, kept = used.output_tokens_details, used.cache_creation
         counts = {
             "input": used.input_tokens,
             "output": used.output_tokens,
             "written": used.cache_creation_input_tokens,
+            "written for long": None if kept is None else kept.ephemeral_1h_input_tokens,
             "read": used.cache_read_input_tokens,
             "thought": None if thought is None else thought.thinking_tokens,
         }
@@ -308,6 +314,7 @@ class MessageReader:
             cached_tokens=Tokens(read),
             cache_write_tokens=Tokens(written),
             reasoning_tokens=_tokens(used.get("thought")),
+            long_cache_write_tokens=Tokens(used.get("written for long", 0)),
         )
 
 

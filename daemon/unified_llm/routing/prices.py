@@ -18,7 +18,8 @@ def cost_of(price: Price, usage: Usage) -> Money | None:
     parts = (
         (plain, price.input),
         (usage.cached_tokens, price.cached),
-        (usage.cache_write_tokens, price.cache_write),
+        (usage.cache_write_tokens - usage.long_cache_write_tokens, price.cache_write),
+        (usage.long_cache_write_tokens, price.long_cache_write),
         (usage.completion_tokens - thought, price.output),
         (thought, price.output if price.reasoning is None else price.reasoning),
     )
@@ -45,6 +46,7 @@ def most_prompt_tokens(request: ChatRequest) -> int:
 
 def most_cost(price: Price, prompt: int, completion: int) -> Money:
     """The most that so many tokens cost, whatever the provider caches or the model thinks."""
-    dearest = max(price.input, price.cached or 0, price.cache_write or 0)
+    kept = max(price.cache_write or 0, price.long_cache_write or 0)
+    dearest = max(price.input, price.cached or 0, kept)
     said = max(price.output, price.reasoning or 0)
     return Money(prompt * dearest + completion * said)

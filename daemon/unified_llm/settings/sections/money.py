@@ -43,8 +43,13 @@ class PriceSettings(Section):
     )
     cache_write: Dollars | None = Field(
         default=None,
-        description="For the part of a prompt that is kept in the provider's cache.",
+        description="For the part of a prompt that is kept in the provider's cache for minutes.",
         json_schema_extra=about(_UNIT, "few providers have such a price"),
+    )
+    long_cache_write: Dollars | None = Field(
+        default=None,
+        description="For the part that is kept there for hours.",
+        json_schema_extra=about(_UNIT, "it is kept so only where somebody asks for it"),
     )
     reasoning: Dollars | None = Field(
         default=None,
