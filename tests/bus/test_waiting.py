@@ -1,6 +1,7 @@
 """Who waits for the end of a job: bounded by user, told at the end, forgotten when gone."""
 
 import asyncio
+import os
 from collections import Counter
 from contextlib import AsyncExitStack
 from typing import Final, cast
@@ -11,11 +12,13 @@ from tests.bus.front_door import ask, open_front_door
 from tests.fakes.house import ROOT, TINY
 from tests.private_bus import PrivateBus, effective_user
 from unified_llm.bus.calls import MAX_CALLS_PER_USER, MAX_CALLS_ROOT
-from unified_llm.bus.connection import BusConnection, open_connection
+from unified_llm.bus.connection import BusConnection, Signal, open_connection
 from unified_llm.bus.faults import LIMITS_EXCEEDED, BusFault
 from unified_llm.bus.names import BUS_NAME, JOB_INTERFACE, PROPERTIES_INTERFACE, job_path
 from unified_llm.bus.values import Variant, unwrap
 from unified_llm.domain.lifecycle import ModelState
+from unified_llm.domain.models import ModelId
+from unified_llm.downloads.local_import import SourceFile
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -118,3 +121,38 @@ async def test_a_load_that_is_tied_to_its_caller_is_cancelled_when_that_leaves(
         async with asyncio.timeout(60):
             assert await wait(root, path) == "cancelled"
         front.house.workers.finish_load(TINY)
+
+
+async def test_a_job_that_waits_for_its_turn_says_queued_and_then_running(
+    shared_bus: PrivateBus,
+) -> None:
+    async with (
+        open_front_door(shared_bus) as front,
+        open_connection(shared_bus.address) as client,
+        asyncio.timeout(60),
+    ):
+        house, told = front.house, asyncio.Queue[str]()
+        house.shelf.gate.clear()
+        with SourceFile(os.open("/dev/null", os.O_RDONLY)) as source:
+            first = await house.library.begin_import(ROOT, source, ModelId("a"))
+            second = await house.library.begin_import(ROOT, source, ModelId("b"))
+        path = job_path(second.id)
+
+        def on_changed(signal: Signal) -> None:
+            changed = cast("dict[str, object]", unwrap(signal.body[1]))
+            if signal.path == path and "State" in changed:
+                told.put_nowait(str(changed["State"]))
+
+        sender = cast("str", (await client.call_bus("GetNameOwner", "s", BUS_NAME))[0])
+        client.on_signal(sender, PROPERTIES_INTERFACE, "PropertiesChanged", on_changed)
+        await client.add_match(f"type='signal',sender='{BUS_NAME}',path='{path}'")
+        (found,) = await client.call(
+            BUS_NAME, path, PROPERTIES_INTERFACE, "GetAll", "s", JOB_INTERFACE
+        )
+        properties = cast("dict[str, object]", unwrap(found))
+        assert (properties["State"], properties["Cancelable"]) == ("queued", True)
+        house.jobs.cancel(first, ROOT)
+        assert await told.get() == "running"
+        house.shelf.gate.set()
+        assert await told.get() == "finished"
+        assert second.details["model"] == "b"

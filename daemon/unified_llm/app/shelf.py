@@ -39,14 +39,13 @@ _MOST_NAME_BYTES = 255 - len("..partial")
 
 
 class ModelShelf:
-    """operations.library.Shelf over `models.directory`. One file is taken in at a time."""
+    """operations.library.Shelf over `models.directory`."""
 
     def __init__(self, keeper: CatalogueKeeper, models: Models, store: Store) -> None:
         self._keeper = keeper
         self._digests = Digests(store)
         self._models = models
         self._store = store
-        self._one_at_a_time = asyncio.Lock()
 
     async def sweep(self) -> None:
         """Remove what an import that was cut off has left, and what nobody wants to keep."""
@@ -81,14 +80,13 @@ class ModelShelf:
 
     async def add(self, source: SourceFile, model: ModelId, on_bytes: ByteCount) -> Shelved:
         """As in Shelf."""
-        async with self._one_at_a_time:
-            self._ensure_free(model)
-            target = self._directory() / IMPORTED_FOLDER / imported_file_name(model)
-            imported = await self._import(source, target, on_bytes)
-            await self._keeper.rescan()
-            await self._remember(imported)
-            await self._keeper.relearn()
-            return Shelved(model, imported.size_bytes, imported.digest)
+        self._ensure_free(model)
+        target = self._directory() / IMPORTED_FOLDER / imported_file_name(model)
+        imported = await self._import(source, target, on_bytes)
+        await self._keeper.rescan()
+        await self._remember(imported)
+        await self._keeper.relearn()
+        return Shelved(model, imported.size_bytes, imported.digest)
 
     async def verify(self, spec: ModelSpec, on_bytes: ByteCount) -> Verified:
         """As in Shelf."""

@@ -9,8 +9,8 @@ Rule 2: this file does not know what the work is.
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType, TracebackType
@@ -61,8 +61,9 @@ class JobType(StrEnum):
 
 
 class JobState(StrEnum):
-    """Where a job is."""
+    """Where a job is. QUEUED: it waits for its turn."""
 
+    QUEUED = "queued"
     RUNNING = "running"
     CANCELLING = "cancelling"
     FINISHED = "finished"
@@ -110,6 +111,11 @@ class Job:
     details: Details = field(default_factory=lambda: MappingProxyType({}))
     error: UnifiedLlmError | None = None
     finished: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def is_cancelable(self) -> bool:
+        """Whether its work goes on, or waits for its turn, and nobody has asked it to stop."""
+        return self.state in {JobState.QUEUED, JobState.RUNNING}
 
 
 class Jobs(AbstractAsyncContextManager["Jobs"]):
@@ -209,17 +215,33 @@ class Jobs(AbstractAsyncContextManager["Jobs"]):
             self._cancel(job)
 
     def cancel_all(self) -> int:
-        """Ask every job that runs to stop; how many there were."""
-        running = [job for job in self._jobs.values() if job.state is JobState.RUNNING]
-        for job in running:
+        """Ask every job that is under way to stop; how many there were."""
+        stopping = [job for job in self._jobs.values() if job.is_cancelable]
+        for job in stopping:
             self._cancel(job)
-        return len(running)
+        return len(stopping)
 
     def owner_vanished(self, connection: str) -> None:
         """End what is tied to it. Loads and unloads go on, unless they were asked not to."""
         for job in self._jobs.values():
             if job.is_tied and job.owner.connection == connection:
                 self._cancel(job)
+
+    @asynccontextmanager
+    async def open_turn(self, job: Job, line: asyncio.Lock) -> AsyncIterator[None]:
+        """Hold `line`, for the work of `job`; as long as somebody else does, the job is queued."""
+        # Also when the lock is free: it may have been given up to one that waits.
+        self.report_waiting(job, is_waiting=True)
+        async with line:
+            self.report_waiting(job, is_waiting=False)
+            yield
+
+    def report_waiting(self, job: Job, *, is_waiting: bool) -> None:
+        """The work waits for its turn, or does not any more."""
+        state = JobState.QUEUED if is_waiting else JobState.RUNNING
+        if job.is_cancelable and job.state is not state:
+            job.state = state
+            self.on_change(job)
 
     def report_progress(self, job: Job, fraction: float | None) -> None:
         """Set how far a running job has come."""
@@ -240,7 +262,7 @@ class Jobs(AbstractAsyncContextManager["Jobs"]):
         self.report_progress(job, None if share is None else round(share, 2))
 
     def _cancel(self, job: Job) -> None:
-        if job.state is JobState.RUNNING:
+        if job.is_cancelable:
             job.state = JobState.CANCELLING
             self.on_change(job)
             self._tasks[job.id].cancel()

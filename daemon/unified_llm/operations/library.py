@@ -1,5 +1,10 @@
-"""Which model files there are: looking again, taking one in, removing one."""
+"""Which model files there are: looking again, taking one in, removing one.
 
+Files are imported one after the other, and verified one after the other, so that several of them
+do not share the disk from which models are loaded.
+"""
+
+import asyncio
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -59,7 +64,7 @@ class Verified:
 
 
 class Shelf(Protocol):
-    """Where model files are kept."""
+    """Where model files are kept. One is added at a time."""
 
     async def rescan(self) -> ScanReport:
         """Look at the disk again."""
@@ -102,6 +107,8 @@ class Library:
         self._scheduler = scheduler
         self._shelf = shelf
         self._unload_limit = unload_limit
+        self._importing = asyncio.Lock()
+        self._verifying = asyncio.Lock()
 
     async def scan(self, caller: Caller) -> ScanReport:
         """Look for models again, and wait for it. Raises NotPermitted."""
@@ -159,9 +166,7 @@ class Library:
             spec = self._models.spec(model)
 
             async def work(job: Job) -> Details:
-                with self._gate.open_entry(job.owner, Action.SCAN_MODELS, model):
-                    verified = await self._shelf.verify(spec, partial(self._jobs.report_bytes, job))
-                    return {"sha256": verified.digest, "verdict": verified.verdict}
+                return await self._verify(job, spec)
 
             return self._jobs.begin(JobType.VERIFY, model, caller, work)
 
@@ -176,14 +181,21 @@ class Library:
 
     async def _import(self, job: Job, source: SourceFile) -> Details:
         with self._gate.open_entry(job.owner, Action.IMPORT_MODEL, job.target):
-            shelved = await self._shelf.add(
-                source, job.target, partial(self._jobs.report_bytes, job)
-            )
+            async with self._jobs.open_turn(job, self._importing):
+                shelved = await self._shelf.add(
+                    source, job.target, partial(self._jobs.report_bytes, job)
+                )
             return {
                 "model": shelved.model,
                 "size_bytes": shelved.size_bytes,
                 "sha256": shelved.digest,
             }
+
+    async def _verify(self, job: Job, spec: ModelSpec) -> Details:
+        with self._gate.open_entry(job.owner, Action.SCAN_MODELS, spec.id):
+            async with self._jobs.open_turn(job, self._verifying):
+                verified = await self._shelf.verify(spec, partial(self._jobs.report_bytes, job))
+            return {"sha256": verified.digest, "verdict": verified.verdict}
 
     async def _remove(self, job: Job, spec: ModelSpec) -> Details:
         with self._gate.open_entry(job.owner, Action.REMOVE_MODEL, spec.id):

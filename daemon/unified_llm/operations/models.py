@@ -250,6 +250,7 @@ class Models:
         with self._gate.open_entry(job.owner, Action.LOAD_MODEL, job.target):
             unsubscribe = self._watch.subscribe(lambda event: self._follow(job, event))
             try:
+                self._follow(job, ModelChanged(self._scheduler.status(job.target)))
                 await arrive()
             finally:
                 unsubscribe()
@@ -258,6 +259,8 @@ class Models:
 
     def _follow(self, job: Job, event: Event) -> None:
         if isinstance(event, ModelChanged) and event.status.id == job.target:
+            is_waiting = event.status.state is ModelState.QUEUED
+            self._jobs.report_waiting(job, is_waiting=is_waiting)
             self._jobs.report_progress(job, event.status.progress)
 
     async def _unload(self, job: Job) -> Details:

@@ -123,6 +123,58 @@ async def test_a_job_cancelled_before_its_first_step_still_ends_once() -> None:
     assert seen == [JobState.RUNNING, JobState.CANCELLING, JobState.FINISHED]
 
 
+async def test_jobs_that_take_turns_are_queued_until_theirs_has_come() -> None:
+    line, changes = asyncio.Lock(), list[tuple[str, JobState]]()
+    async with open_jobs() as jobs:
+        jobs.on_change = lambda job: changes.append((job.target, job.state))
+
+        async def work(job: Job) -> Details:
+            async with jobs.open_turn(job, line):
+                return await last_for_ever(job)
+
+        begun = [jobs.begin(JobType.IMPORT, ModelId(name), ALICE, work) for name in "abc"]
+        first, second, third = begun
+
+        def states() -> list[str]:
+            return [job.state.value for job in begun]
+
+        await asyncio.sleep(0)
+        assert states() == ["running", "queued", "queued"]
+        jobs.cancel(second, ALICE)
+        await second.finished.wait()
+        assert states() == ["running", "finished", "queued"]
+        jobs.cancel(first, ALICE)
+        await first.finished.wait()
+        await asyncio.sleep(0)
+        assert states() == ["finished", "finished", "running"]
+        assert jobs.cancel_all() == 1
+        await third.finished.wait()
+    assert [state for name, state in changes if name == "c"] == [
+        JobState.RUNNING,
+        JobState.QUEUED,
+        JobState.RUNNING,
+        JobState.CANCELLING,
+        JobState.FINISHED,
+    ]
+
+
+async def test_what_is_queued_counts_among_the_jobs_of_its_user_and_is_stopped_with_the_rest() -> (
+    None
+):
+    async with open_jobs() as jobs:
+        begun = [
+            jobs.begin(JobType.LOAD, TINY, ALICE, last_for_ever)
+            for _ in range(module.MAX_RUNNING_PER_UID)
+        ]
+        for job in begun:
+            jobs.report_waiting(job, is_waiting=True)
+        with pytest.raises(RateLimited):
+            jobs.begin(JobType.LOAD, TINY, ALICE, succeed)
+        assert jobs.cancel_all() == len(begun)
+        jobs.report_waiting(begun[0], is_waiting=False)
+        assert begun[0].state is JobState.CANCELLING
+
+
 async def test_only_the_owner_and_managers_may_cancel() -> None:
     async with open_jobs() as jobs:
         job = jobs.begin(JobType.LOAD, TINY, ALICE, last_for_ever)

@@ -91,6 +91,21 @@ async def test_an_import_that_is_cancelled_or_fails_gives_its_descriptor_back(
     # That nothing is left open is seen by the leak sentinel.
 
 
+async def test_an_import_behind_another_is_queued(source: SourceFile) -> None:
+    async with open_house() as house:
+        house.shelf.gate.clear()
+        first = await house.library.begin_import(ADMIN, source, ModelId("a"))
+        second = await house.library.begin_import(ADMIN, source, ModelId("b"))
+        await asyncio.sleep(0)
+        assert (first.state, second.state) == (JobState.RUNNING, JobState.QUEUED)
+        assert (first.progress, second.progress) == (0.5, None)
+        verifying = await ended(house.library.begin_verify(ADMIN, TINY))
+        assert verifying.result is JobResult.DONE
+        house.shelf.gate.set()
+        await ended(second)
+        assert [model for model, _ in house.shelf.added] == ["a", "b"]
+
+
 async def test_a_refused_import_never_becomes_a_job(source: SourceFile) -> None:
     async with open_house() as house:
         with pytest.raises(NotPermitted):

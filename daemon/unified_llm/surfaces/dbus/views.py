@@ -164,7 +164,7 @@ def job_changes(job: Job) -> dict[str, object]:
         "Progress": _percent(job.progress),
         "ProgressValid": job.progress is not None,
         **_transfer_changes(job),
-        "Cancelable": job.state is JobState.RUNNING,
+        "Cancelable": job.is_cancelable,
         "Result": _result(job),
         "Error": error_of(job.error),
     }
