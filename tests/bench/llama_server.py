@@ -9,22 +9,17 @@ import hashlib
 import os
 import platform
 import re
-import shutil
-import socket
 import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-import httpx
+from tests.bench.peers import Peer, free_port, open_peer, peer_cache
 
-_READY_LIMIT_SECONDS = 120
 _PACKAGE = "llama-cpp-python"
 _CONSTRAINTS = Path(__file__).parents[2] / ".ci" / "constraints.txt"
 _CMAKE_OPTIONS = (
@@ -40,20 +35,15 @@ _CMAKE_OPTIONS = (
 
 def ensure_llama_server() -> Path:
     """The program, built now if the cache does not have it."""
-    program = _cache() / _key() / "llama-server"
+    program = peer_cache() / _key() / "llama-server"
     if not program.exists():
         program.parent.mkdir(parents=True, exist_ok=True)
         print("building llama-server, once for this CPU (12 minutes on 2 cores)", flush=True)
-        with tempfile.TemporaryDirectory(prefix="llama-server-", dir=_cache()) as folder:
+        with tempfile.TemporaryDirectory(prefix="llama-server-", dir=peer_cache()) as folder:
             built = _build(Path(folder))
             # Renamed, so that a build that was cut short is never taken for a whole one.
             built.rename(program)
     return program
-
-
-def _cache() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "unified-llm" / "peers"
 
 
 def _key() -> str:
@@ -69,7 +59,7 @@ def _build(folder: Path) -> Path:
     configure = ["cmake", "-S", str(source), "-B", str(build), *_CMAKE_OPTIONS]
     jobs = str(os.cpu_count() or 1)
     make = ["cmake", "--build", str(build), "--target", "llama-server", "--parallel", jobs]
-    with (_cache() / "build.log").open("wb") as log:
+    with (peer_cache() / "build.log").open("wb") as log:
         for command in (configure, make):
             subprocess.run(command, check=True, stdout=log, stderr=log)
     return build / "bin" / "llama-server"
@@ -93,18 +83,10 @@ def _unpack_source(folder: Path) -> Path:
     return source
 
 
-@dataclass(frozen=True, slots=True)
-class LlamaServer:
-    """One that serves, on a port of 127.0.0.1."""
-
-    port: int
-    process: int
-
-
 @contextmanager
 def open_llama_server(
     model: Path, *, slots: int, context_tokens: int, threads: int
-) -> Iterator[LlamaServer]:
+) -> Iterator[Peer]:
     """Run it with a context of `context_tokens` for each slot, and wait until it serves.
 
     Everything but these is as it comes, its prompt cache above all.
@@ -114,9 +96,7 @@ def open_llama_server(
 
 
 @contextmanager
-def open_router(
-    folder: Path, *, slots: int, context_tokens: int, threads: int
-) -> Iterator[LlamaServer]:
+def open_router(folder: Path, *, slots: int, context_tokens: int, threads: int) -> Iterator[Peer]:
     """As `open_llama_server`, for all models in `folder`, of which it keeps one in memory."""
     where = ("--models-dir", str(folder), "--models-max", "1")
     with _open(*where, *_placed(slots, context_tokens, threads)) as server:
@@ -131,35 +111,8 @@ def _placed(slots: int, context_tokens: int, threads: int) -> tuple[str, ...]:
 
 
 @contextmanager
-def _open(*arguments: str) -> Iterator[LlamaServer]:
-    port = _free_port()
+def _open(*arguments: str) -> Iterator[Peer]:
+    port = free_port()
     command = [str(ensure_llama_server()), "--host", "127.0.0.1", "--port", str(port), *arguments]
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        with process:
-            try:
-                _wait_until_it_serves(process, port)
-                yield LlamaServer(port, process.pid)
-            except BaseException:
-                log.seek(0)
-                shutil.copyfileobj(log, sys.stderr.buffer)
-                raise
-            finally:
-                process.kill()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-def _wait_until_it_serves(process: subprocess.Popen[bytes], port: int) -> None:
-    give_up_at = time.monotonic() + _READY_LIMIT_SECONDS
-    while time.monotonic() < give_up_at and process.poll() is None:
-        try:
-            if httpx.get(f"http://127.0.0.1:{port}/health").status_code == httpx.codes.OK:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.01)
-    raise RuntimeError(f"llama-server does not serve; exit status {process.poll()}")
+    with open_peer(command, port, "/health") as server:
+        yield server
