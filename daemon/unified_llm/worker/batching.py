@@ -147,7 +147,7 @@ class BatchingEngine:
         news, self._refusals = self._refusals, []
         news += self._end_interrupted()
         news += self._seat()
-        feeds = self._slots.plan()
+        feeds = self._slots.plan(self._model.step_tokens)
         # Told before the decode that may take long, or be the last thing the process does.
         return news if news or not feeds else self._decode(feeds, pulse)
 

@@ -39,6 +39,7 @@ from unified_llm.worker.offload import (
     place_layers,
     without_paths,
 )
+from unified_llm.worker.pace import Pace
 from unified_llm.worker.prompt import encode_prompt, known_form
 from unified_llm.worker.protocol import Load, Rehearsed, Score
 from unified_llm.worker.samplers import Samplers
@@ -120,6 +121,7 @@ class LlamaModel:
 
         self._brake = Brake(partial(native.llama_set_abort_callback, self._context))
         self._last_step = Seconds(0.0)  # of those that feed no prompt
+        self._pace = Pace(self.batch_tokens, self.slots)
         self._samplers = Samplers(self.vocabulary.pointer)
         undo.callback(self._samplers.close_all)
         self._rows: dict[int, int] = {}
@@ -129,6 +131,10 @@ class LlamaModel:
 
     def close(self) -> None:
         self._undo.close()
+
+    @property
+    def step_tokens(self) -> int:
+        return self._pace.step_tokens
 
     def encode(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> list[int]:
         return encode_prompt(self._template.render(messages, tools), self.vocabulary)
@@ -161,8 +167,11 @@ class LlamaModel:
                 return False
             began = time.monotonic()
             result = native.llama_decode(self._context, self._batch)
+        duration = Seconds(time.monotonic() - began)
         if self._batch.n_tokens <= self.slots:
-            self._last_step = Seconds(time.monotonic() - began)
+            self._last_step = duration
+        if result == 0:
+            self._pace.took(self._batch.n_tokens, duration)
         if result not in (0, _ABORTED):
             raise DecodeError(f"llama_decode returned {result} for {self._batch.n_tokens} tokens")
         return bool(result == 0)

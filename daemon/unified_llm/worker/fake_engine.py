@@ -96,7 +96,7 @@ class FakeModel:
     def __init__(self, load: Load, size_bytes: int, sleep: Callable[[float], None]) -> None:
         self.context_tokens = load.context_tokens
         self.slots = load.slots
-        self.batch_tokens = max(_BATCH_TOKENS, load.slots)
+        self.batch_tokens = self.step_tokens = max(_BATCH_TOKENS, load.slots)
         self.vocabulary_size = _VOCABULARY_SIZE
         self.memory_bytes: int | None = size_bytes
         self.gpu_bytes: tuple[int, ...] = tuple(size_bytes * bool(each) for each in load.gpu_layers)

@@ -20,7 +20,8 @@ class DecodeError(Exception):
 class Model(StateMemory, Protocol):
     """A loaded model with a memory of several sequences.
 
-    context_tokens: of one slot. batch_tokens: most tokens in one decode.
+    context_tokens: of one slot. batch_tokens: most tokens in one decode. step_tokens: what to feed
+    at once, for a step that is soon over; at least one per slot.
     """
 
     context_tokens: int
@@ -32,6 +33,9 @@ class Model(StateMemory, Protocol):
     description: str
     thinking: Thinking | None
     call_form: CallForm | None
+
+    @property
+    def step_tokens(self) -> int: ...
 
     def encode(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> list[int]:
         """The tokens of a conversation, with tools offered. Raises InvalidRequest or DecodeError.

@@ -27,7 +27,7 @@ class FragileModel:
 
     context_tokens = 64
     slots = 2
-    batch_tokens = 6
+    batch_tokens = step_tokens = 6
     vocabulary_size = 2
     memory_bytes: int | None = None
     gpu_bytes: tuple[int, ...] = ()

@@ -45,6 +45,15 @@ def test_a_prompt_is_fed_in_pieces_of_the_budget() -> None:
     assert table.plan() == ()
 
 
+def test_a_step_can_be_asked_to_be_smaller_and_those_that_came_first_have_it() -> None:
+    table = open_table(slots=2, batch_tokens=8)
+    ask(table, 1, range(10))
+    ask(table, 2, range(20, 30))
+    table.seat()
+    assert [(feed.request_id, len(feed.tokens)) for feed in table.plan(3)] == [(1, 3)]
+    assert [(feed.request_id, len(feed.tokens)) for feed in table.plan(100)] == [(1, 8)]
+
+
 def test_a_paused_request_is_not_fed_and_keeps_its_slot() -> None:
     table = open_table(slots=2)
     ask(table, 1, [1, 2])
