@@ -41,6 +41,7 @@ from unified_llm.operations.library import Library
 from unified_llm.operations.log_control import LogControl
 from unified_llm.operations.memory_leases import MemoryLeases
 from unified_llm.operations.models import Models
+from unified_llm.operations.prospects import Prospects
 from unified_llm.operations.routes import Routes
 from unified_llm.operations.spending import Spending
 from unified_llm.operations.status import Status
@@ -210,13 +211,14 @@ def make_routes(
     """Over `backend` as this machine's, and these providers."""
     health = Health(providers, BreakerPolicy(), lambda: 1.0)
     directory = Directory(backend, providers)
-    book = book or RouteBook()
-    return Routes(gate, models, directory, book, health, accounts, Latencies(), lambda: NOON)
+    prospects = Prospects(models, directory, health, accounts, Latencies(), gate.clock)
+    return Routes(gate, models, prospects, book or RouteBook(), lambda: NOON)
 
 
 def make_router(routes: Routes) -> Router:
     """One whose time stands still."""
-    parts = routes.directory, routes.health, routes.accounts, routes.latencies
+    known = routes.prospects
+    parts = known.directory, known.health, known.accounts, known.latencies
     return Router(*parts, FakeTimers(), AttemptPolicy(), RetryBudget())
 
 
@@ -285,7 +287,7 @@ async def open_house(
             shelf, memory, ledger = FakeShelf(), FakeMemory(), FakeLedger()
             accounts = make_accounts(ledger, limits, prices or {})
             routes = make_routes(gate, models, backend, providers or {}, book, accounts)
-            status = _status(gate, scheduler, complaints, routes.health, memory)
+            status = _status(gate, scheduler, complaints, routes.prospects.health, memory)
             house = House(
                 gate,
                 Admission(gate, authority),

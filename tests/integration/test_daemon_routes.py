@@ -60,6 +60,9 @@ def test_a_route_falls_back_when_its_provider_is_gone() -> None:
             told = daemon.run("unified-llm", "route", "explain", "gpt-4o", "--json")
             targets = json.loads(told.stdout)["targets"]
             assert [each["model"] for each in targets] == ["far/tiny", "tiny"]
+            assert Decimal(targets[0]["most_dollars"]) > 0
+            assert (targets[1]["resident"], targets[1]["most_dollars"]) == (True, "0.000000")
+            assert targets[1]["first_content_seconds"] > 0
             shown = daemon.run("unified-llm", "route", "explain", "gpt-4o", "--local-only")
             assert "the request keeps it on this machine" in shown.stdout
             assert "rule 1 does not apply: the prompt has 0 bytes, less than 1000" in shown.stdout

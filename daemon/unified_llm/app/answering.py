@@ -18,6 +18,7 @@ from unified_llm.operations.embedding import Embedding
 from unified_llm.operations.gate import Gate
 from unified_llm.operations.inference import Inference
 from unified_llm.operations.models import Models
+from unified_llm.operations.prospects import Prospects
 from unified_llm.operations.routes import Routes
 from unified_llm.operations.spending import Spending
 from unified_llm.registry.store import Store
@@ -76,11 +77,8 @@ async def open_answering(
         routes = Routes(
             gate,
             models,
-            directory,
+            Prospects(models, directory, health, accounts, latencies, gate.clock),
             book,
-            health,
-            accounts,
-            latencies,
             lambda: Situation(minute_of_day(), engine.neighbourhood.now.on_battery),
         )
         inference = Inference(gate, routes, router)

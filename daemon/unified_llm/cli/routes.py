@@ -59,9 +59,33 @@ def _show(found: ExplanationBody) -> None:
         typer.echo(f"rule {rule.number} {verdict}: {render_safe(rule.why)}")
     if found.kept_local is not None:
         typer.echo(f"{render_safe(found.kept_local)} keeps it on this machine")
-    print_table(["ASKED", "MODEL", "BACKEND", "WHY"], [_row(each) for each in found.targets])
+    head = ["ASKED", "MODEL", "BACKEND", "SECONDS", "DOLLARS", "WHY"]
+    print_table(head, [_row(each) for each in found.targets])
+    for each in found.targets:
+        if (told := _render_loading(each)) is not None:
+            typer.echo(f"{render_safe(each.model)}: {told}")
 
 
 def _row(target: ExplainedTargetBody) -> list[str]:
     place = "-" if target.place is None else str(target.place)
-    return [place, target.model, target.backend, target.reason]
+    seconds = target.first_content_seconds
+    return [
+        place,
+        target.model,
+        target.backend,
+        "?" if seconds is None else f"{seconds:.2f}",
+        target.most_dollars or "?",
+        target.reason,
+    ]
+
+
+def _render_loading(target: ExplainedTargetBody) -> str | None:
+    """What a load would take; None for a target that is not asked, or not loaded for it."""
+    if target.place is None or target.resident or target.backend != "local":
+        return None
+    if target.leaving is None:
+        return "there is no room for it"
+    seconds = target.loading_seconds
+    told = "loading was not measured yet" if seconds is None else f"loading takes {seconds:.2f} s"
+    leaving = ", ".join(map(render_safe, target.leaving))
+    return f"{told}; {leaving or 'no model'} would leave for it"

@@ -14,7 +14,7 @@ from unified_llm.guard.permissions import Action
 from unified_llm.guard.sanitize import ensure_sane_documents, ensure_sane_texts
 from unified_llm.operations.gate import Gate
 from unified_llm.operations.models import Models
-from unified_llm.routing.plan import LOCAL
+from unified_llm.routing.candidates import LOCAL
 
 Scope = AbstractAsyncContextManager[None]
 

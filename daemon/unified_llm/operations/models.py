@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from unified_llm.domain.arrival import Arrival
 from unified_llm.domain.callers import Caller
 from unified_llm.domain.errors import InvalidRequest, UnknownModel
 from unified_llm.domain.events import (
@@ -164,6 +165,10 @@ class Models:
     def look(self, model: ModelId) -> ModelView:
         """A model as it is now, for rooms that have asked the gate. Raises as `find`."""
         return self._view(self.find(model))
+
+    def forecast(self, model: ModelId) -> Arrival:
+        """What it would take to have a model of this machine serve. Raises UnknownModel."""
+        return self._scheduler.forecast(model)
 
     def list(self, caller: Caller) -> tuple[ModelView, ...]:
         """All models, those of this machine first, each by id."""

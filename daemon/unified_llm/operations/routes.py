@@ -1,32 +1,23 @@
 """What names stand for, and who would be asked for a request, and why."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from unified_llm.domain.callers import Caller
 from unified_llm.domain.chat import ChatRequest, prompt_bytes
-from unified_llm.domain.errors import (
-    InvalidRequest,
-    ProviderDenied,
-    UnifiedLlmError,
-    UnknownModel,
-)
-from unified_llm.domain.lifecycle import ModelState
-from unified_llm.domain.models import ModelId, ModelSpec
+from unified_llm.domain.errors import UnknownModel
+from unified_llm.domain.models import ModelId
 from unified_llm.domain.money import Money
-from unified_llm.domain.profile import Purpose
-from unified_llm.domain.providers import RemoteModel
 from unified_llm.domain.routing import Route
-from unified_llm.domain.units import Bytes, Tokens
+from unified_llm.domain.units import Bytes, Seconds, Tokens
 from unified_llm.guard.permissions import Action
 from unified_llm.guard.sanitize import ensure_sane, tokens_at_least
 from unified_llm.operations.gate import Gate
-from unified_llm.operations.models import Models, ensure_is_for
-from unified_llm.routing.accounts import Accounts
-from unified_llm.routing.directory import Directory
-from unified_llm.routing.health import Health
-from unified_llm.routing.latency import Latencies
-from unified_llm.routing.plan import LOCAL, Candidate, Plan, Wish, make_plan
+from unified_llm.operations.models import Models
+from unified_llm.operations.prospects import Prospects, Size
+from unified_llm.routing.candidates import Candidate
+from unified_llm.routing.order import compares
+from unified_llm.routing.plan import Plan, Wish, make_plan
 from unified_llm.routing.prices import most_prompt_tokens
 from unified_llm.routing.rotation import Credits
 from unified_llm.routing.routes import RouteBook
@@ -36,12 +27,22 @@ from unified_llm.routing.verdict import Failure, one_error
 
 @dataclass(frozen=True, slots=True)
 class ExplainedTarget:
-    """A target of a plan. place: 1 for the one asked first; None if it is not asked at all."""
+    """A target of a plan. place: 1 for the one asked first; None if it is not asked at all.
+
+    is_resident: loaded and serving. cost: the most such a request costs there. first_content: how
+    long it would take to begin, loading included; loading: how long to load. None where that is not
+    known. leaving: the models that would leave memory for it; None if there would not be room.
+    """
 
     model: ModelId
     backend: str
     place: int | None
     reason: str
+    is_resident: bool = False
+    cost: Money | None = None
+    first_content: Seconds | None = None
+    loading: Seconds | None = None
+    leaving: tuple[ModelId, ...] | None = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +85,8 @@ class Routes:
 
     gate: Gate
     models: Models
-    directory: Directory
+    prospects: Prospects
     book: RouteBook
-    health: Health
-    accounts: Accounts
-    latencies: Latencies
     situation: Callable[[], Situation]
     _credits: dict[_Rotation, Credits] = field(default_factory=dict)
 
@@ -103,8 +101,8 @@ class Routes:
             kept = self._kept_local(caller, "the request" if question.local_only else None)
             ruled = self._ruled(caller, model, question.prompt, question.has_tools, kept)
             least = max(question.prompt_tokens, tokens_at_least(question.prompt))
-            most = max(question.prompt_tokens, question.prompt)
-            plan = self._plan(ruled.route, Wish(kept, least), most, None)
+            size = Size(max(question.prompt_tokens, question.prompt))
+            plan = self._plan(ruled.route, Wish(kept, least), size, is_explained=True)
             return _explain(plan, ruled)
 
     def plan(self, caller: Caller, request: ChatRequest, *, is_only_asked: bool = False) -> Plan:
@@ -121,8 +119,8 @@ class Routes:
         tools = request.tool_use.tools if request.tool_use is not None else ()
         prompt = Bytes(prompt_bytes(request.messages, tools))
         route = self._ruled(caller, request.model, prompt, bool(tools), kept).route
-        wish, most = Wish(kept, tokens_at_least(prompt)), most_prompt_tokens(request)
-        plan = self._plan(route, wish, most, request.max_tokens)
+        size = Size(most_prompt_tokens(request), request.max_tokens)
+        plan = self._plan(route, Wish(kept, tokens_at_least(prompt)), size)
         if not plan.attempts and not plan.later:
             failures = [Failure(each.candidate.model, each.error) for each in plan.skipped]
             raise one_error(request.model, failures) if failures else _nothing_in(plan.route)
@@ -137,7 +135,7 @@ class Routes:
         named = sorted(self.book.named_targets())
         missing = (f"routing names the model {name}, which is not there" for name in named
                    if not self.models.may_be_known(name))  # fmt: skip
-        return (*hidden, *missing, *self.health.complaints(self.gate.clock.now()))
+        return (*hidden, *missing, *self.prospects.health.complaints(self.gate.clock.now()))
 
     def _kept_local(self, caller: Caller, request: str | None) -> str | None:
         if caller.principal in self.book.local_only_callers:
@@ -151,13 +149,12 @@ class Routes:
         asking = Asking(model, caller.principal, prompt, has_tools, kept is not None)
         return apply_rules(self.book.resolve(model), asking, self.situation())
 
-    def _plan(self, route: Route, wish: Wish, most: int, limit: int | None) -> Plan:
-        """most: tokens of the prompt. limit: tokens of the answer, if the request sets one."""
-
-        def cost_at(model: ModelId, backend: str) -> Money | None:
-            return self.accounts.most(model, backend, most, limit)
-
-        candidates = [self._candidate(target, cost_at) for target in self._targets(route)]
+    def _plan(self, route: Route, wish: Wish, size: Size, *, is_explained: bool = False) -> Plan:
+        is_compared = is_explained or compares(route.strategy)
+        candidates = [
+            self.prospects.of(target, size, is_compared=is_compared)
+            for target in self._targets(route)
+        ]
         return make_plan(route, candidates, wish, self._credits.get(_rotation(route)))
 
     def _targets(self, route: Route) -> tuple[ModelId, ...]:
@@ -167,44 +164,6 @@ class Routes:
             self.models.find(targets[0])
         return targets
 
-    def _candidate(
-        self, model: ModelId, cost_at: Callable[[ModelId, str], Money | None]
-    ) -> Candidate:
-        try:
-            view = self.models.look(model)
-        except (UnknownModel, InvalidRequest) as error:
-            # With a provider's name it may be one that has not been listed yet.
-            provider, slash, _ = model.partition("/")
-            return Candidate(model, provider if slash else LOCAL, obstacle=error)
-        backend = self.directory.name_of(view.spec)
-        now, is_resident = self.gate.clock.now(), view.status.state is ModelState.READY
-        found = Candidate(
-            model,
-            backend,
-            context_tokens=view.spec.context_tokens,
-            is_resident=is_resident,
-            cost=cost_at(model, backend),
-            first_content=self.latencies.expected(model, now, is_resident=is_resident),
-            obstacle=self._obstacle(view.spec, backend),
-        )
-        return found if found.obstacle is not None else self._as_it_stands(found)
-
-    def _as_it_stands(self, found: Candidate) -> Candidate:
-        """Not asked for a while if its provider is in trouble."""
-        now = self.gate.clock.now()
-        refusal = self.health.refusal(found.backend, now)
-        if refusal is None:
-            return found
-        return replace(found, obstacle=refusal, free_at=self.health.free_at(found.backend, now))
-
-    def _obstacle(self, spec: ModelSpec | RemoteModel, backend: str) -> UnifiedLlmError | None:
-        try:
-            ensure_is_for(spec, Purpose.CHAT)
-            self.directory.backend(backend)
-        except (InvalidRequest, ProviderDenied) as error:
-            return error
-        return None
-
 
 def _rotation(route: Route) -> _Rotation:
     return route.name, route.targets
@@ -212,14 +171,24 @@ def _rotation(route: Route) -> _Rotation:
 
 def _explain(plan: Plan, ruled: Ruled) -> Explanation:
     asked = (
-        ExplainedTarget(each.candidate.model, each.candidate.backend, place, each.reason)
-        for place, each in enumerate(plan.attempts, 1)
+        _target(each.candidate, place, each.reason) for place, each in enumerate(plan.attempts, 1)
     )
-    skipped = (
-        ExplainedTarget(each.candidate.model, each.candidate.backend, None, each.error.message)
-        for each in plan.skipped
-    )
+    skipped = (_target(each.candidate, None, each.error.message) for each in plan.skipped)
     return Explanation(plan.route, plan.kept_local, (*asked, *skipped), ruled.considered)
+
+
+def _target(candidate: Candidate, place: int | None, reason: str) -> ExplainedTarget:
+    return ExplainedTarget(
+        candidate.model,
+        candidate.backend,
+        place,
+        reason,
+        candidate.is_resident,
+        candidate.cost,
+        candidate.first_content,
+        candidate.loading if candidate.is_cold else None,
+        candidate.leaving,
+    )
 
 
 def _nothing_in(route: Route) -> UnknownModel:

@@ -14,7 +14,7 @@ from unified_llm.domain.models import ModelId
 from unified_llm.domain.money import Money, Price
 from unified_llm.domain.usage import UsageLine
 from unified_llm.routing.budget import Budgets, Reservation
-from unified_llm.routing.plan import LOCAL, Candidate
+from unified_llm.routing.candidates import LOCAL, Candidate
 from unified_llm.routing.prices import cost_of, most_cost, most_prompt_tokens
 
 FREE = Price(Money(0), Money(0), Money(0), Money(0))

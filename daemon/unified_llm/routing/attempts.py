@@ -19,7 +19,8 @@ from unified_llm.domain import errors
 from unified_llm.domain.errors import UnifiedLlmError
 from unified_llm.domain.routing import Attempt
 from unified_llm.domain.units import Instant, Seconds, later
-from unified_llm.routing.plan import Candidate, Plan
+from unified_llm.routing.candidates import Candidate
+from unified_llm.routing.plan import Plan
 from unified_llm.routing.retry_budget import RetryBudget
 from unified_llm.routing.verdict import Failure, one_error
 

@@ -6,7 +6,7 @@ from unified_llm.domain.errors import ProviderDenied
 from unified_llm.domain.models import ModelSpec
 from unified_llm.domain.ports import Backend
 from unified_llm.domain.providers import RemoteModel
-from unified_llm.routing.plan import LOCAL
+from unified_llm.routing.candidates import LOCAL
 
 
 class Directory:

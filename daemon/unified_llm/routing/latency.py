@@ -5,7 +5,7 @@ from typing import Final
 
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.units import Instant, Seconds, later
-from unified_llm.routing.plan import Candidate
+from unified_llm.routing.candidates import Candidate
 
 BELIEVED_FOR: Final = Seconds(600)
 # The last measurement counts for three tenths, so that one slow answer does not decide alone.

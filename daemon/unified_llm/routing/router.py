@@ -19,10 +19,11 @@ from unified_llm.domain.ports import Clock, Timers
 from unified_llm.domain.units import Instant, Seconds
 from unified_llm.routing.accounts import Accounts, Charge
 from unified_llm.routing.attempts import AttemptPolicy, Attempts
+from unified_llm.routing.candidates import Candidate
 from unified_llm.routing.directory import Directory
 from unified_llm.routing.health import Health, Visit
 from unified_llm.routing.latency import Latencies
-from unified_llm.routing.plan import Candidate, Plan
+from unified_llm.routing.plan import Plan
 from unified_llm.routing.retry_budget import RetryBudget
 
 

@@ -53,7 +53,7 @@ class Scheduler:
         placer = Placer(self._ledger, policy.sacrifices)
         occupancy = Occupancy(self._ledger, self._residency)
         self._pressure = Pressure(effects, policy, self._ledger, self._residency, occupancy, placer)
-        self._room = Room(
+        self.room = Room(
             policy,
             self._timers,
             self._ledger,
@@ -65,7 +65,7 @@ class Scheduler:
         )
         self._intake = Intake(policy, self._tickets, self._residency)
         self._catalogue = Catalogue(
-            effects, policy, self._tickets, self._residency, self._room, jitter
+            effects, policy, self._tickets, self._residency, self.room, jitter
         )
         self._records = self._residency.records
         self._met: set[Ticket] = set()
@@ -250,7 +250,7 @@ class Scheduler:
         if isinstance(outcome, LoadedModel):
             self._residency.load_succeeded(record, outcome, now)
         else:
-            self._room.load_failed(record, outcome, now)
+            self.room.load_failed(record, outcome, now)
         self._settle(now)
 
     def worker_died(
@@ -261,7 +261,7 @@ class Scheduler:
         if record is None:
             return
         if record.state is ModelState.LOADING:
-            self._room.load_failed(record, error, now)
+            self.room.load_failed(record, error, now)
         elif record.state is not ModelState.STOPPING:
             _log.warning("the worker of %s died: %s", model, error)
             record.note(error)
@@ -314,8 +314,8 @@ class Scheduler:
     ) -> None:
         """From now on: loads is what those are told who want a load; None if loads are allowed."""
         self._intake.inhibit_loads(loads, now)
-        self._room.are_loads_inhibited = loads is not None
-        self._room.are_evictions_inhibited = are_evictions_inhibited
+        self.room.are_loads_inhibited = loads is not None
+        self.room.are_evictions_inhibited = are_evictions_inhibited
         self._pressure.are_inhibited = are_evictions_inhibited
         self._settle(now)
 
@@ -366,7 +366,7 @@ class Scheduler:
         self._pressure.make_way_for_reservations(now)
         self._pressure.make_way_for_others(now)
         is_free = self._intake.may_load_unasked and not self._frugality.holds
-        if self._room.make(now) and is_free:
+        if self.room.make(now) and is_free:
             self._pressure.bring_back_displaced(now)
         for ticket in self._ledger.met():
             if ticket not in self._met:

@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from itertools import count
 
+from unified_llm.domain.arrival import Arrival
 from unified_llm.domain.devices import DeviceId, MemoryReading
 from unified_llm.domain.errors import GpuUnusable, Inhibited, UnifiedLlmError
 from unified_llm.domain.events import ModelMoved, ModelStatus
@@ -215,6 +216,11 @@ class SchedulerLoop:
     def status(self, model: ModelId) -> ModelStatus:
         """One model. Raises UnknownModel."""
         return self._core.status(model)
+
+    def forecast(self, model: ModelId) -> Arrival:
+        """What it would take to have `model` serve, by the last reading. Raises UnknownModel."""
+        self._core.status(model)
+        return self._core.room.forecast(model, self._clock.now())
 
     @property
     def gpus(self) -> tuple[DeviceId, ...]:

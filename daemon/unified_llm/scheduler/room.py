@@ -15,12 +15,13 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Final
 
+from unified_llm.domain.arrival import Arrival
 from unified_llm.domain.devices import RAM, DeviceId
 from unified_llm.domain.errors import GpuUnusable, NoRoom, UnifiedLlmError
 from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.models import GpuUse, ModelId, ModelSpec
 from unified_llm.domain.placement import Placement
-from unified_llm.domain.units import Bytes, Instant
+from unified_llm.domain.units import Bytes, Instant, Seconds
 from unified_llm.planner.evict import choose_victims
 from unified_llm.scheduler import refusals
 from unified_llm.scheduler.ledger import MemoryLedger
@@ -115,6 +116,34 @@ class Room:
                 record, lambda: refusals.out_of_memory(record, held, error)
             )
             self._residency.load_failed(record, error, now)
+
+    def forecast(self, model: ModelId, now: Instant) -> Arrival:
+        """What a load of `model` would take; asked for comparison, and changes nothing.
+
+        Models in use count as leaving: their turn ends. A model that serves takes nothing.
+        """
+        record = self._residency.records[model]
+        if record.state is ModelState.READY:
+            return Arrival(Seconds(0), ())
+        load = record.pace.load.value
+        if record.state is ModelState.LOADING:
+            left = None if load is None else Seconds(max(0.0, load - (now - record.since)))
+            return Arrival(left, ())
+        return Arrival(None if load is None else Seconds(load), self._leaving_for(record, now))
+
+    def _leaving_for(self, record: ModelRecord, now: Instant) -> tuple[ModelId, ...] | None:
+        best, free = self._best(record), self._occupancy.left(stays)
+        if isinstance(best, NoRoom):
+            return None
+        as_it_is = self._placer.place(record.spec, free, record.cap)
+        if not isinstance(as_it_is, NoRoom) and as_it_is.quality == best.quality:
+            return ()
+        if self.are_evictions_inhibited:
+            return None
+        residents = self._occupancy.residents(
+            has_had_its_turn=lambda each: True, is_expected=lambda each: False, successor=record.id
+        )
+        return choose_victims(best.memory, free, residents, self._policy.eviction, now)
 
     def forget(self, model: ModelId) -> None:
         """The model has left the catalogue."""

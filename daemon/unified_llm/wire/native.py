@@ -202,12 +202,23 @@ class ExplainShape(Shape):
 
 
 class ExplainedTargetBody(_Body):
-    """A target. place: 1 for the one that is asked first; null if it is not asked at all."""
+    """A target. place: 1 for the one that is asked first; null if it is not asked at all.
+
+    most_dollars: an exact decimal, what such a request can cost there. first_content_seconds: until
+    it would begin, loading included; loading_seconds: of a model that is not loaded. null where
+    that is not known. leaving: the models that would leave memory for it; null if there would not
+    be room.
+    """
 
     model: str
     backend: str
     place: int | None
     reason: str
+    resident: bool = False
+    most_dollars: str | None = None
+    first_content_seconds: float | None = None
+    loading_seconds: float | None = None
+    leaving: tuple[str, ...] | None = ()
 
 
 class ExplainedRuleBody(_Body):

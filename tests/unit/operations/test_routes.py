@@ -1,11 +1,13 @@
 """Names as users ask for them, over the models there are."""
 
+import asyncio
 import tracemalloc
 
 import pytest
 
 from tests.fakes.backend import FakeBackend
 from tests.fakes.house import ANSWER, BIG, STRANGER, TINY, USER, House, open_house
+from tests.fakes.timers import settle
 from unified_llm.domain.chat import ChatRequest, Finished, Message, Role
 from unified_llm.domain.errors import (
     LocalOnly,
@@ -15,10 +17,12 @@ from unified_llm.domain.errors import (
     UnknownModel,
 )
 from unified_llm.domain.models import ModelId
+from unified_llm.domain.money import Money, Price
 from unified_llm.domain.providers import ProviderKind, RemoteModel
 from unified_llm.domain.routing import AUTO, Attempt, Route, Rule, Strategy, When
-from unified_llm.domain.units import Bytes, Tokens
+from unified_llm.domain.units import Bytes, Seconds, Tokens
 from unified_llm.operations.routes import Question
+from unified_llm.routing.candidates import LOCAL, Candidate
 from unified_llm.routing.health import Trouble
 from unified_llm.routing.routes import RouteBook
 
@@ -161,6 +165,49 @@ async def test_names_that_lead_nowhere_are_complaints() -> None:
             "routing names the model away, which is not there",
             "routing names the model gone, which is not there",
         )
+
+
+async def test_an_explanation_compares_seconds_dollars_and_who_would_leave() -> None:
+    price = Price(Money(2), Money(3))
+    book = RouteBook({SMART: Route(SMART, Strategy.LATENCY_OPTIMISED, (TINY, BIG, FAR))})
+    async with open_house(
+        providers={"far": FakeBackend(ANSWER)}, book=book, prices={FAR: price}
+    ) as house:
+        house.models.replace_remote({FAR: REMOTE})
+        await house.scheduler.ensure_loaded(TINY, "uid:1000", timeout=Seconds(60))
+        house.clock.advance(5)
+        latencies = house.routes.prospects.latencies
+        latencies.observe(Candidate(FAR, "far"), Seconds(2), house.clock.now())
+        found = house.routes.explain(USER, SMART, Question(prompt_tokens=Tokens(10)))
+    warm, away, cold = found.targets
+    assert (warm.model, warm.is_resident, warm.cost, warm.loading) == (TINY, True, Money(0), None)
+    assert (away.model, away.first_content, away.leaving) == (FAR, Seconds(2), ())
+    assert away.cost == Money(10 * 2 + 4096 * 3)
+    assert (cold.model, cold.first_content, cold.loading, cold.leaving) == (BIG, None, None, ())
+
+
+async def test_the_time_of_a_load_is_reckoned_with_what_came_after_it() -> None:
+    book = RouteBook({SMART: Route(SMART, Strategy.COST_OPTIMISED, (TINY, BIG))})
+    async with open_house(book=book, obedient=False) as house:
+        async with asyncio.TaskGroup() as group:
+            loading = group.create_task(
+                house.scheduler.ensure_loaded(TINY, "uid:1000", timeout=Seconds(60))
+            )
+            await settle()
+            house.clock.advance(7)
+            house.workers.finish_load(TINY)
+            await loading
+            resident = Candidate(TINY, LOCAL, is_resident=True)
+            house.routes.prospects.latencies.observe(resident, Seconds(1), house.clock.now())
+            leaving = group.create_task(
+                house.scheduler.unload(TINY, "uid:1000", timeout=Seconds(60))
+            )
+            await settle()
+            house.workers.finish_stop(TINY)
+            await leaving
+        found = house.routes.explain(USER, SMART, Question())
+    (told,) = (each for each in found.targets if each.model == TINY)
+    assert (told.loading, told.first_content) == (Seconds(7), Seconds(8))
 
 
 RULED = RouteBook(

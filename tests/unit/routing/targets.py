@@ -6,7 +6,8 @@ from unified_llm.domain.routing import Route, Strategy
 from unified_llm.domain.units import Tokens
 from unified_llm.routing.accounts import Accounts
 from unified_llm.routing.budget import Budgets
-from unified_llm.routing.plan import LOCAL, Candidate, Plan, Wish, make_plan
+from unified_llm.routing.candidates import LOCAL, Candidate
+from unified_llm.routing.plan import Plan, Wish, make_plan
 
 
 def here(

@@ -23,7 +23,7 @@ from unified_llm.domain.models import ModelId
 from unified_llm.domain.routing import Attempt
 from unified_llm.domain.units import Instant, Seconds, later
 from unified_llm.routing.attempts import PASSING, AttemptPolicy, Attempts
-from unified_llm.routing.plan import Candidate
+from unified_llm.routing.candidates import Candidate
 from unified_llm.routing.retry_budget import RetryBudget
 
 NOW = Instant(100.0)

@@ -9,8 +9,8 @@ from tests.unit.fleet.specs import spec_of
 from unified_llm.domain.errors import ProviderDenied
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.providers import ProviderKind, RemoteModel
+from unified_llm.routing.candidates import LOCAL
 from unified_llm.routing.directory import Directory
-from unified_llm.routing.plan import LOCAL
 
 REMOTE = RemoteModel(ModelId("far/model"), "far", ProviderKind.OPENAI, "model")
 

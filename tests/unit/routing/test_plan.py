@@ -12,7 +12,8 @@ from unified_llm.domain.models import ModelId
 from unified_llm.domain.money import DOLLAR, Money
 from unified_llm.domain.routing import Strategy
 from unified_llm.domain.units import Seconds, Tokens
-from unified_llm.routing.plan import LOCAL, Candidate, Wish, make_plan
+from unified_llm.routing.candidates import LOCAL, Candidate
+from unified_llm.routing.plan import Wish, make_plan
 
 COLD, WARM, FAR, FARTHER = here("cold"), here("warm", loaded=True), far("a/x"), far("b/y")
 ALL = (FAR, COLD, FARTHER, WARM)
@@ -57,10 +58,32 @@ def test_the_soonest_is_asked_first_and_nothing_is_loaded_to_be_measured() -> No
     plan = plan_of(unloaded, slow, quick, new, strategy=Strategy.LATENCY_OPTIMISED)
     assert [(each.candidate.model, each.reason) for each in plan.attempts] == [
         ("b/y", "not measured lately; answered by provider b"),
-        ("cold", "begins after 0.50 s, as measured"),
-        ("a/x", "begins after 2.00 s, as measured"),
+        ("cold", "begins after 0.50 s, by what was measured"),
+        ("a/x", "begins after 2.00 s, by what was measured"),
         ("unloaded", "not measured lately; on this machine, not loaded"),
     ]
+
+
+def test_of_what_costs_nothing_the_least_disturbance_comes_first_and_then_the_soonest() -> None:
+    def free(name: str, first_content: float | None, *leaving: str) -> Candidate:
+        seconds = None if first_content is None else Seconds(first_content)
+        return replace(
+            here(name), cost=Money(0), first_content=seconds, leaving=tuple(map(ModelId, leaving))
+        )
+
+    nowhere = replace(free("nowhere", 0.1), leaving=None)
+    warm = replace(WARM, cost=Money(0), first_content=Seconds(9))
+    targets = [nowhere, free("pushy", 1, "cat"), free("new", None), free("slow", 5), warm]
+    plan = plan_of(*targets, strategy=Strategy.COST_OPTIMISED)
+    assert asked(plan) == ["warm", "slow", "new", "pushy", "nowhere"]
+
+
+def test_where_there_is_no_room_nobody_is_quick_and_of_equals_the_cheaper_is_first() -> None:
+    nowhere = replace(COLD, first_content=Seconds(0.1), leaving=None)
+    dear = replace(FAR, first_content=Seconds(1), cost=Money(2))
+    cheap = replace(FARTHER, first_content=Seconds(1), cost=Money(1))
+    plan = plan_of(nowhere, dear, cheap, strategy=Strategy.LATENCY_OPTIMISED)
+    assert asked(plan) == ["b/y", "a/x", "cold"]
 
 
 def test_every_choice_has_its_reason() -> None:

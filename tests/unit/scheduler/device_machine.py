@@ -36,6 +36,7 @@ from unified_llm.domain.devices import (
     ProcessMemory,
 )
 from unified_llm.domain.errors import Inhibited, ModelFailedToLoad, NoRoom, RequestTimedOut
+from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.models import GpuUse, ModelId, ModelSpec
 from unified_llm.domain.placement import Placement
 from unified_llm.domain.units import Bytes, Instant, Seconds
@@ -341,6 +342,16 @@ class DeviceMachine(RuleBasedStateMachine):
             taken = sum(each.memory.get(device, 0) for each in self.truth.taken.values())
             assert held.get(device, 0) == taken, f"{device}: {held} against {taken}"
         assert held.get(RAM, 0) <= POLICY.ram_budget
+
+    @precondition(lambda self: type(self).steps % 5 == 0)
+    @invariant()
+    def a_forecast_changes_nothing_and_names_only_who_may_leave(self) -> None:
+        before = self.core.statuses()
+        model = before[type(self).steps // 5 % len(before)].id
+        for leaving in self.core.room.forecast(model, self.now).leaving or ():
+            assert leaving != model
+            assert self.core.status(leaving).state is ModelState.READY
+        assert self.core.statuses() == before
 
     @invariant()
     def statuses_agree(self) -> None:

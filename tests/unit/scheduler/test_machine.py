@@ -7,6 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.fakes.effects import FakeEffects
 from tests.unit.scheduler.scenario import ANNA, BERT, CAT, CRASH, DOG, GIB, OWL, make_spec
+from unified_llm.domain.arrival import Arrival
 from unified_llm.domain.errors import ModelFailedToLoad, NoRoom
 from unified_llm.domain.events import ModelStatus
 from unified_llm.domain.lifecycle import ModelState, may_become
@@ -285,6 +286,19 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert status.state.has_worker == (status.id in alive), status
             assert status.state is self.effects.states[status.id], "a change was not announced"
             assert status.leases == list(self.effects.leased.values()).count(status.id)
+
+    @invariant()
+    def a_forecast_changes_nothing_and_names_only_who_may_leave(self) -> None:
+        before = self.core.statuses()
+        for status in before:
+            arrival = self.core.room.forecast(status.id, self.now)
+            if status.state is ModelState.READY:
+                assert arrival == Arrival(Seconds(0), ())
+            for leaving in arrival.leaving or ():
+                assert leaving != status.id
+                assert self.core.status(leaving).state is ModelState.READY
+                assert not SPECS[leaving].pinned
+        assert self.core.statuses() == before
 
     @invariant()
     def nobody_waits_for_nothing(self) -> None:

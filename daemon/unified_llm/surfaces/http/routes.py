@@ -1,6 +1,7 @@
 """Explained routes between the wire and the operations."""
 
 from unified_llm.domain.models import ModelId
+from unified_llm.domain.money import render_dollars
 from unified_llm.domain.units import Bytes, Tokens
 from unified_llm.operations.routes import Explanation, Question
 from unified_llm.wire import native
@@ -25,7 +26,15 @@ def explanation_body(model: ModelId, found: Explanation) -> native.ExplanationBo
         kept_local=found.kept_local,
         targets=tuple(
             native.ExplainedTargetBody(
-                model=each.model, backend=each.backend, place=each.place, reason=each.reason
+                model=each.model,
+                backend=each.backend,
+                place=each.place,
+                reason=each.reason,
+                resident=each.is_resident,
+                most_dollars=None if each.cost is None else render_dollars(each.cost),
+                first_content_seconds=each.first_content,
+                loading_seconds=each.loading,
+                leaving=each.leaving,
             )
             for each in found.targets
         ),
