@@ -20,7 +20,7 @@ async def test_stopping_says_more_than_a_sleep_and_that_more_than_a_complaint(
             version="1",
             complaints=lambda: complaint,
             read_memory=house.memory.read,
-            providers=house.routes.health,
+            providers=house.routes.prospects.health,
             surroundings=Surroundings,
             is_suspending=lambda: is_suspending,
         )
