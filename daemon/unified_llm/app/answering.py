@@ -92,7 +92,14 @@ async def _open_accounts(money: MoneySettings, ledger: Ledger) -> Accounts:
     budgets = Budgets(terms.limits(money), lambda sentence: _log.warning("%s", sentence))
     if budgets.limits:
         budgets.recall(await ledger.since(f"{today()[:7]}-01"))
-    return Accounts(terms.prices(money), budgets, today, ledger.add, money.assumed_output_tokens)
+    return Accounts(
+        terms.prices(money),
+        budgets,
+        today,
+        ledger.add,
+        assumed_output=money.assumed_output_tokens,
+        assumed_image=money.assumed_image_tokens,
+    )
 
 
 @asynccontextmanager

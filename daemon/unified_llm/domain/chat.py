@@ -7,10 +7,11 @@ JSON that people write freely (a schema, the arguments of a call) travels as tex
 where it is understood, and no dicts travel inside.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from unified_llm.domain.images import Image
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.money import Money
 from unified_llm.domain.routing import Attempt
@@ -43,12 +44,25 @@ class Message:
     """One turn of a conversation; `content` is plain text, whatever markup it seems to hold.
 
     tool_calls: only of the assistant. tool_call_id: only of a tool, which answers that call.
+    images: only of the user, by their places in the content.
     """
 
     role: Role
     content: str
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
+    images: tuple[Image, ...] = ()
+
+    def parts(self) -> Iterator[str | Image]:
+        """Texts and images in the order in which they are said; no text is empty."""
+        begin = 0
+        for image in self.images:
+            if text := self.content[begin : image.place]:
+                yield text
+            yield image
+            begin = image.place
+        if text := self.content[begin:]:
+            yield text
 
 
 @dataclass(frozen=True, slots=True)

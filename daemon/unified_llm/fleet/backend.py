@@ -18,7 +18,7 @@ from unified_llm.domain.chat import (
     Usage,
     prompt_bytes,
 )
-from unified_llm.domain.errors import RequestTimedOut
+from unified_llm.domain.errors import InvalidRequest, RequestTimedOut
 from unified_llm.domain.ports import Timers
 from unified_llm.domain.units import Instant, Seconds, Tokens, later
 from unified_llm.fleet.dispatch import Dispatch
@@ -60,12 +60,23 @@ class LocalBackend:
     async def chat(
         self, request: ChatRequest, caller: Caller
     ) -> AsyncIterator[AsyncIterator[ChatEvent]]:
-        """As in domain.ports.Backend."""
+        """As in domain.ports.Backend; the models of this machine read text only."""
+        _ensure_only_text(request)
         ends_at = later(self._timers.now(), self._deadlines.total)
         async with AsyncExitStack() as stack:
             stream, leased_at = await self._dispatch.open_stream(stack, request, caller.principal)
             answer = _Answer(request, stream, self._timers, self._deadlines, leased_at, ends_at)
             yield await stack.enter_async_context(aclosing(answer.events()))
+
+
+def _ensure_only_text(request: ChatRequest) -> None:
+    for index, message in enumerate(request.messages):
+        if message.images:
+            raise InvalidRequest(
+                f"messages[{index}] shows an image, and {request.model} reads text only.",
+                hint="Ask a provider's model that sees.",
+                parameter=f"messages[{index}].content",
+            )
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from unified_llm.domain.errors import InvalidRequest, TooLarge
 from unified_llm.domain.sampling import MAX_TOP_LOGPROBS, ensure_sane_sampling
 from unified_llm.domain.units import Bytes, Tokens
 from unified_llm.grammar.answers import answer_grammar
+from unified_llm.guard.sane_images import ensure_sane_images
 from unified_llm.guard.sane_text import ensure_sane_text
 from unified_llm.guard.sane_tools import ensure_sane_calls, ensure_sane_tools
 
@@ -108,8 +109,9 @@ def _check_messages(request: ChatRequest) -> None:
         )
     if count > MAX_MESSAGES:
         raise TooLarge(f"There are {count} messages; the most is {MAX_MESSAGES}.")
-    if not any(message.content.strip() for message in request.messages):
+    if not any(message.content.strip() or message.images for message in request.messages):
         raise InvalidRequest("Every message is empty.", parameter="messages")
+    ensure_sane_images(request.messages)
     for index, message in enumerate(request.messages):
         ensure_sane_text(message.content, f"messages[{index}].content")
         ensure_sane_calls(message, f"messages[{index}]")

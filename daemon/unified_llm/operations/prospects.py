@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from unified_llm.domain.arrival import Arrival
+from unified_llm.domain.chat import ChatRequest
 from unified_llm.domain.errors import InvalidRequest, ProviderDenied, UnifiedLlmError, UnknownModel
 from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.models import ModelId, ModelSpec
@@ -36,6 +37,10 @@ class Prospects:
     accounts: Accounts
     latencies: Latencies
     clock: Clock
+
+    def size_of(self, request: ChatRequest) -> Size:
+        """How large `request` is at most."""
+        return Size(self.accounts.most_prompt(request), request.max_tokens)
 
     def of(self, model: ModelId, size: Size, *, is_compared: bool) -> Candidate:
         """The target `model`. is_compared: it matters what loading it would take."""

@@ -18,7 +18,6 @@ from unified_llm.operations.prospects import Prospects, Size
 from unified_llm.routing.candidates import Candidate
 from unified_llm.routing.order import compares
 from unified_llm.routing.plan import Plan, Wish, make_plan
-from unified_llm.routing.prices import most_prompt_tokens
 from unified_llm.routing.rotation import Credits
 from unified_llm.routing.routes import RouteBook
 from unified_llm.routing.rules import Asking, Considered, Ruled, Situation, apply_rules
@@ -119,7 +118,7 @@ class Routes:
         tools = request.tool_use.tools if request.tool_use is not None else ()
         prompt = Bytes(prompt_bytes(request.messages, tools))
         route = self._ruled(caller, request.model, prompt, bool(tools), kept).route
-        size = Size(most_prompt_tokens(request), request.max_tokens)
+        size = self.prospects.size_of(request)
         plan = self._plan(route, Wish(kept, tokens_at_least(prompt)), size)
         if not plan.attempts and not plan.later:
             failures = [Failure(each.candidate.model, each.error) for each in plan.skipped]

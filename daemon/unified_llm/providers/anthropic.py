@@ -24,6 +24,7 @@ from unified_llm.domain.chat import (
     Usage,
 )
 from unified_llm.domain.errors import InvalidRequest, ProviderFailed
+from unified_llm.domain.images import Image
 from unified_llm.domain.secret import Secret
 from unified_llm.domain.units import Tokens
 from unified_llm.providers.api import MAX_MODELS, AnswerReader, OfferedModel, Outgoing
@@ -125,11 +126,18 @@ def _blocks(message: Message, at: int) -> Iterator[dict[str, object]]:
             "tool_use_id": message.tool_call_id,
             "content": message.content,
         }
-    elif message.content:  # an empty block is refused
-        yield {"type": "text", "text": message.content}
+    else:
+        yield from map(_part, message.parts())
     for call in message.tool_calls:
         arguments = embed(call.arguments or "{}", f"messages[{at}].tool_calls")
         yield {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments}
+
+
+def _part(part: str | Image) -> dict[str, object]:
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    source = {"type": "base64", "media_type": part.format.value, "data": part.base64}
+    return {"type": "image", "source": source}
 
 
 def _tools(use: ToolUse) -> dict[str, object]:

@@ -28,6 +28,7 @@ from unified_llm.domain.chat import (
     Usage,
 )
 from unified_llm.domain.errors import ProviderFailed, ProviderOverloaded
+from unified_llm.domain.images import Image
 from unified_llm.domain.secret import Secret
 from unified_llm.domain.units import Tokens
 from unified_llm.providers.api import MAX_MODELS, AnswerReader, OfferedModel, Outgoing
@@ -109,6 +110,8 @@ def sampling_fields(sampling: Sampling) -> dict[str, object]:
 
 def _message(message: Message) -> dict[str, object]:
     told: dict[str, object] = {"role": message.role.value, "content": message.content}
+    if message.images:
+        told["content"] = [_part(part) for part in message.parts()]
     if message.tool_calls:
         told["content"] = message.content or None
         told["tool_calls"] = [
@@ -122,6 +125,15 @@ def _message(message: Message) -> dict[str, object]:
     if message.tool_call_id is not None:
         told["tool_call_id"] = message.tool_call_id
     return told
+
+
+def _part(part: str | Image) -> dict[str, object]:
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    told = {"url": part.data_url}
+    if part.detail is not None:
+        told["detail"] = part.detail.value
+    return {"type": "image_url", "image_url": told}
 
 
 def _tools(use: ToolUse) -> dict[str, object]:

@@ -32,6 +32,8 @@ class Feature(StrEnum):
     TOP_LOGPROBS = "top_logprobs"
     JSON_OBJECT = "response_format.json_object"
     JSON_SCHEMA = "response_format.json_schema"
+    IMAGES = "image_url"
+    IMAGE_DETAIL = "image_url.detail"
 
 
 _F = Feature
@@ -42,16 +44,17 @@ _CHAT_COMPLETIONS: Final = _EVERYWHERE | {
 }  # fmt: skip
 
 SUPPORTED: Final[dict[ProviderKind, frozenset[Feature]]] = {
-    ProviderKind.OPENAI: _CHAT_COMPLETIONS | {_F.SEED, _F.ONE_TOOL, _F.JSON_SCHEMA},
+    ProviderKind.OPENAI: _CHAT_COMPLETIONS
+    | {_F.SEED, _F.ONE_TOOL, _F.JSON_SCHEMA, _F.IMAGES, _F.IMAGE_DETAIL},
     ProviderKind.DEEPSEEK: _CHAT_COMPLETIONS,
     # Its official client (2.12) has no field for any way of sampling.
-    ProviderKind.ANTHROPIC: _EVERYWHERE | {_F.FORCED_TOOL, _F.ONE_TOOL, _F.JSON_SCHEMA},
+    ProviderKind.ANTHROPIC: _EVERYWHERE | {_F.FORCED_TOOL, _F.ONE_TOOL, _F.JSON_SCHEMA, _F.IMAGES},
     ProviderKind.OLLAMA: _EVERYWHERE
     | {_F.TEMPERATURE, _F.TOP_P, _F.TOP_K, _F.REPEAT_PENALTY, _F.SEED}
-    | {_F.FREQUENCY_PENALTY, _F.PRESENCE_PENALTY, _F.JSON_OBJECT, _F.JSON_SCHEMA},
+    | {_F.FREQUENCY_PENALTY, _F.PRESENCE_PENALTY, _F.JSON_OBJECT, _F.JSON_SCHEMA, _F.IMAGES},
     # Servers of this kind agree on top_k and min_p; a repeat penalty has another name with each.
     ProviderKind.OPENAI_COMPATIBLE: _CHAT_COMPLETIONS
-    | {_F.SEED, _F.ONE_TOOL, _F.JSON_SCHEMA, _F.TOP_K, _F.MIN_P},
+    | {_F.SEED, _F.ONE_TOOL, _F.JSON_SCHEMA, _F.TOP_K, _F.MIN_P, _F.IMAGES, _F.IMAGE_DETAIL},
 }
 
 
@@ -78,6 +81,15 @@ def asked_features(request: ChatRequest) -> Iterator[str]:
     if request.answer is not None:
         is_any = request.answer.schema is None
         yield Feature.JSON_OBJECT if is_any else Feature.JSON_SCHEMA
+    yield from _asked_of_images(request)
+
+
+def _asked_of_images(request: ChatRequest) -> Iterator[str]:
+    images = [image for message in request.messages for image in message.images]
+    if images:
+        yield Feature.IMAGES
+    if any(image.detail for image in images):
+        yield Feature.IMAGE_DETAIL
 
 
 def ensure_supported(kind: ProviderKind, request: ChatRequest) -> None:

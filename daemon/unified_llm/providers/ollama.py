@@ -91,6 +91,8 @@ def _messages(messages: tuple[Message, ...]) -> list[dict[str, object]]:
     for at, message in enumerate(messages):
         names |= {call.id: call.name for call in message.tool_calls}
         each: dict[str, object] = {"role": message.role.value, "content": message.content}
+        if message.images:
+            each["images"] = [image.base64 for image in message.images]
         if message.tool_calls:
             where = f"messages[{at}].tool_calls"
             each["tool_calls"] = [

@@ -24,7 +24,8 @@ FREE = Price(Money(0), Money(0), Money(0), Money(0))
 class Accounts:
     """today: the day in UTC, `2026-11-22`. on_line: told of each answer, and returns at once.
 
-    assumed_output: tokens of an answer to a request that sets no limit.
+    assumed_output: tokens of an answer to a request that sets no limit. assumed_image: tokens of an
+    image, which only its provider can count.
     """
 
     prices: Mapping[ModelId, Price]
@@ -32,6 +33,12 @@ class Accounts:
     today: Callable[[], str]
     on_line: Callable[[UsageLine], None]
     assumed_output: int = 4096
+    assumed_image: int = 50_000
+
+    def most_prompt(self, request: ChatRequest) -> int:
+        """The most tokens that the prompt of `request` is taken to have."""
+        images = sum(len(message.images) for message in request.messages)
+        return most_prompt_tokens(request) + images * self.assumed_image
 
     def most(self, model: ModelId, backend: str, prompt: int, limit: int | None) -> Money | None:
         """The most that a prompt of so many tokens costs there; None if the price is not known.
@@ -45,7 +52,7 @@ class Accounts:
         """Set money aside for a request that is about to be made. Raises BudgetSpent."""
         day = self.today()
         price = self._price(candidate.model, candidate.backend)
-        prompt = most_prompt_tokens(request)
+        prompt = self.most_prompt(request)
         held = self.most(candidate.model, candidate.backend, prompt, request.max_tokens)
         if candidate.is_local:
             reservation = Reservation(Money(0), ())

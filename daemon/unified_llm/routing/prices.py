@@ -32,7 +32,7 @@ def cost_of(price: Price, usage: Usage) -> Money | None:
 
 
 def most_prompt_tokens(request: ChatRequest) -> int:
-    """How many tokens the prompt of `request` has at most, whatever the vocabulary."""
+    """How many tokens the texts of `request` have at most, whatever the vocabulary."""
     messages = request.messages
     sent = sum(len(message.content.encode()) for message in messages)
     calls = (call for message in messages for call in message.tool_calls)

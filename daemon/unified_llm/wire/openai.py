@@ -12,10 +12,12 @@ from pydantic_core import PydanticCustomError
 
 from unified_llm.domain.chat import ChatRequest, Message, Role
 from unified_llm.domain.errors import InvalidRequest
+from unified_llm.domain.images import Image
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.units import Tokens
 from unified_llm.wire.fields import Shape, decode_json, parse_shape
 from unified_llm.wire.openai_formats import ResponseFormat
+from unified_llm.wire.openai_parts import PartShape, gathered
 from unified_llm.wire.openai_sampling import SamplingShape
 from unified_llm.wire.openai_tools import ToolCallShape, ToolChoiceShape, ToolShape, tool_use
 
@@ -50,20 +52,13 @@ def _content_tag(value: object) -> str:
     return "<parts>" if isinstance(value, list) else "<text>"
 
 
-class TextPartShape(Shape):
-    """One part of a message's content."""
-
-    type: Literal["text"]
-    text: str
-
-
 class MessageShape(Shape):
     """One turn. The fields a client echoes from an earlier answer may be there, empty."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Annotated[
         Annotated[str, Tag("<text>")]
-        | Annotated[list[TextPartShape], _FirstFaultOnly(), Tag("<parts>")]
+        | Annotated[list[PartShape], _FirstFaultOnly(), Tag("<parts>")]
         | Annotated[None, Tag("<nothing>")],
         Discriminator(_content_tag),
     ] = None
@@ -78,17 +73,23 @@ class MessageShape(Shape):
     reasoning_content: Ignored = None
 
     def message(self, index: int) -> Message:
-        """The domain's message; parts become paragraphs of one text, as in vLLM.
-
-        Raises InvalidRequest.
-        """
+        """The domain's word for it. Raises InvalidRequest."""
         self._check(f"messages[{index}]")
-        content = self.content or ""
-        text = content if isinstance(content, str) else "\n".join(part.text for part in content)
+        text, images = self._said(f"messages[{index}].content")
+        if images and self.role != "user":
+            raise InvalidRequest(
+                f"messages[{index}] shows an image; only the user does.",
+                parameter=f"messages[{index}].content",
+            )
         # `developer` is OpenAI's newer word for the role that GGUF templates call `system`.
         role = Role.SYSTEM if self.role == "developer" else Role(self.role)
         calls = tuple(shape.call() for shape in self.tool_calls or ())
-        return Message(role, text, calls, self.tool_call_id)
+        return Message(role, text, calls, self.tool_call_id, images)
+
+    def _said(self, where: str) -> tuple[str, tuple[Image, ...]]:
+        if isinstance(self.content, list):
+            return gathered(self.content, where)
+        return self.content or "", ()
 
     def _check(self, where: str) -> None:
         if self.tool_calls and self.role != "assistant":

@@ -1,6 +1,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -12,11 +13,14 @@ from unified_llm.domain.chat import (
     ChatRequest,
     Finished,
     FinishReason,
+    Message,
     ReasoningDelta,
+    Role,
     TextDelta,
     Usage,
 )
 from unified_llm.domain.errors import (
+    InvalidRequest,
     Quarantined,
     QueueFull,
     RequestTimedOut,
@@ -24,6 +28,7 @@ from unified_llm.domain.errors import (
     UnifiedLlmError,
     WorkerDied,
 )
+from unified_llm.domain.images import Image, ImageFormat
 from unified_llm.domain.ports import Lease
 from unified_llm.domain.units import Seconds, Tokens
 from unified_llm.fleet.backend import Deadlines, LocalBackend
@@ -202,6 +207,14 @@ async def test_a_worker_that_never_leaves_is_not_waited_for_longer_than_the_queu
         await listening
     assert isinstance(scene.error, RequestTimedOut)
     assert scene.leases.out == 0
+
+
+async def test_a_request_with_an_image_loads_no_model(scene: Scene) -> None:
+    image = Image(ImageFormat.GIF, b"GIF89a")
+    await scene.listen(replace(request(), messages=(Message(Role.USER, "Sky?", images=(image,)),)))
+    assert isinstance(scene.error, InvalidRequest)
+    assert scene.error.parameter == "messages[0].content"
+    assert scene.leases.granted == 0
 
 
 async def test_a_quarantined_request_loads_no_model(scene: Scene) -> None:

@@ -15,6 +15,7 @@ from unified_llm.domain.chat import (
     ToolChoice,
     ToolUse,
 )
+from unified_llm.domain.images import Image, ImageDetail, ImageFormat
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.units import Tokens
 
@@ -35,6 +36,12 @@ CONVERSATION: Final = (
     Message(Role.USER, "Thanks."),
 )
 """Every role, and every kind of turn."""
+GIF: Final = b"GIF89a rest"
+_GIFS: Final = (Image(ImageFormat.GIF, GIF, 4), Image(ImageFormat.GIF, GIF, 13))
+_LOOK: Final = Message(Role.USER, "This or that?", images=_GIFS)
+_LOOK_CLOSELY: Final = replace(
+    _LOOK, images=tuple(replace(image, detail=ImageDetail.HIGH) for image in _GIFS)
+)
 _OTHERS: Final[dict[str, Any]] = {
     "top_k": 5,
     "seed": 7,
@@ -54,6 +61,8 @@ ASKING: Final[dict[str, ChatRequest]] = {
     "top_logprobs": replace(PLAIN, top_logprobs=2),
     "response_format.json_object": replace(PLAIN, answer=JsonAnswer()),
     "response_format.json_schema": replace(PLAIN, answer=JsonAnswer(SCHEMA)),
+    "image_url": replace(PLAIN, messages=(_LOOK,)),
+    "image_url.detail": replace(PLAIN, messages=(_LOOK_CLOSELY,)),
     **{
         name: replace(PLAIN, sampling=replace(Sampling(), **{name: value}))
         for name, value in _SAMPLING.items()

@@ -4,6 +4,7 @@ The stream is written by hand after the documentation; that its shape is right i
 types of the official client.
 """
 
+import base64
 import json
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import given
 from pydantic import TypeAdapter
 
 from tests.unit.providers.answers import read_all, sse
-from tests.unit.providers.asking import PLAIN, SCHEMA, TOOL
+from tests.unit.providers.asking import ASKING, GIF, PLAIN, SCHEMA, TOOL
 from tests.unit.providers.cuts import cuts_of
 from unified_llm.domain.chat import (
     Finished,
@@ -215,6 +216,17 @@ def test_the_system_speaks_first_and_turns_alternate() -> None:
     ]
     with pytest.raises(InvalidRequest, match=r"messages\[1\]"):
         sent(messages=(Message(Role.USER, "Hi"), Message(Role.SYSTEM, "Brief.")))
+
+
+def test_images_stand_where_they_were_shown() -> None:
+    (turn,) = sent(messages=ASKING["image_url"].messages)["messages"]
+    data = base64.b64encode(GIF).decode()
+    image = {
+        "type": "image",
+        "source": {"type": "base64", "media_type": "image/gif", "data": data},
+    }
+    texts = [{"type": "text", "text": "This"}, {"type": "text", "text": " or that?"}]
+    assert turn["content"] == [texts[0], image, texts[1], image]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """OpenAI's chat completions: what is sent, and what becomes of what comes back."""
 
+import base64
 import json
 from dataclasses import replace
 from typing import Any
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.providers.answers import read_all, sse
-from tests.unit.providers.asking import ASKING, PLAIN, SCHEMA, TOOL
+from tests.unit.providers.asking import ASKING, GIF, PLAIN, SCHEMA, TOOL
 from tests.unit.providers.cuts import cuts_of
 from unified_llm.domain.chat import (
     Finished,
@@ -93,6 +94,16 @@ def test_a_conversation_with_tools_is_told_whole() -> None:
     assert body["tools"][0]["function"]["parameters"] == json.loads(SCHEMA)
     assert body["tool_choice"] == {"type": "function", "function": {"name": "weather"}}
     assert body["parallel_tool_calls"] is False
+
+
+def test_images_stand_where_they_were_shown() -> None:
+    url = f"data:image/gif;base64,{base64.b64encode(GIF).decode()}"
+    image = {"type": "image_url", "image_url": {"url": url}}
+    (turn,) = sent(messages=ASKING["image_url"].messages)["messages"]
+    texts = [{"type": "text", "text": "This"}, {"type": "text", "text": " or that?"}]
+    assert turn["content"] == [texts[0], image, texts[1], image]
+    (turn,) = sent(messages=ASKING["image_url.detail"].messages)["messages"]
+    assert turn["content"][1]["image_url"]["detail"] == "high"
 
 
 def test_a_schema_is_sent_as_it_was_written() -> None:

@@ -65,6 +65,9 @@ def test_messages_and_options_are_those_of_ollamas_client() -> None:
     message, options = Official(ollama.Message), Official(ollama.Options)
     for name, request in requests_of(ProviderKind.OLLAMA):
         body = body_of(ProviderKind.OLLAMA, request)
+        for image in (image for each in body["messages"] for image in each.pop("images", ())):
+            # Its type takes files too; this is what is sent of one.
+            assert ollama.Image(value=image).model_dump() == image
         assert [fault for each in body["messages"] for fault in message.faults(each)] == [], name
         assert options.faults(body.get("options", {})) == [], name
     assert message.faults({"role": "user", "content": "x", "whim": 1}) != []

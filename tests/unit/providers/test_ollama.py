@@ -4,6 +4,7 @@ The lines are written by hand after the documentation; that their shape is right
 types of the official client.
 """
 
+import base64
 import json
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.providers.answers import read_all
-from tests.unit.providers.asking import PLAIN
+from tests.unit.providers.asking import ASKING, GIF, PLAIN
 from tests.unit.providers.cuts import cuts_of
 from unified_llm.domain.chat import (
     Finished,
@@ -132,6 +133,13 @@ def test_a_conversation_with_tools_is_told_in_its_words() -> None:
     ]
     with pytest.raises(InvalidRequest, match="no message before it"):
         OllamaChat().render_chat(replace(PLAIN, messages=messages[1:]), "m")
+
+
+def test_images_stand_beside_the_text() -> None:
+    body = json.loads(OllamaChat().render_chat(ASKING["image_url"], "m").body)
+    data = base64.b64encode(GIF).decode()
+    asked = {"role": "user", "content": "This or that?", "images": [data, data]}
+    assert body["messages"] == [asked]
 
 
 def test_sampling_goes_into_the_options() -> None:

@@ -4,6 +4,8 @@ import asyncio
 from dataclasses import replace
 from decimal import Decimal
 
+import pytest
+
 from tests.fakes.backend import FakeBackend
 from tests.fakes.house import TODAY, USER
 from tests.fakes.timers import FakeTimers
@@ -19,6 +21,7 @@ from unified_llm.domain.chat import (
     Usage,
 )
 from unified_llm.domain.errors import BudgetSpent, ProviderDown, ProviderFailed, UnifiedLlmError
+from unified_llm.domain.images import Image, ImageFormat
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.money import DOLLAR, Money, Price, per_million
 from unified_llm.domain.units import Tokens
@@ -139,6 +142,19 @@ async def test_when_the_budget_is_spent_this_machine_answers_for_nothing() -> No
     assert [attempt.code for attempt in end.attempts] == ["budget-spent", None]
     assert isinstance(await stage.ask(), BudgetSpent)
     assert len(stage.away.asked) == 1
+
+
+async def test_money_for_images_is_set_aside_too() -> None:
+    stage = Stage(TextDelta("a"), END)
+    image = Image(ImageFormat.GIF, b"GIF89a")
+    shown = replace(REQUEST, messages=(Message(Role.USER, "Sky?", images=(image, image)),))
+    accounts = replace(stage.accounts, assumed_image=1000)
+    assert accounts.most_prompt(shown) - accounts.most_prompt(REQUEST) == 2000
+    accounts = replace(accounts, prices={FAR.model: replace(PRICE, input=Money(CENT // 100))})
+    accounts.begin(FAR, REQUEST, USER.principal).end()
+    with pytest.raises(BudgetSpent):
+        accounts.begin(FAR, shown, USER.principal)
+    assert stage.used == 0
 
 
 async def test_a_hundred_at_once_spend_what_ten_may() -> None:

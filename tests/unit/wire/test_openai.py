@@ -131,7 +131,7 @@ def test_what_this_daemon_can_not_do_is_refused_by_name(name: str, value: object
         ({"messages": [{"role": "user", "content": None}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": [1]}]}, "messages[0].content[0]"),
         (
-            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            {"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]},
             "messages[0].content[0].type",
         ),
         ({"messages": [{**USER, "tool_calls": [1]}]}, "messages[0].tool_calls[0]"),

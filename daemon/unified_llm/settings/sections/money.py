@@ -115,6 +115,14 @@ class MoneySettings(Section):
         ),
         json_schema_extra=about("tokens", "most answers are shorter"),
     )
+    assumed_image_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=50_000,
+        description=(
+            "How many tokens an image is taken to have, for the money that is set aside; only its "
+            "provider can count them, and does so in the end."
+        ),
+        json_schema_extra=about("tokens", "most models count fewer than 5,000; gpt-4o-mini 48,169"),
+    )
 
     @model_validator(mode="after")
     def _names_are_plain(self) -> Self:
