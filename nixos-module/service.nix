@@ -26,6 +26,7 @@ let
     "defaults"
     "downloads"
     "log"
+    "routing"
   ];
 
   stateDirectory = "/var/lib/unified-llm";

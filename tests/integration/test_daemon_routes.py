@@ -1,12 +1,13 @@
 """Two daemons, one the other's provider: what is asked when one of them does not answer."""
 
 import json
+import signal
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from tests.whole_daemon import open_daemon
+from tests.whole_daemon import open_daemon, write_settings
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -82,3 +83,36 @@ def test_a_route_falls_back_when_its_provider_is_gone() -> None:
             )
             assert json.loads(bus.stdout)["data"][0] == "Bus", bus.stderr
         assert asked_before == 1
+
+
+def test_a_changed_section_is_in_force_after_a_reload_and_a_wrong_one_never() -> None:
+    base = {"dbus": {"enabled": False}}
+    with open_daemon({"routing": {"aliases": {"first": "tiny"}}}, with_bus=False) as daemon:
+
+        def reload(routing: dict[str, Any]) -> str:
+            write_settings(daemon.folder, {**base, "routing": routing})
+            daemon.signal(signal.SIGHUP)
+            daemon.wait_for("RELOADING=1")
+            return daemon.wait_for("READY=1")
+
+        with daemon.open_openai() as client:
+
+            def models() -> set[str]:
+                return {model.id for model in client.models.list()}
+
+            long: list[Any] = [{"role": "user", "content": "!tokens 1000000 !step 0.01"}]
+            with client.chat.completions.create(
+                model="first", messages=long, stream=True
+            ) as stream:
+                chunks = iter(stream)
+                next(chunks)
+                status = reload({"routes": {"second": {"targets": ["tiny"]}}})
+                assert "wait for a restart" not in status
+                assert models() == {"tiny", "second"}
+                for _ in range(5):
+                    assert next(chunks).choices[0].finish_reason is None
+            wrong = {"routes": {"third": {"targets": ["tiny"]}}, "aliases": {"third": "tiny"}}
+            assert "third is both a route and an alias" in reload(wrong)
+            assert models() == {"tiny", "second"}
+            answer = client.chat.completions.create(model="second", messages=HELLO)
+            assert answer.choices[0].message.content == "Hello there."

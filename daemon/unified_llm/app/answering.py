@@ -31,6 +31,7 @@ from unified_llm.routing.retry_budget import RetryBudget
 from unified_llm.routing.router import Router
 from unified_llm.routing.rules import Situation
 from unified_llm.settings.sections.money import MoneySettings
+from unified_llm.settings.sections.routing import RoutingSettings
 
 if TYPE_CHECKING:
     from unified_llm.app.providers import Providers
@@ -49,6 +50,14 @@ class Answering:
     health: Health
     spending: Spending
     providers: "Providers | None"
+
+    def follow(self, routing: RoutingSettings) -> None:
+        """Route by these from the next request on; what is under way goes on as it began."""
+        self.routes.follow(routing_terms.route_book(routing))
+        self.health.follow(routing_terms.breaker_policy(routing))
+        router = self.inference.router
+        router.policy = routing_terms.attempt_policy(routing)
+        router.budget.share = routing.retry_percent / 100
 
     def complaints(self) -> tuple[str, ...]:
         """A sentence for each thing that does not work as configured."""

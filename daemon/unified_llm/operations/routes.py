@@ -127,6 +127,13 @@ class Routes:
             self._credits[_rotation(plan.route)] = plan.credits
         return plan
 
+    def follow(self, book: RouteBook) -> None:
+        """Go by `book` from the next request on. Called by the app only."""
+        self.book = book
+        self._credits = {
+            rotation: left for rotation, left in self._credits.items() if rotation[0] in book.names
+        }
+
     def complaints(self) -> tuple[str, ...]:
         """A sentence for each name in the settings that leads nowhere, or hides a model."""
         taken = sorted(name for name in self.book.names if self.models.is_known(name))

@@ -46,6 +46,11 @@ class Standing:
     free_in: Seconds | None = None
 
 
+def _policy_for(trouble: Trouble, policy: BreakerPolicy) -> BreakerPolicy:
+    # Whoever denies us once does so again until an operator has mended it.
+    return replace(policy, failures=1) if trouble is Trouble.DENYING else policy
+
+
 class Health:
     """All breakers. draw: numbers from 0 to 1."""
 
@@ -53,15 +58,16 @@ class Health:
         self, providers: Iterable[str], policy: BreakerPolicy, draw: Callable[[], float]
     ) -> None:
         self._draw = draw
-        # Whoever denies us once does so again until an operator has mended it.
-        strict = replace(policy, failures=1)
         self._breakers = {
-            name: {
-                trouble: Breaker(strict if trouble is Trouble.DENYING else policy)
-                for trouble in Trouble
-            }
+            name: {trouble: Breaker(_policy_for(trouble, policy)) for trouble in Trouble}
             for name in providers
         }
+
+    def follow(self, policy: BreakerPolicy) -> None:
+        """Judge by `policy` from now on; who is being left alone stays so."""
+        for breakers in self._breakers.values():
+            for trouble, breaker in breakers.items():
+                breaker.policy = _policy_for(trouble, policy)
 
     def refusal(self, provider: str, now: Instant) -> UnifiedLlmError | None:
         """Why `provider` is not asked at this moment; None if it is, or has no breakers."""

@@ -27,9 +27,9 @@ from unified_llm.routing.plan import Plan
 from unified_llm.routing.retry_budget import RetryBudget
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Router:
-    """Carries out plans. budget: of all requests together."""
+    """Carries out plans. policy: of requests to come. budget: of all requests together."""
 
     directory: Directory
     health: Health

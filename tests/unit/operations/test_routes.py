@@ -253,6 +253,22 @@ async def test_each_set_of_targets_has_turns_of_its_own() -> None:
     assert asked == [TINY, BIG, BIG, TINY]
 
 
+async def test_another_book_is_gone_by_from_the_next_request_on() -> None:
+    book = RouteBook({SMART: Route(SMART, Strategy.ROUND_ROBIN, (TINY, BIG))})
+    other = Route(ModelId("other"), Strategy.IN_ORDER, (BIG,))
+    async with open_house(book=book) as house:
+        async with house.inference.open_chat(USER, request(SMART)) as events:
+            house.routes.follow(RouteBook({**book.routes, other.name: other}))
+            async for event in events:
+                if isinstance(event, Finished):
+                    assert event.attempts == (Attempt(TINY, "local"),)
+        assert (await end_of(house, request(other.name))).attempts == (Attempt(BIG, "local"),)
+        assert (await end_of(house, request(SMART))).attempts == (Attempt(BIG, "local"),)
+        house.routes.follow(RouteBook())
+        with pytest.raises(UnknownModel):
+            await end_of(house, request(SMART))
+
+
 async def test_models_that_only_a_rule_names_are_missed_too() -> None:
     rule = Rule(When(has_tools=True), targets=(ModelId("gone"),))
     book = RouteBook({SMART: Route(SMART, Strategy.IN_ORDER, (TINY,), rules=(rule,))})

@@ -42,6 +42,21 @@ def test_failures_of_different_kinds_do_not_add_up() -> None:
     assert health.complaints(NOW) == ("provider far is unreachable and not asked for 10 s more",)
 
 
+def test_another_policy_judges_what_comes_and_frees_nobody() -> None:
+    health = make_health()
+    fail(health, BROKEN, BROKEN)
+    health.follow(BreakerPolicy(failures=3, pause=Seconds(20)))
+    assert health.refusal("far", NOW) is not None
+    fail(health, DOWN, DOWN, now=THEN)
+    assert health.standings(THEN)[0].trouble is not Trouble.UNREACHABLE
+    fail(health, DOWN, now=THEN)
+    assert health.free_at("far", THEN) == Instant(THEN + 20)
+    again = make_health()
+    again.follow(BreakerPolicy(failures=3))
+    fail(again, ProviderDenied("Wrong key."))
+    assert again.standings(NOW)[0].trouble is Trouble.DENYING
+
+
 def test_a_denial_counts_at_once() -> None:
     health = make_health()
     fail(health, ProviderDenied("Wrong key."))
