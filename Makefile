@@ -15,7 +15,7 @@ demo: setup ## start the daemon with a small real model and ask it three ways
 	@.ci/demo
 
 test: setup ## run everything: linters, types, contracts, units, real buses, real model
-	.venv/bin/pytest --forbid-skips $(PYTEST_ARGS)
+	@.ci/test $(PYTEST_ARGS)
 
 check: setup ## the quick half of test: linters, types, import contracts
 	.venv/bin/ruff check daemon tests

@@ -27,4 +27,4 @@ def test_a_script_is_sound(script: Path) -> None:
 
 
 def test_the_scripts_are_found() -> None:
-    assert {"setup", "run", "demo", "debian_tree.sh"} <= {path.name for path in _SCRIPTS}
+    assert {"setup", "run", "demo", "test", "debian_tree.sh"} <= {path.name for path in _SCRIPTS}
