@@ -19,6 +19,15 @@ settings.register_profile("unified-llm", deadline=None)
 settings.load_profile("unified-llm")
 
 
+def pytest_collection_finish() -> None:
+    """Take the modules and the tests, which stay to the end, out of the garbage collector's sight.
+
+    The sentinel has it look through everything after each test.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run a coroutine test in a loop of its own, and find the tasks it forgot."""
