@@ -129,6 +129,13 @@ class WholeDaemon:
             time.sleep(0.02)
 
 
+def write_devices(file: Path, *devices: Mapping[str, Any]) -> None:
+    """Have the fake driver show these from now on; it never sees half of them."""
+    fresh = file.with_suffix(".new")
+    fresh.write_text(json.dumps({"devices": devices}))
+    fresh.replace(file)
+
+
 def write_settings(folder: Path, changes: Mapping[str, Any]) -> Path:
     """A configuration with everything inside `folder`; `changes` replaces whole sections."""
     settings: dict[str, Any] = {

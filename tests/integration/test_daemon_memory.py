@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests import whole_daemon
 from tests.tiny_gguf import write_tiny_gguf
 from tests.whole_daemon import PATIENCE, open_daemon
 
@@ -22,7 +23,7 @@ SACRIFICES = (
 
 def write_devices(file: Path, *, foreign: int = 0, total: int = 24 * GIB) -> None:
     device = {"id": "fake:0", "name": "Fake GPU", "total_bytes": total, "foreign_bytes": foreign}
-    file.write_text(json.dumps({"devices": [device]}))
+    whole_daemon.write_devices(file, device)
 
 
 def settings(file: Path, **more: Any) -> dict[str, Any]:

@@ -4,14 +4,16 @@ import asyncio
 import json
 import time
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from tests.bus_services.logind import BUS_POLICY, FakeLogind, open_logind
 from tests.tiny_gguf import write_tiny_gguf
-from tests.whole_daemon import PATIENCE, WholeDaemon, open_daemon
-from unified_llm.bus.connection import BusConnection, open_connection
-from unified_llm.bus.names import BUS_NAME, MANAGER_INTERFACE
+from tests.whole_daemon import PATIENCE, WholeDaemon, open_daemon, write_devices
+from unified_llm.bus.connection import BusConnection, Signal, open_connection
+from unified_llm.bus.names import BUS_NAME, MANAGER_INTERFACE, PROPERTIES_INTERFACE, ROOT_PATH
+from unified_llm.bus.values import unwrap
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -61,7 +63,7 @@ async def test_memory_is_empty_before_a_sleep_models_are_back_after_it_and_a_los
     """Two models, one of them answering; the second sleep costs the machine its GPU."""
     files = {model: {"path": str(write_tiny_gguf(tmp_path / model))} for model in MODELS}
     devices = tmp_path / "devices.json"
-    devices.write_text(json.dumps({"devices": [GPU]}))
+    write_devices(devices, GPU)
     settings = {
         "models": {"directory": None, **files},
         "hardware": {"driver": "fake", "fake_file": str(devices)},
@@ -86,7 +88,7 @@ async def test_memory_is_empty_before_a_sleep_models_are_back_after_it_and_a_los
             assert told == [(True, "suspend"), (False, "suspend")]
             logind.announce(is_sleep=True)
             await logind.locks_closed()
-            devices.write_text(json.dumps({"devices": []}))
+            write_devices(devices)
             logind.announce(is_sleep=False)
             await logind.lock_taken()
             assert await asyncio.to_thread(ask, daemon, "tiny", "Awake?") == "gpu-unusable"
@@ -96,6 +98,57 @@ async def test_memory_is_empty_before_a_sleep_models_are_back_after_it_and_a_los
             assert await asyncio.to_thread(daemon.wait) == 0
             await client.call_bus("GetId")
             assert told[2:] == [(True, "suspend"), (False, "suspend"), (True, "shutdown")]
+
+
+async def test_a_gpu_that_is_lost_while_awake_is_told_at_every_door_until_it_works_again(
+    tmp_path: Path,
+) -> None:
+    """One model is on it, and goes on; the other is loaded nowhere else meanwhile."""
+    files = {model: {"path": str(write_tiny_gguf(tmp_path / model))} for model in MODELS}
+    devices = tmp_path / "devices.json"
+    write_devices(devices, GPU)
+    settings = {
+        "models": {"directory": None, **files},
+        "hardware": {"driver": "fake", "fake_file": str(devices), "interval_seconds": 0.1},
+    }
+    with open_daemon(settings) as daemon:
+        assert daemon.bus is not None
+        async with (
+            open_connection(daemon.bus.address) as client,
+            asyncio.timeout(2 * PATIENCE),
+        ):
+            told = await changes_told(client)
+            assert await asyncio.to_thread(ask, daemon, "tiny", "Hello?") == "Hello?"
+            write_devices(devices)
+            lost = "GPUs do not work: No driver shows fake:0 any more."
+            while (await told.get()).get("Degraded") != [lost]:
+                pass
+            await asyncio.to_thread(every_door_tells, daemon, lost, "other")
+            tree = daemon.run("busctl", "tree", BUS_NAME).stdout
+            assert f"{ROOT_PATH}/model/tiny" in tree
+            assert f"{ROOT_PATH}/gpu/0" not in tree
+            assert await asyncio.to_thread(ask, daemon, "other", "Hello?") == "gpu-unusable"
+            assert await asyncio.to_thread(ask, daemon, "tiny", "Still?") == "Still?"
+            write_devices(devices, GPU)
+            while (await told.get()).get("Degraded") != []:
+                pass
+            assert await asyncio.to_thread(ask, daemon, "other", "Hello?") == "Hello?"
+            assert await asyncio.to_thread(degraded, daemon) == "[]"
+            assert "the GPUs work again" in daemon.log()
+
+
+async def changes_told(client: BusConnection) -> asyncio.Queue[dict[str, object]]:
+    """The properties of the manager that change from now on."""
+    told = asyncio.Queue[dict[str, object]]()
+    (owner,) = await client.call_bus("GetNameOwner", "s", BUS_NAME)
+
+    def on_changed(signal: Signal) -> None:
+        if signal.path == ROOT_PATH:
+            told.put_nowait(cast("dict[str, object]", unwrap(signal.body[1])))
+
+    client.on_signal(str(owner), PROPERTIES_INTERFACE, "PropertiesChanged", on_changed)
+    await client.add_match(f"type='signal',member='PropertiesChanged',path='{ROOT_PATH}'")
+    return told
 
 
 async def unloads_told(client: BusConnection) -> list[tuple[object, ...]]:
@@ -109,8 +162,11 @@ async def unloads_told(client: BusConnection) -> list[tuple[object, ...]]:
     return told
 
 
-def every_door_tells(daemon: WholeDaemon, sentence: str) -> None:
-    """D-Bus, HTTP twice, the command line, and the line of `systemctl status`."""
+def every_door_tells(daemon: WholeDaemon, sentence: str, model: str = "tiny") -> None:
+    """D-Bus, HTTP twice, the command line, and the line of `systemctl status`.
+
+    model: one that is not loaded.
+    """
     assert daemon.property("State") == 's "degraded"'
     assert sentence in daemon.property("Degraded")
     assert sentence in degraded(daemon)
@@ -118,7 +174,7 @@ def every_door_tells(daemon: WholeDaemon, sentence: str) -> None:
         assert sentence in json.dumps(http.get("/v1/status").json()["health"])
     assert sentence in daemon.run("unified-llm", "status").stdout
     daemon.wait_for(sentence)
-    load = daemon.run("unified-llm", "models", "load", "tiny")
+    load = daemon.run("unified-llm", "models", "load", model)
     assert load.returncode == 6
     assert sentence in load.stderr
 

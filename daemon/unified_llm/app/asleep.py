@@ -1,5 +1,7 @@
 """What a sleep of the machine means for the models: out before it, back after it.
 
+GPUs are tried here too, since a sleep is what they do not survive most often.
+
 Rule 1: nothing is loaded between the first word of a sleep and the trial of the GPUs after it.
 Rule 2: a sleep that nobody announced is found by the clocks. Whatever models had on GPUs by then is
     not trusted, and they leave as before a sleep.
@@ -9,6 +11,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final, Protocol
 
 from unified_llm.app.gpu_loss import GpuLoss
@@ -27,6 +30,7 @@ _COURTESY: Final = 0.25
 _UNANNOUNCED: Final = Seconds(10)
 # As PrepareForUnload calls it.
 _SLEEP: Final = "suspend"
+_SLEPT: Final = "the machine slept"
 
 
 class UnloadLocks(Protocol):
@@ -85,7 +89,8 @@ class ModelsAsleep:
         self._slept = suspended_time()
         self._served: frozenset[ModelId] = frozenset()
         self._returning: asyncio.Queue[ModelId] = asyncio.Queue()
-        self._woken = asyncio.Event()
+        self._stirred = asyncio.Event()
+        self._has_woken = False
         self._away: set[str] = set()
         self._refusal: str | None = None
         self._is_kept = False
@@ -93,6 +98,7 @@ class ModelsAsleep:
         self._told: str | None = None
         self.on_unload: Callable[[str, bool], None] = lambda reason, begins: None
         self.on_change: Callable[[], None] = lambda: None
+        gpus.on_due = self._stirred.set
 
     @property
     def is_suspending(self) -> bool:
@@ -138,7 +144,8 @@ class ModelsAsleep:
         if not self._is_kept:
             self._slept = self._suspended_time()
         self._away.clear()
-        self._woken.set()
+        self._has_woken = True
+        self._stirred.set()
 
     async def run(self) -> None:
         """Try GPUs, find unannounced sleeps and bring models back, until cancelled."""
@@ -152,7 +159,6 @@ class ModelsAsleep:
         self.on_change()
 
     async def _leave(self, reason: str, limit: Seconds) -> None:
-        self._gpus.remember()
         self._away.add(reason)
         self._served |= self._scheduler.begin_suspension(limit)
         self.on_change()
@@ -167,14 +173,15 @@ class ModelsAsleep:
 
     async def _wake_up(self) -> None:
         while True:
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(self._look):
-                    await self._woken.wait()
-            except TimeoutError:
-                await self._look_around()
+                    await self._stirred.wait()
+            self._stirred.clear()
+            has_woken, self._has_woken = self._has_woken, False
+            if has_woken and not self._is_kept:
+                await self._resume()
             else:
-                self._woken.clear()
-                await (self._look_around() if self._is_kept else self._resume())
+                await self._look_around()
 
     async def _look_around(self) -> None:
         if self._away:
@@ -193,12 +200,10 @@ class ModelsAsleep:
             self._tell(_SLEEP)
             await self._leave(reason, _UNANNOUNCED)
             self._away.discard(reason)
-        else:
-            self._gpus.remember()
         await self._resume()
 
     async def _resume(self) -> None:
-        await self._gpus.ensure_known()
+        await self._gpus.ensure_known(_SLEPT)
         if self._away:
             return  # the next sleep has been announced meanwhile
         self._scheduler.resume()

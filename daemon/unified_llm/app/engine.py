@@ -2,12 +2,13 @@
 
 import random
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from unified_llm.app import terms
 from unified_llm.app.beside import running
+from unified_llm.app.gpu_loss import GpuLoss
 from unified_llm.app.learning import Learning
 from unified_llm.app.neighbourhood import Neighbourhood
 from unified_llm.domain.devices import MemoryReading
@@ -25,6 +26,7 @@ from unified_llm.fleet.supervisor import Fleet
 from unified_llm.fleet.timers import LoopTimers
 from unified_llm.fleet.vectors import LocalVectors
 from unified_llm.hardware.drivers import choose_drivers
+from unified_llm.hardware.gpu_check import GpuCheck
 from unified_llm.hardware.monitor import MemoryMonitor
 from unified_llm.operations.devices import Devices
 from unified_llm.operations.models import Rehearse
@@ -39,14 +41,15 @@ from unified_llm.settings.sections.hardware import HardwareSettings
 class Engine:
     """What loads and runs the models of this machine.
 
-    neighbourhood: what the machine is like for them. states: the KV states that outlive their
-        workers. backend: what answers with the models. rehearse: what tells what a load would take.
-    vectors: what makes vectors with them.
+    neighbourhood: what the machine is like for them. gpus: which of its GPUs are lost.
+    states: the KV states that outlive their workers. backend: what answers with the models.
+    rehearse: what tells what a load would take. vectors: what makes vectors with them.
     """
 
     scheduler: SchedulerLoop
     monitor: MemoryMonitor
     neighbourhood: Neighbourhood
+    gpus: GpuLoss
     states: KeptStates
     backend: LocalBackend
     rehearse: Rehearse
@@ -78,8 +81,10 @@ async def open_engine(
         read_memory=lambda: monitor.read(),
     )
     neighbourhood = Neighbourhood(scheduler, watch, settings.host, settings.memory)
+    gpus = _gpu_loss(settings, scheduler, lambda: monitor.read(), neighbourhood)
 
     def on_reading(reading: MemoryReading) -> None:
+        gpus.on_reading(reading)
         scheduler.memory_read(reading, fleet.pids)
         neighbourhood.on_reading(reading)
 
@@ -99,7 +104,15 @@ async def open_engine(
         ):
             rehearse = DryRuns(launcher.open_worker).rehearse
             yield Engine(
-                scheduler, monitor, neighbourhood, states, backend, rehearse, vectors, devices
+                scheduler,
+                monitor,
+                neighbourhood,
+                gpus,
+                states,
+                backend,
+                rehearse,
+                vectors,
+                devices,
             )
     finally:
         unsubscribe()
@@ -118,6 +131,21 @@ def _monitor(
         is_wanted=lambda: scheduler.is_occupied,
         interval=hardware.interval_seconds,
         clock=clock,
+    )
+
+
+def _gpu_loss(
+    settings: Settings,
+    scheduler: SchedulerLoop,
+    read: Callable[[], Awaitable[MemoryReading]],
+    neighbourhood: Neighbourhood,
+) -> GpuLoss:
+    return GpuLoss(
+        scheduler,
+        GpuCheck(settings.hardware.driver, settings.hardware.fake_file),
+        read,
+        is_refusing=not settings.host.without_lost_gpus,
+        on_change=neighbourhood.on_gpus,
     )
 
 

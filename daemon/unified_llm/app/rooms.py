@@ -10,7 +10,6 @@ from unified_llm.app.asleep import ModelsAsleep
 from unified_llm.app.beside import running
 from unified_llm.app.catalogue import CatalogueKeeper, Takers
 from unified_llm.app.engine import Engine, open_engine
-from unified_llm.app.gpu_loss import GpuLoss
 from unified_llm.app.learning import Learning
 from unified_llm.app.neighbourhood import Neighbourhood
 from unified_llm.app.plan import Plan
@@ -21,7 +20,6 @@ from unified_llm.domain.events import SleepChanged
 from unified_llm.fleet.kept_states import KeptStates
 from unified_llm.fleet.timers import LoopTimers
 from unified_llm.guard.audit import Audit
-from unified_llm.hardware.gpu_check import GpuCheck
 from unified_llm.host.clock import MonotonicClock, suspended_time, unix_time
 from unified_llm.host.folder_watch import FolderWatch
 from unified_llm.host.pressure import open_pressure_watch
@@ -209,17 +207,10 @@ async def _open_preload(settings: Settings, engine: Engine) -> AsyncIterator[Pre
 @asynccontextmanager
 async def _open_asleep(plan: Plan, engine: Engine) -> AsyncIterator[ModelsAsleep]:
     settings = plan.settings
-    host, hardware = settings.host, settings.hardware
-    gpus = GpuLoss(
-        engine.scheduler,
-        GpuCheck(hardware.driver, hardware.fake_file),
-        is_refusing=not host.without_lost_gpus,
-        on_change=engine.neighbourhood.on_gpus,
-    )
     asleep = ModelsAsleep(
         engine.scheduler,
-        gpus,
-        is_reloading=host.reload_after_sleep,
+        engine.gpus,
+        is_reloading=settings.host.reload_after_sleep,
         load_limit=settings.scheduler.load_seconds,
         suspended_time=suspended_time,
         plenty=engine.neighbourhood.plenty,

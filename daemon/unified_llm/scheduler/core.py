@@ -95,11 +95,6 @@ class Scheduler:
         )
 
     @property
-    def gpus(self) -> tuple[DeviceId, ...]:
-        """Those that may be planned with, by the last reading."""
-        return self._ledger.gpus
-
-    @property
     def memory_budget(self) -> Bytes:
         """Main memory that all models may take together."""
         return self._ledger.limit(RAM)
@@ -347,7 +342,9 @@ class Scheduler:
     def gpus_lost(self, error: GpuUnusable | None, now: Instant) -> None:
         """From now on: error is what those are told whose model would go to a GPU; None when GPUs
         work again. Nothing falls back to main memory unseen."""
-        self._intake.lose_gpus(error, now)
+        self._intake.gpus_lost = error
+        if error is None:
+            self._ledger.enable_gpus()
         self._settle(now)
 
     def idleness_limited(self, limit: Seconds | None, now: Instant) -> None:
@@ -363,6 +360,7 @@ class Scheduler:
 
     def _settle(self, now: Instant) -> None:
         self._timers.run_due(now)
+        self._intake.refuse_barred(now)
         self._pressure.make_way_for_reservations(now)
         self._pressure.make_way_for_others(now)
         is_free = self._intake.may_load_unasked and not self._frugality.holds

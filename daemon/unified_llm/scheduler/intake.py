@@ -62,10 +62,12 @@ class Intake:
             self._tickets.refuse_waiting(record, lambda: refusals.again(error))
             self._residency.attend(record, now)
 
-    def lose_gpus(self, error: GpuUnusable | None, now: Instant) -> None:
-        """Refuse with `error` from now on whoever wants a model that GPUs may compute; None to stop
-        that."""
-        self.gpus_lost = error
+    def refuse_barred(self, now: Instant) -> None:
+        """While GPUs are lost, refuse those who wait for a model that may be computed on them.
+
+        They may have begun before: by waiting, or for a load that failed since.
+        """
+        error = self.gpus_lost
         if error is None:
             return
         for record in tuple(self._residency.queued.values()):

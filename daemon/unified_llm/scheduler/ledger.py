@@ -211,8 +211,13 @@ class MemoryLedger:
         return returned
 
     def disable_gpus(self, reason: str) -> None:
-        """The engine can not use them, and will not learn to before the daemon's next start."""
+        """The engine can not use them, and will not learn to before the daemon's next start, unless
+        they were lost."""
         self._unusable = reason
+
+    def enable_gpus(self) -> None:
+        """Those that were lost work again, so the engine is to try."""
+        self._unusable = None
 
     @property
     def is_empty(self) -> bool:

@@ -223,11 +223,6 @@ class SchedulerLoop:
         return self._core.room.forecast(model, self._clock.now())
 
     @property
-    def gpus(self) -> tuple[DeviceId, ...]:
-        """As Scheduler.gpus."""
-        return self._core.gpus
-
-    @property
     def memory_budget(self) -> Bytes:
         """What all models may take together."""
         return self._core.memory_budget

@@ -1,7 +1,7 @@
 """Sleeps, announced or not, and GPUs that do not come back from them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager
 
 import pytest
@@ -14,7 +14,7 @@ from unified_llm.app.gpu_loss import GpuLoss
 from unified_llm.domain.devices import RAM, DeviceId, DeviceMemory, MemoryReading
 from unified_llm.domain.errors import GpuUnusable
 from unified_llm.domain.lifecycle import ModelState
-from unified_llm.domain.units import Bytes, Instant, Seconds
+from unified_llm.domain.units import Bytes, Seconds
 from unified_llm.operations.watch import Watch
 
 GPU = DeviceId("fake:0")
@@ -24,19 +24,24 @@ LIMIT = Seconds(60)
 class Scene:
     """A scheduler with a GPU, a check of it that answers `fault`, and a machine that slept."""
 
-    def __init__(self, *, is_refusing: bool = True) -> None:
+    def __init__(self, *, is_refusing: bool = True, has_gpu: bool = True) -> None:
         self.clock, self.workers = FakeClock(), FakeWorkers(obedient=True)
         self.scheduler = make_scheduler(self.clock, self.workers, Watch())
         self.workers.reports = self.scheduler
         self.scheduler.replace_catalogue({TINY: make_spec(TINY)})
         self.fault: str | None = None
+        self.is_shown = has_gpu
         self.checked: list[frozenset[DeviceId]] = []
         self.slept = 100.0
         self.plenty = asyncio.Event()
         self.plenty.set()
         self.told: list[str | None] = []
         self.gpus = GpuLoss(
-            self.scheduler, self.check, is_refusing=is_refusing, on_change=self.told.append
+            self.scheduler,
+            self.check,
+            self.take_reading,
+            is_refusing=is_refusing,
+            on_change=self.told.append,
         )
         self.asleep = ModelsAsleep(
             self.scheduler,
@@ -49,13 +54,20 @@ class Scene:
         )
         self.read()
 
-    def read(self) -> None:
-        """The machine has 8 GiB of memory and a GPU of 8 GiB, as long as it works."""
+    def read(self) -> MemoryReading:
+        """The machine has 8 GiB of memory, and a GPU of 8 GiB as long as its driver shows it."""
         devices = [DeviceMemory(RAM, "RAM", Bytes(8 * GIB), Bytes(0))]
-        if self.fault is None:
+        if self.is_shown:
             devices.append(DeviceMemory(GPU, "GPU", Bytes(8 * GIB), Bytes(0)))
-        reading = MemoryReading(self.clock.now(), tuple(devices))
+        faults = () if self.is_shown else ("The driver is silent.",)
+        reading = MemoryReading(self.clock.now(), tuple(devices), faults=faults)
+        self.gpus.on_reading(reading)
         self.scheduler.memory_read(reading, {})
+        return reading
+
+    async def take_reading(self) -> MemoryReading:
+        """One that somebody asks for."""
+        return self.read()
 
     async def wait_for_plenty(self) -> None:
         await self.plenty.wait()
@@ -90,8 +102,12 @@ class Scene:
         self.asleep.after_sleep()
 
     async def until(self, state: ModelState) -> None:
+        await self.holds(lambda: self.state is state)
+
+    async def holds(self, wanted: Callable[[], bool]) -> None:
+        """Wait until it does."""
         async with asyncio.timeout(30):
-            while self.state is not state:
+            while not wanted():
                 await asyncio.sleep(0)
 
 
@@ -131,6 +147,56 @@ async def test_a_lost_gpu_refuses_its_models_until_it_works() -> None:
         assert not scene.asleep.complaints
 
 
+async def test_a_gpu_that_is_lost_while_awake_refuses_at_once_and_is_tried() -> None:
+    scene, seen = Scene(), "GPUs do not work: No driver shows fake:0 any more."
+    scene.fault = "It hums."
+    async with at_work(scene):
+        scene.is_shown = False
+        scene.read()
+        assert scene.told == [f"{seen} The driver is silent."]
+        with pytest.raises(GpuUnusable, match="The driver is silent"):
+            await scene.load()
+        await scene.holds(lambda: scene.gpus.complaint == "GPUs do not work: It hums.")
+        scene.read()
+        # By the trial it works, and no reading shows it.
+        scene.fault = None
+        await scene.asleep._look_around()
+        assert scene.gpus.complaint == seen
+        scene.is_shown = True
+        scene.read()
+        await scene.holds(lambda: not scene.asleep.complaints)
+        assert scene.told[1:] == ["GPUs do not work: It hums.", seen, None]
+        assert scene.checked == [{GPU}] * 3
+        await scene.load()
+        placement = scene.scheduler.status(TINY).placement
+        assert placement is not None
+        assert placement.gpus == (GPU,)
+
+
+async def test_a_model_that_is_on_a_gpu_when_it_is_lost_goes_on() -> None:
+    scene = Scene()
+    async with at_work(scene):
+        await scene.load()
+        scene.fault, scene.is_shown = "It hums.", False
+        scene.read()
+        await scene.holds(lambda: len(scene.told) == 2)
+        await scene.load()
+        assert (scene.state, scene.workers.stopped) == (ModelState.READY, [])
+
+
+async def test_a_driver_that_was_silent_once_costs_one_trial() -> None:
+    scene = Scene()
+    async with at_work(scene):
+        scene.is_shown = False
+        scene.read()
+        scene.is_shown = True
+        await scene.holds(lambda: not scene.asleep.complaints)
+        scene.read()
+        await asyncio.sleep(0)
+        assert scene.checked == [{GPU}]
+        await scene.load()
+
+
 async def test_whoever_waited_through_the_sleep_is_refused_too() -> None:
     scene = Scene()
     async with at_work(scene):
@@ -154,10 +220,12 @@ async def test_the_settings_may_have_models_loaded_on_what_is_left() -> None:
     scene = Scene(is_refusing=False)
     async with at_work(scene):
         await scene.load()
-        scene.fault = "It hums."
-        await scene.sleep()
+        await scene.fall_asleep()
+        scene.fault, scene.is_shown = "It hums.", False
+        scene.read()
+        scene.asleep.after_sleep()
         await scene.until(ModelState.READY)
-        assert scene.told == ["GPUs do not work since the machine slept: It hums."]
+        assert scene.told[-1] == "GPUs do not work since the machine slept: It hums."
         placement = scene.scheduler.status(TINY).placement
         assert placement is not None
         assert placement.gpus == ()
@@ -205,9 +273,7 @@ async def test_a_second_sleep_during_the_trial_keeps_the_memory_empty() -> None:
 
 
 async def test_a_machine_without_gpus_has_nothing_to_try() -> None:
-    scene = Scene()
-    reading = MemoryReading(Instant(0), (DeviceMemory(RAM, "RAM", Bytes(8 * GIB), Bytes(0)),))
-    scene.scheduler.memory_read(reading, {})
+    scene = Scene(has_gpu=False)
     async with at_work(scene):
         await scene.fall_asleep()
         scene.asleep.after_sleep()

@@ -135,6 +135,21 @@ def test_an_engine_that_sees_no_gpu_is_not_asked_again_and_the_model_degrades_vi
     assert "sees 0" in scene.effects.refused[scene.ask(DOG)].args[0]
 
 
+def test_a_load_that_a_lost_gpu_fails_is_not_tried_elsewhere_and_is_on_gpus_again_later() -> None:
+    scene = scene_with_gpus(make_spec(CAT, 8))
+    ticket = scene.ask(CAT)
+    scene.core.gpus_lost(GpuUnusable("It hums."), scene.now)
+    scene.finish_load(CAT, GpuUnusable("This build of the engine sees 0."))
+    scene.finish_stop(CAT)
+    assert scene.loading == [CAT]
+    assert "It hums." in scene.effects.refused[ticket].args[0]
+    assert "It hums." in scene.effects.refused[scene.ask(CAT)].args[0]
+    scene.core.gpus_lost(None, scene.now)
+    scene.ask(CAT)
+    assert (scene.loading, placed(scene).sacrifices) == ([CAT, CAT], ())
+    assert any(placed(scene).gpu_layers)
+
+
 def test_required_on_an_engine_that_sees_no_gpu_fails_with_the_reason() -> None:
     scene = scene_with_gpus(make_spec(CAT, 8, gpu=GpuUse.REQUIRED))
     ticket = scene.ask(CAT)

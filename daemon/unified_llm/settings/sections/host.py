@@ -28,7 +28,7 @@ class HostSettings(Section):
         default=False,
         description=(
             "Whether models that may be computed on GPUs are loaded on what is left when a GPU "
-            "does not work after a sleep; otherwise they are refused until it does."
+            "does not work any more; otherwise they are refused until it does."
         ),
         json_schema_extra=about(reason="a model that is suddenly slow is found out too late"),
     )

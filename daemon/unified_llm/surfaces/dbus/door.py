@@ -267,12 +267,17 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
     def _follow_devices(self, stack: AsyncExitStack) -> None:
         self._gpus = GpuObjects(self._devices, self._exporter)
         self._gpus.refresh()
-        self._devices.on_change = self._gpus.refresh
+        self._devices.on_change = self._on_reading
 
         def stop_following() -> None:
             self._devices.on_change = lambda: None
 
         stack.callback(stop_following)
+
+    def _on_reading(self) -> None:
+        self._gpus.refresh()
+        # A driver may have stopped answering, or begun to.
+        self.refresh_state()
 
     def _on_lease_changed(self, lease: MemoryLease) -> None:
         path = lease_path(lease.id)
