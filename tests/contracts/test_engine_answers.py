@@ -12,6 +12,7 @@ from tests.contracts.test_engine_llama import load_of
 from tests.real_models import smollm2
 from tests.tiny_gguf import write_tiny_gguf
 from unified_llm.domain.chat import FinishReason, JsonAnswer, Message, Role, Sampling
+from unified_llm.domain.units import Instant
 from unified_llm.worker.batching import BatchingEngine
 from unified_llm.worker.engine import LlamaModel, open_llama_engine
 from unified_llm.worker.engine_port import Report
@@ -122,7 +123,7 @@ def test_one_form_does_not_hold_for_the_others_in_the_batch(tiny: BatchingEngine
 def test_nothing_native_is_left_of_an_answer_that_ended_or_was_cancelled(tmp_path: Path) -> None:
     path = write_tiny_gguf(tmp_path / "tiny.gguf")
     model = LlamaModel(load_of(path), lambda _: None, NativeLog())
-    engine = BatchingEngine(lambda *_: model, draw_seed=lambda: 1)
+    engine = BatchingEngine(lambda *_: model, draw_seed=lambda: 1, now=lambda: Instant(0))
     engine.load(load_of(path), lambda _: None)
     try:
         answers(engine, ask(PERSON, temperature=0.0, max_tokens=3))
@@ -146,7 +147,7 @@ def test_a_model_that_is_told_to_think_does_until_it_says_that_it_is_done(
     template = _THINKS + "{# </think> #}"
     path = write_tiny_gguf(tmp_path / "tiny.gguf", chat_template=template, special=special)
     model = LlamaModel(load_of(path), lambda _: None, NativeLog())
-    engine = BatchingEngine(lambda *_: model, draw_seed=lambda: 1)
+    engine = BatchingEngine(lambda *_: model, draw_seed=lambda: 1, now=lambda: Instant(0))
     engine.load(load_of(path), lambda _: None)
     try:
         closing = model.vocabulary.tokenise("</think>", parse_special=True)

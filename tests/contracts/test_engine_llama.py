@@ -16,6 +16,7 @@ from tests.tiny_gguf import write_tiny_gguf
 from unified_llm.app.terms import engine_build
 from unified_llm.domain.chat import FinishReason, Message, Role, Sampling
 from unified_llm.domain.errors import GpuUnusable, ModelFailedToLoad
+from unified_llm.domain.units import Instant
 from unified_llm.registry.files import ModelFiles
 from unified_llm.settings.sections.worker import WorkerSettings
 from unified_llm.worker.batching import BatchingEngine
@@ -388,7 +389,7 @@ def last_positions(model: LlamaModel) -> list[int]:
 
 def test_memory_of_a_slot_is_cleared_for_the_request_of_another_principal(tmp_path: Path) -> None:
     model = open_model(write_tiny_gguf(tmp_path / "tiny.gguf"))
-    engine = BatchingEngine(lambda *_: model, draw_seed=lambda: 1)
+    engine = BatchingEngine(lambda *_: model, draw_seed=lambda: 1, now=lambda: Instant(0))
     engine.load(load_of(tmp_path), lambda _: None)
     try:
         for number, text in enumerate(("remember me " * 5, "something else " * 5)):

@@ -189,7 +189,8 @@ class Usage:
     cached_tokens: the part of the prompt that needed no computing. cache_write_tokens: the part
     that was kept for later, where that has a price; long_cache_write_tokens: how much of that is
     kept for hours instead of minutes. reasoning_tokens: the part of the completion that was thought
-    and not said; None if nobody tells.
+    and not said; None if nobody tells. accepted_tokens: the part of the completion that had been
+    drafted by speculative decoding. rejected_tokens: drafted, and not in it.
     """
 
     prompt_tokens: Tokens
@@ -198,6 +199,8 @@ class Usage:
     cache_write_tokens: Tokens = Tokens(0)
     reasoning_tokens: Tokens | None = None
     long_cache_write_tokens: Tokens = Tokens(0)
+    accepted_tokens: Tokens = Tokens(0)
+    rejected_tokens: Tokens = Tokens(0)
 
 
 @dataclass(frozen=True, slots=True)

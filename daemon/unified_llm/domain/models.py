@@ -62,6 +62,14 @@ class GpuUse(StrEnum):
     REQUIRED = "required"  # rather not at all than in main memory
 
 
+class Speculation(StrEnum):
+    """How tokens are drafted, to be computed before it is known that they come next."""
+
+    AUTO = "auto"  # in whatever way there is, where it measures faster
+    OFF = "off"
+    PROMPT_LOOKUP = "prompt-lookup"  # from what came before in the same sequence, always
+
+
 @dataclass(frozen=True, slots=True)
 class FileIdentity:
     """Tells whether a file is still the one that was checked.
@@ -104,6 +112,7 @@ class ModelSpec:
     minimum_context: down to which the context may be cut where memory is short; None if it may not.
     gpu: whether it may, must or must not be computed on GPUs.
     priority: 0 to 100; where memory is short, the lowest leaves first.
+    speculation: whether and how tokens are drafted.
     figures: what loads of this file took, as far as it holds for the engine in use.
     digest: SHA-256 of the file in hexadecimal; None until it is computed, and of a split model.
         A spec is the same with other figures, and before its digest is known.
@@ -127,6 +136,7 @@ class ModelSpec:
     gpu: GpuUse = GpuUse.AUTO
     priority: int = DEFAULT_PRIORITY
     parts: tuple[ModelPart, ...] = ()
+    speculation: Speculation = Speculation.AUTO
     figures: tuple[Figure, ...] = field(default=(), compare=False)
     digest: str | None = field(default=None, compare=False)
 

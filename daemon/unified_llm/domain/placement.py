@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from unified_llm.domain.devices import RAM, DeviceId
+from unified_llm.domain.models import Speculation
 from unified_llm.domain.units import Bytes, Tokens
 
 
@@ -19,6 +20,7 @@ class Placement:
         model is not computed on any. gpu_layers: how many of its last layers each of them takes, in
         turn; the output goes with the last.
     cpu_experts: of how many layers, from the first, the routed experts stay in main memory.
+    speculation: whether and how tokens are drafted.
     sacrifices: a sentence for each thing that is not as it was wished.
     """
 
@@ -31,6 +33,7 @@ class Placement:
     gpus: tuple[DeviceId, ...] = ()
     gpu_layers: tuple[int, ...] = ()
     cpu_experts: int = 0
+    speculation: Speculation = Speculation.OFF
     sacrifices: tuple[str, ...] = ()
 
     @property

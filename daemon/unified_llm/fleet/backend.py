@@ -134,6 +134,8 @@ class _Answer:
             completion_tokens=Tokens(done.completion_tokens),
             cached_tokens=Tokens(done.cached_tokens),
             reasoning_tokens=None if thought is None else Tokens(thought),
+            accepted_tokens=Tokens(done.accepted_tokens),
+            rejected_tokens=Tokens(done.rejected_tokens),
         )
         return Finished(done.reason, usage, self.first_token, self._since_lease())
 

@@ -112,6 +112,7 @@ def _load_message(link: WorkerLink, placement: Placement) -> Load:
         gpu_layers=placement.gpu_layers,
         cpu_experts=placement.cpu_experts,
         purpose=link.purpose,
+        speculation=placement.speculation,
     )
 
 

@@ -11,6 +11,7 @@ from unified_llm.domain.models import (
     GpuUse,
     ModelId,
     ModelSpec,
+    Speculation,
     imported_model_id,
     is_model_id,
 )
@@ -150,6 +151,7 @@ class _Builder:
             gpu=GpuUse(run.gpu),
             priority=run.priority,
             parts=inspected.parts,
+            speculation=Speculation(run.speculation),
         )
 
     def _capped_context(

@@ -123,5 +123,6 @@ class Placer:
             gpus=tuple(gpus) if plan.layout.offloaded else (),
             gpu_layers=plan.layout.gpu_layers if plan.layout.offloaded else (),
             cpu_experts=plan.layout.cpu_experts if plan.layout.offloaded else 0,
+            speculation=spec.speculation,
             sacrifices=sacrifices,
         )

@@ -232,6 +232,7 @@ def _placement(placement: Placement | None) -> dict[str, object] | None:
     return {
         "context_tokens": placement.context_tokens,
         "slots": placement.slots,
+        "speculation": placement.speculation.value,
         "cache_type": placement.cache_type,
         "layers": placement.layers,
         "gpu_layers": placement.offloaded,
@@ -293,9 +294,13 @@ def _usage(usage: Usage | None) -> dict[str, object] | None:
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
     }
+    details: dict[str, object] = {}
     if usage.reasoning_tokens is not None:
-        told["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
-    return told
+        details["reasoning_tokens"] = usage.reasoning_tokens
+    if usage.accepted_tokens or usage.rejected_tokens:
+        details["accepted_prediction_tokens"] = usage.accepted_tokens
+        details["rejected_prediction_tokens"] = usage.rejected_tokens
+    return told | {"completion_tokens_details": details} if details else told
 
 
 def _event(content: object) -> bytes:

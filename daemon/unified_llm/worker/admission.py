@@ -38,6 +38,7 @@ class Answer:
 
     limit: the most tokens it may get. grammar: what it has to keep to from the first token on.
     calls: what finds the calls in what it says; None if there are none to be found.
+    drafted_tokens: computed before they were known. accepted_tokens: of these, those in the answer.
     """
 
     request: Generate
@@ -51,6 +52,8 @@ class Answer:
     thought_tokens: int | None = None
     cached_tokens: int = 0
     completion_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
     def done(self, reason: FinishReason) -> Done:
         """The report of its end."""
@@ -61,6 +64,8 @@ class Answer:
             completion_tokens=self.completion_tokens,
             cached_tokens=self.cached_tokens,
             reasoning_tokens=self.thought_tokens,
+            accepted_tokens=self.accepted_tokens,
+            rejected_tokens=self.drafted_tokens - self.accepted_tokens,
         )
 
 

@@ -8,33 +8,32 @@ of the same principal the beginning that both share; for anybody else it is clea
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from unified_llm.domain.chat import FinishReason, Message, Role, Sampling
+from unified_llm.domain.chat import FinishReason
 from unified_llm.domain.errors import (
     Cancelled,
     InternalError,
     InvalidRequest,
-    ModelFailedToLoad,
     UnifiedLlmError,
 )
+from unified_llm.domain.models import Speculation
+from unified_llm.domain.units import Instant
 from unified_llm.worker.admission import Answer, admit
+from unified_llm.worker.drafting import Drafting
 from unified_llm.worker.engine_port import OnProgress, Pulse, Report, Request
 from unified_llm.worker.interrupts import Interrupts
 from unified_llm.worker.kept_states import KeptStates
 from unified_llm.worker.model_port import DecodeError, Model, OpenModel
 from unified_llm.worker.protocol import Failed, Generate, Load, Loaded, Score, Started
-from unified_llm.worker.sampling import resolve_sampling
 from unified_llm.worker.slots import Feed, Seat, SlotTable
 from unified_llm.worker.telling import told, told_at_end
-
-_TRIAL = 0  # no request of the daemon has this number
-# Enough for a product of matrices. All of a short prompt took as long as the rest of a small load.
-_TRIAL_TOKENS = 8
+from unified_llm.worker.trial import try_out
 
 
 class BatchingEngine:
     """The Engine over any Model.
 
     draw_seed: a whole number from 0 on, for requests without one. states: None if none are kept.
+    now: a monotonic clock, by which it is judged whether drafts pay.
     """
 
     def __init__(
@@ -42,12 +41,16 @@ class BatchingEngine:
         open_model: OpenModel,
         draw_seed: Callable[[], int],
         states: KeptStates | None = None,
+        *,
+        now: Callable[[], Instant],
     ) -> None:
         self._open_model = open_model
         self._draw_seed = draw_seed
         self._states = states
+        self._now = now
         self._loaded: Model | None = None
         self._slots = SlotTable(1, 1, 1)
+        self._drafting = Drafting(Speculation.OFF)
         self._answers: dict[int, Answer] = {}
         self._refusals: list[Report] = []
         self._steps_done = 0
@@ -81,9 +84,12 @@ class BatchingEngine:
 
     def load(self, load: Load, on_progress: OnProgress) -> Loaded:
         model = self._loaded = self._open_model(load, on_progress)
-        _try_out(model)
+        can_cut = try_out(model)
         index = self._states.index if self._states is not None else None
         self._slots = SlotTable(model.slots, model.batch_tokens, model.context_tokens, index)
+        self._drafting = Drafting(load.speculation)
+        if not can_cut:
+            self._drafting.stop("the model's memory cannot be cut back")
         return Loaded(
             context_tokens=model.context_tokens,
             slots=model.slots,
@@ -147,7 +153,7 @@ class BatchingEngine:
         news, self._refusals = self._refusals, []
         news += self._end_interrupted()
         news += self._seat()
-        feeds = self._slots.plan(self._model.step_tokens)
+        feeds = self._slots.plan(self._model.step_tokens, self._draft())
         # Told before the decode that may take long, or be the last thing the process does.
         return news if news or not feeds else self._decode(feeds, pulse)
 
@@ -173,6 +179,7 @@ class BatchingEngine:
                 continue
             if answer.cached_tokens != seat.cached:
                 self._slots.refeed(seat.request_id)
+            self._drafting.begin(seat.request_id, answer.prompt)
             reports.append(
                 Started(
                     id=seat.request_id,
@@ -197,8 +204,16 @@ class BatchingEngine:
             self._states.used(seat.kept)
         return cached
 
+    def _draft(self) -> dict[int, tuple[int, ...]]:
+        answers = {each: self._answers[each] for each in self._slots.generating()}
+        return self._drafting.drafts(
+            # The last token of an answer is told, but never fed.
+            {each: answer.limit - answer.completion_tokens - 1 for each, answer in answers.items()}
+        )
+
     def _decode(self, feeds: Sequence[Feed], pulse: Pulse) -> list[Report]:
         ids = frozenset(feed.request_id for feed in feeds)
+        began = self._now()
         try:
             with self._interrupts.open_step(ids, pulse) as should_stop:
                 is_done = self._model.decode(feeds, should_stop)
@@ -208,11 +223,12 @@ class BatchingEngine:
             self._steps_done += 1
         if not is_done:
             return self._undo(feeds)
+        self._drafting.note(feeds, self._now() - began)
         reports: list[Report] = []
         for feed in feeds:
             self._slots.fed(feed)
             if feed.is_last:
-                reports += self._take_token(feed)
+                reports += self._take_tokens(feed)
         return reports
 
     def _undo(self, feeds: Sequence[Feed]) -> list[Report]:
@@ -223,17 +239,39 @@ class BatchingEngine:
                 self._answers[feed.request_id].cached_tokens = 0
         return self._end_interrupted()
 
-    def _take_token(self, feed: Feed) -> list[Report]:
+    def _take_tokens(self, feed: Feed) -> list[Report]:
+        """The next token, and those after it for which its draft was right."""
         answer = self._answers[feed.request_id]
+        answer.drafted_tokens += len(feed.draft)
+        reports: list[Report] = []
+        right = 0
+        for drafted in (*feed.draft, None):
+            reports += self._take_token(answer, feed.slot, drafted)
+            if drafted is None or not self._slots.confirm(feed.request_id, drafted):
+                break
+            self._model.advance(feed.slot)
+            right += 1
+        if right < len(feed.draft):
+            self._cut(feed, feed.end + right)
+        return reports
+
+    def _cut(self, feed: Feed, position: int) -> None:
+        """Take the wrong end of a draft out of the model's memory."""
+        if not self._model.truncate(feed.slot, position):
+            self._slots.lose(feed.slot)
+            self._drafting.stop("the model's memory could not be cut back")
+
+    def _take_token(self, answer: Answer, slot: int, drafted: int | None) -> list[Report]:
         try:
-            token = self._sample(answer, feed.slot)
+            token = self._sample(answer, slot)
         except DecodeError as error:
-            return [self._fail(feed.request_id, str(error))]
+            return [self._fail(answer.request.id, str(error))]
         if self._model.is_end(token):
             return self._finish(answer, FinishReason.STOP)
         answer.completion_tokens += 1
+        answer.accepted_tokens += token == drafted
         was_thinking = answer.thoughts.is_thinking
-        piece = answer.text.feed(self._model.piece(token), self._score(answer, feed.slot, token))
+        piece = answer.text.feed(self._model.piece(token), self._score(answer, slot, token))
         reports = told(answer, piece)
         if answer.thought_tokens is not None:
             answer.thought_tokens += was_thinking or answer.thoughts.is_thinking
@@ -241,7 +279,8 @@ class BatchingEngine:
             return reports + self._finish(answer, FinishReason.STOP)
         if answer.completion_tokens >= answer.limit:
             return reports + self._finish(answer, FinishReason.LENGTH)
-        self._slots.extend(feed.request_id, token)
+        self._slots.extend(answer.request.id, token)
+        self._drafting.extend(answer.request.id, token)
         return reports
 
     def _sample(self, answer: Answer, slot: int) -> int:
@@ -274,6 +313,7 @@ class BatchingEngine:
     def _forget(self, request_id: int) -> None:
         self._answers.pop(request_id, None)
         self._interrupts.withdraw(request_id)
+        self._drafting.end(request_id)
         slot = self._slots.remove(request_id)
         if slot is not None:
             self._model.end(slot)
@@ -282,27 +322,3 @@ class BatchingEngine:
 def _failed(request_id: int, error: UnifiedLlmError) -> Failed:
     parameter = error.parameter if isinstance(error, InvalidRequest) else None
     return Failed(id=request_id, code=error.code, message=str(error), parameter=parameter)
-
-
-def _try_out(model: Model) -> None:
-    """Compute one token and throw it away: a model that can not do that must not be called ready.
-
-    Raises ModelFailedToLoad.
-    """
-    most = min(model.context_tokens - 1, _TRIAL_TOKENS)
-    seat = Seat(_TRIAL, slot=0, cached=0, source=None)
-    try:
-        prompt = model.encode([Message(Role.USER, "Hello")])[:most]
-        model.begin(
-            seat,
-            resolve_sampling(Sampling(temperature=0), lambda: 0, model.vocabulary_size),
-            prompt,
-            None,
-        )
-        model.decode([Feed(0, _TRIAL, 0, tuple(prompt), is_last=True)], lambda: False)
-        model.piece(model.sample(0))
-    except (DecodeError, InvalidRequest) as error:
-        raise ModelFailedToLoad(f"The model does not answer a trial request: {error}") from error
-    finally:
-        model.end(0)
-        model.truncate(0, 0)

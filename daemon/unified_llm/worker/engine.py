@@ -64,6 +64,7 @@ def open_llama_engine(states: KeptStates | None = None) -> BatchingEngine:
         lambda load, on_progress: LlamaModel(load, on_progress, log),
         draw_seed=lambda: randbits(32),
         states=states,
+        now=lambda: Instant(time.monotonic()),
     )
 
 
@@ -161,14 +162,15 @@ class LlamaModel:
 
     def decode(self, feeds: Sequence[Feed], should_stop: Callable[[], bool]) -> bool:
         self._fill_batch(feeds)
-        is_long = self._batch.n_tokens > self.slots or self._last_step > _LONG_STEP
+        reads_prompts = any(len(feed.tokens) > 1 for feed in feeds)
+        is_long = reads_prompts or self._last_step > _LONG_STEP
         with self._brake.armed(should_stop if is_long else None):
             if should_stop():
                 return False
             began = time.monotonic()
             result = native.llama_decode(self._context, self._batch)
         duration = Seconds(time.monotonic() - began)
-        if self._batch.n_tokens <= self.slots:
+        if not reads_prompts:
             self._last_step = duration
         if result == 0:
             self._pace.took(self._batch.n_tokens, duration)
@@ -181,6 +183,9 @@ class LlamaModel:
 
     def sample(self, slot: int) -> int:
         return self._samplers.sample(slot, self._context, self._rows[slot])
+
+    def advance(self, slot: int) -> None:
+        self._rows[slot] += 1
 
     def constrain(self, slot: int, grammar: str, token: int) -> int:
         return self._samplers.constrain(slot, grammar, token, self._context, self._rows[slot])
@@ -252,16 +257,15 @@ class LlamaModel:
         batch, row = self._batch, 0
         self._rows.clear()
         for feed in feeds:
-            for offset, token in enumerate(feed.tokens):
+            for offset, token in enumerate((*feed.tokens, *feed.draft)):
                 batch.token[row] = token
                 batch.pos[row] = feed.position + offset
                 batch.n_seq_id[row] = 1
                 batch.seq_id[row][0] = feed.slot
-                batch.logits[row] = 0
+                batch.logits[row] = feed.is_last and offset >= len(feed.tokens) - 1
                 row += 1
             if feed.is_last:
-                batch.logits[row - 1] = 1
-                self._rows[feed.slot] = row - 1
+                self._rows[feed.slot] = row - 1 - len(feed.draft)
         batch.n_tokens = row
 
 

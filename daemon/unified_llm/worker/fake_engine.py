@@ -23,6 +23,7 @@ from typing import Final
 
 from unified_llm.domain.chat import Message, Tool
 from unified_llm.domain.errors import InvalidRequest, ModelFailedToLoad, NoRoom
+from unified_llm.domain.units import Instant
 from unified_llm.grammar.calls import CallForm
 from unified_llm.worker.batching import BatchingEngine
 from unified_llm.worker.engine_port import OnProgress
@@ -144,7 +145,7 @@ class FakeModel:
         if not obey(slowest, self._sleep, should_stop):
             return False
         for feed in feeds:
-            self._remembered[feed.slot] += feed.tokens
+            self._remembered[feed.slot] += feed.tokens + feed.draft
         return True
 
     def interrupt(self) -> None:
@@ -155,6 +156,9 @@ class FakeModel:
         if not script.words:
             return _END
         return self._token(script.words.pop(0))
+
+    def advance(self, slot: int) -> None:
+        """What it says does not depend on what was fed."""
 
     def constrain(self, slot: int, grammar: str, token: int) -> int:
         raise DecodeError("there are no calls without a form of them")
@@ -210,7 +214,9 @@ def open_fake_engine(
     def open_model(load: Load, on_progress: OnProgress) -> FakeModel:
         return FakeModel(load, len(read_fake_model(load, sleep, on_progress)), sleep)
 
-    return BatchingEngine(open_model, draw_seed=lambda: 0, states=states)
+    return BatchingEngine(
+        open_model, draw_seed=lambda: 0, states=states, now=lambda: Instant(time.monotonic())
+    )
 
 
 def rehearse_fake(load: Load) -> Rehearsed:

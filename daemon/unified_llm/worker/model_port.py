@@ -60,7 +60,8 @@ class Model(StateMemory, Protocol):
         """Compute one step. False if it was ended early. Raises DecodeError.
 
         `should_stop` is asked once before, and often while a step takes long; `interrupt` ends any.
-        After False or DecodeError the memory of the slots in `feeds` ends anywhere.
+        After False or DecodeError the memory of the slots in `feeds` ends anywhere; else drafts are
+        in it too, right or not.
         """
 
     def interrupt(self) -> None:
@@ -71,6 +72,9 @@ class Model(StateMemory, Protocol):
 
         Raises DecodeError if none continues what the grammar asks for; memory is as it was.
         """
+
+    def advance(self, slot: int) -> None:
+        """The token that was sampled is the next one of the draft: sample what comes after it."""
 
     def constrain(self, slot: int, grammar: str, token: int) -> int:
         """Keep to `grammar` from the latest sampled token on: `token`, or another in its place.

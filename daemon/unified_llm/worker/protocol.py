@@ -21,10 +21,11 @@ import msgspec
 
 from unified_llm.domain.chat import FinishReason, JsonAnswer, Message, Sampling, ToolUse
 from unified_llm.domain.errors import ModelFailedToLoad
+from unified_llm.domain.models import Speculation
 from unified_llm.domain.profile import Purpose
 from unified_llm.domain.sampling import MAX_TOP_LOGPROBS
 
-PROTOCOL_VERSION: Final = 11
+PROTOCOL_VERSION: Final = 12
 LEAST_LOGPROB: Final = -9999.0
 MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 MAX_TEXTS: Final = 2048
@@ -64,7 +65,7 @@ class Load(_Struct, frozen=True, tag="load"):
     cache_type: of keys and values, by llama.cpp's name. gpu_layers: how many of the last layers
     each GPU takes, in turn; empty for none. cpu_experts: of how many layers, from the first, the
     routed experts stay in main memory.
-    purpose: what the model shall be used for.
+    purpose: what the model shall be used for. speculation: whether and how tokens are drafted.
     """
 
     model: str
@@ -77,6 +78,7 @@ class Load(_Struct, frozen=True, tag="load"):
     cpu_experts: int = 0
     purpose: Purpose = Purpose.CHAT
     more_paths: tuple[str, ...] = ()
+    speculation: Speculation = Speculation.OFF
 
 
 class Rehearse(_Struct, frozen=True, tag="rehearse"):
@@ -288,7 +290,11 @@ class Vector(_Struct, frozen=True, tag="vector"):
 
 
 class Done(_Struct, frozen=True, tag="done"):
-    """The request ended well. reasoning_tokens: None of a model that does not think."""
+    """The request ended well. reasoning_tokens: None of a model that does not think.
+
+    accepted_tokens: of the completion, those that had been drafted. rejected_tokens: drafted, and
+    not in it.
+    """
 
     id: int
     reason: FinishReason
@@ -296,6 +302,8 @@ class Done(_Struct, frozen=True, tag="done"):
     completion_tokens: _Count
     cached_tokens: _Count
     reasoning_tokens: _Count | None = None
+    accepted_tokens: _Count = 0
+    rejected_tokens: _Count = 0
 
 
 class Failed(_Struct, frozen=True, tag="failed"):

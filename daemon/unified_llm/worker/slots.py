@@ -9,8 +9,9 @@ and no request of another ever starts from it (notes on prefix caches: arXiv 250
 Rule 4: this file knows neither a model nor a clock.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Final
 
 from unified_llm.worker.state_index import Offer, StateIndex, common_prefix
@@ -19,6 +20,7 @@ from unified_llm.worker.state_index import Offer, StateIndex, common_prefix
 # it: 39 ms against 103 ms with a context of 1024, 56 against 380 with 4096 (SmolLM2-135M, one
 # thread, on a busy machine; docs/bench/engine.md).
 _WORTH_A_COPY: Final = 64
+_NO_DRAFTS: Final[Mapping[int, tuple[int, ...]]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class Feed:
     """Tokens of one slot for one decode step.
 
     position: of the first token in its sequence. is_last: they are the last ones known, so the
-    next token shall be chosen after them.
+    next token shall be chosen after them. draft: tokens that may come next, fed after those.
     """
 
     slot: int
@@ -34,6 +36,12 @@ class Feed:
     position: int
     tokens: tuple[int, ...]
     is_last: bool
+    draft: tuple[int, ...] = ()
+
+    @property
+    def end(self) -> int:
+        """The position after its tokens, the draft left out."""
+        return self.position + len(self.tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,13 +200,24 @@ class SlotTable:
         latest_first = (*self._seated.values(), *reversed(self._idle.values()))
         return [_remembered(each) for each in latest_first if each.fed >= self._least_copied]
 
-    def plan(self, most: int | None = None) -> tuple[Feed, ...]:
+    def generating(self) -> tuple[int, ...]:
+        """The requests in the next step, if all it brings is their next tokens; else none."""
+        running = {id_: each.unfed for id_, each in self._seated.items() if id_ not in self._paused}
+        return tuple(running) if all(unfed == 1 for unfed in running.values()) else ()
+
+    def plan(
+        self, most: int | None = None, drafts: Mapping[int, tuple[int, ...]] = _NO_DRAFTS
+    ) -> tuple[Feed, ...]:
         """What to feed in the next step: at most `most` tokens, and no more than fit.
 
+        drafts: of requests that are `generating`.
+
         Sequences that are generating come first, so a long prompt never stalls them; prompts share
-        the rest of the budget in the order their requests came. Told in the order of slots:
-        llama.cpp computes at once only neighbours that follow each other, and 8 sequences told as
-        5, 0-4, 6, 7 were three computations that took 82 ms instead of 63.
+        the rest of the budget in the order their requests came, and drafts what those leave.
+
+        Told in the order of slots: llama.cpp computes at once only neighbours that follow each
+        other, and 8 sequences told as 5, 0-4, 6, 7 were three computations that took 82 ms instead
+        of 63.
         """
         budget = self._batch_tokens if most is None else min(self._batch_tokens, most)
         feeds = []
@@ -209,6 +228,10 @@ class SlotTable:
             if count:
                 feeds.append(_next_feed(request_id, sequence, count))
                 budget -= count
+        for index, feed in enumerate(feeds):
+            if draft := drafts.get(feed.request_id, ())[:budget]:
+                feeds[index] = replace(feed, draft=draft)
+                budget -= len(draft)
         return tuple(sorted(feeds, key=lambda feed: feed.slot))
 
     def fed(self, feed: Feed) -> None:
@@ -222,6 +245,22 @@ class SlotTable:
     def extend(self, request_id: int, token: int) -> None:
         """A token has been generated."""
         self._seated[request_id].tokens.append(token)
+
+    def confirm(self, request_id: int, drafted: int) -> bool:
+        """Whether the latest token is the drafted one, and so in the model's memory already."""
+        sequence = self._seated.get(request_id)
+        if sequence is None or sequence.tokens[-1] != drafted:
+            return False
+        sequence.fed += 1
+        return True
+
+    def lose(self, slot: int) -> None:
+        """The model's memory of whatever is in this slot is gone."""
+        sequences = (*self._seated.values(), *self._idle.values())
+        lost = next(each for each in sequences if each.slot == slot)
+        lost.fed = 0
+        if slot in self._idle:
+            lost.tokens.clear()
 
     def pause(self, request_id: int) -> None:
         """Feed this one no more until `resume`. It keeps its place, and nobody waits for it."""

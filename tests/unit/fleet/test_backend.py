@@ -137,13 +137,15 @@ async def test_thoughts_are_events_of_their_own_and_counted(scene: Scene) -> Non
     scene.put(STARTED)
     scene.put(Delta(id=1, text="Hm.", is_thought=True))
     scene.put(delta("Yes"))
-    scene.put(msgspec.structs.replace(DONE, reasoning_tokens=1))
+    counted = {"reasoning_tokens": 1, "accepted_tokens": 3, "rejected_tokens": 2}
+    scene.put(msgspec.structs.replace(DONE, **counted))
     await scene.listen()
     assert scene.heard[:2] == [ReasoningDelta("Hm."), TextDelta("Yes")]
     finished = scene.heard[2]
     assert isinstance(finished, Finished)
     assert finished.usage is not None
     assert finished.usage.reasoning_tokens == 1
+    assert (finished.usage.accepted_tokens, finished.usage.rejected_tokens) == (3, 2)
 
 
 async def test_what_the_worker_calls_a_failure_has_its_error(scene: Scene) -> None:

@@ -70,6 +70,17 @@ def test_reasoning_stands_beside_the_text() -> None:
     assert (message.content, message.model_extra) == ("4", {"reasoning_content": "2 and 2"})
 
 
+def test_drafted_tokens_are_told_only_if_there_were_any() -> None:
+    usage = Usage(Tokens(3), Tokens(9), accepted_tokens=Tokens(6), rejected_tokens=Tokens(2))
+    told = whole(end=Finished(FinishReason.STOP, usage)).usage
+    assert told is not None
+    details = told.completion_tokens_details
+    assert details is not None
+    assert details.accepted_prediction_tokens == 6
+    assert details.rejected_prediction_tokens == 2
+    assert details.reasoning_tokens is None
+
+
 def test_reasoning_tokens_are_told_only_if_known() -> None:
     assert whole().usage is not None
     assert whole().usage.completion_tokens_details is None  # type: ignore[union-attr]

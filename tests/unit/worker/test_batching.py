@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from unified_llm.domain.chat import JsonAnswer, Message, Role, Sampling, Tool
 from unified_llm.domain.errors import InvalidRequest, ModelFailedToLoad
+from unified_llm.domain.units import Instant
 from unified_llm.grammar.calls import CallForm
 from unified_llm.worker.batching import BatchingEngine
 from unified_llm.worker.engine_port import Report
@@ -39,6 +40,7 @@ class FragileModel:
         self.outcomes = list(outcomes)
         self.can_truncate = can_truncate
         self.memory: dict[int, list[int]] = {slot: [] for slot in range(self.slots)}
+        self.sampled_after: dict[int, int] = {}
         self.begun: set[int] = set()
         self.computed = 0
         self.interrupted = 0
@@ -79,10 +81,11 @@ class FragileModel:
             raise DecodeError("broken")
         for feed in feeds:
             assert len(self.memory[feed.slot]) == feed.position
-            self.memory[feed.slot] += feed.tokens
+            self.memory[feed.slot] += feed.tokens + feed.draft
+            self.sampled_after[feed.slot] = feed.end
             if outcome == "abort":
                 return False  # the first one's tokens stay, as in a real context
-        self.computed += sum(len(feed.tokens) for feed in feeds)
+        self.computed += sum(len(feed.tokens + feed.draft) for feed in feeds)
         return not should_stop()
 
     def interrupt(self) -> None:
@@ -91,7 +94,10 @@ class FragileModel:
     def sample(self, slot: int) -> int:
         if self.has_dead_end:
             raise DecodeError("no token continues the grammar")
-        return len(self.memory[slot]) % 2
+        return self.sampled_after[slot] % 2
+
+    def advance(self, slot: int) -> None:
+        self.sampled_after[slot] += 1
 
     def score(self, slot: int, token: int, top: int) -> Score:
         chance = Chance(text="", data=self.piece(token), logprob=-float(token))
@@ -131,7 +137,7 @@ def open_engine(model: FragileModel) -> BatchingEngine:
     trial = FragileModel()
     trial.memory = model.memory
     models = iter([trial])
-    engine = BatchingEngine(lambda *_: next(models), draw_seed=lambda: 1)
+    engine = BatchingEngine(lambda *_: next(models), draw_seed=lambda: 1, now=lambda: Instant(0))
     engine.load(_LOAD, lambda _: None)
     assert not any(trial.memory.values()), "the trial has left something behind"
     engine._loaded = model
@@ -143,7 +149,7 @@ def test_a_model_that_can_not_compute_a_token_is_not_loaded(fault: str) -> None:
     model = FragileModel(["error"] if fault == "error" else [])
     model.broken_encode = fault == "broken_encode"
     model.broken_begin = fault == "broken_begin"
-    engine = BatchingEngine(lambda *_: model, draw_seed=lambda: 1)
+    engine = BatchingEngine(lambda *_: model, draw_seed=lambda: 1, now=lambda: Instant(0))
     with pytest.raises(ModelFailedToLoad, match="trial request"):
         engine.load(_LOAD, lambda _: None)
 
@@ -358,7 +364,7 @@ class ThinkingModel(FragileModel):
     script = "Hm.</think>Yes!"
 
     def sample(self, slot: int) -> int:
-        return len(self.memory[slot]) - len("abcd")
+        return self.sampled_after[slot] - len("abcd")
 
     def is_end(self, token: int) -> bool:
         return token == len(self.script)

@@ -16,6 +16,7 @@ Slots = Annotated[int, Field(ge=1, le=64)]
 Threads = Annotated[int, Field(ge=1, le=1024)]
 ContextTokens = Annotated[Tokens, Field(ge=256, le=1_048_576)]
 CacheTypeName = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
+Speculate = Literal["auto", "off", "prompt-lookup"]
 KeepAlive = Annotated[Seconds, Field(ge=1, le=365 * DAY)]
 
 
@@ -62,6 +63,15 @@ class DefaultsSettings(Section):
             "not loaded than computed in main memory."
         ),
         json_schema_extra=about(reason="slow is better than not at all, and it is told"),
+    )
+    speculation: Speculate = Field(
+        default="auto",
+        description=(
+            "Whether tokens are drafted from what came before in the same conversation "
+            "(`prompt-lookup`), and computed before it is known that they come next: `auto` does "
+            "so where it measures faster. It changes the speed of answers, not their text."
+        ),
+        json_schema_extra=about(reason="quotes and corrections come faster, at no memory"),
     )
     priority: Annotated[int, Field(ge=0, le=100)] = Field(
         default=50,
@@ -117,6 +127,11 @@ class ModelSettings(Section):
     gpu: Literal["auto", "off", "required"] | None = Field(
         default=None,
         description="Whether the model is computed on GPUs; null for the default.",
+        json_schema_extra=about(default="as in `defaults`"),
+    )
+    speculation: Speculate | None = Field(
+        default=None,
+        description="Whether tokens are drafted; null for the default.",
         json_schema_extra=about(default="as in `defaults`"),
     )
     priority: Annotated[int, Field(ge=0, le=100)] | None = Field(
