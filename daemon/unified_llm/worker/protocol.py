@@ -292,8 +292,7 @@ class Vector(_Struct, frozen=True, tag="vector"):
 class Done(_Struct, frozen=True, tag="done"):
     """The request ended well. reasoning_tokens: None of a model that does not think.
 
-    accepted_tokens: of the completion, those that had been drafted. rejected_tokens: drafted, and
-    not in it.
+    accepted_tokens: drafted tokens in the completion; rejected_tokens: those that are not.
     """
 
     id: int
