@@ -1,7 +1,9 @@
 """A chat completion: what is asked, and the events that answer it.
 
 A stream of ChatEvent is: any number of deltas, then exactly one Finished. A stream that cannot end
-that way raises a UnifiedLlmError instead; there is no third ending.
+that way raises a UnifiedLlmError instead; there is no third ending. Where several choices were
+asked for, their deltas come in any order, and all of them but the last to end are ended by a
+ChoiceEnded of their own, after which nothing more of them comes.
 
 JSON that people write freely (a schema, the arguments of a call) travels as text: it is checked
 where it is understood, and no dicts travel inside.
@@ -10,12 +12,16 @@ where it is understood, and no dicts travel inside.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from unified_llm.domain.images import Image
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.money import Money
 from unified_llm.domain.routing import Attempt
 from unified_llm.domain.units import Seconds, Tokens
+
+MAX_CHOICES: Final = 4
+"""Of one request: each takes a slot of its model, and there are few."""
 
 
 class Role(StrEnum):
@@ -160,6 +166,7 @@ class ChatRequest:
     tool_use: None if there are no tools. answer: None for text as it comes.
     top_logprobs: tell of each token how likely it was, and so many (0 to 20) of the likeliest.
     local_only: it may not leave this machine, whatever the model stands for.
+    choices: how many answers are wanted, 1 to MAX_CHOICES; each is as if it were asked for alone.
     """
 
     model: ModelId
@@ -171,6 +178,7 @@ class ChatRequest:
     answer: JsonAnswer | None = None
     top_logprobs: int | None = None
     local_only: bool = False
+    choices: int = 1
 
 
 class FinishReason(StrEnum):
@@ -230,11 +238,13 @@ class TextDelta:
     """The next piece of the answer; whole characters.
 
     logprobs: of the tokens that begin in it, if they were asked for. text: empty only where tokens
-    make no character any more, because the answer ends inside one.
+    make no character any more, because the answer ends inside one. choice: which answer it is of,
+    from 0, as in all deltas.
     """
 
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
+    choice: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +252,7 @@ class ReasoningDelta:
     """The next piece of what the model thinks before it answers; never empty."""
 
     text: str
+    choice: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +267,7 @@ class ToolCallDelta:
     id: str | None = None
     name: str | None = None
     arguments: str = ""
+    choice: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,13 +275,24 @@ class RefusalDelta:
     """The next piece of a provider's explanation why the model does not answer; never empty."""
 
     text: str
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceEnded:
+    """One of several answers is whole, and others are not."""
+
+    choice: int
+    reason: FinishReason
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The end of the answer.
+    """The end of the answer, or of the last of several.
 
-    usage: None if whoever answered does not tell; it is unknown then, not nothing.
+    choice: which one ended last; `reason` is why that one did.
+    usage: of all together, the prompt counted once; None if whoever answered does not tell; it is
+    unknown then, not nothing.
     first_token, total: seconds from the lease to the first token and to the end.
     attempts: every target that was asked, the one that answered last; empty from a backend.
     cost: None if it is not known.
@@ -281,7 +304,8 @@ class Finished:
     total: Seconds | None = None
     attempts: tuple[Attempt, ...] = ()
     cost: Money | None = None
+    choice: int = 0
 
 
 Delta = TextDelta | ReasoningDelta | ToolCallDelta | RefusalDelta
-ChatEvent = Delta | Finished
+ChatEvent = Delta | ChoiceEnded | Finished

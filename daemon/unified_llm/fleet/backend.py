@@ -1,7 +1,12 @@
 """Answers chats with the models of this machine."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    aclosing,
+    asynccontextmanager,
+)
 from dataclasses import dataclass
 from secrets import token_hex
 
@@ -21,6 +26,7 @@ from unified_llm.domain.chat import (
 from unified_llm.domain.errors import InvalidRequest, RequestTimedOut
 from unified_llm.domain.ports import Timers
 from unified_llm.domain.units import Instant, Seconds, Tokens, later
+from unified_llm.fleet.choices import choice_of, open_side_by_side
 from unified_llm.fleet.dispatch import Dispatch
 from unified_llm.fleet.faults import error_of
 from unified_llm.fleet.generation_stream import GenerationFrame, GenerationStream
@@ -56,15 +62,33 @@ class LocalBackend:
         self._timers = timers
         self._deadlines = deadlines
 
-    @asynccontextmanager
-    async def chat(
+    def chat(
         self, request: ChatRequest, caller: Caller
-    ) -> AsyncIterator[AsyncIterator[ChatEvent]]:
+    ) -> AbstractAsyncContextManager[AsyncIterator[ChatEvent]]:
         """As in domain.ports.Backend; the models of this machine read text only."""
+        if request.choices == 1:
+            return self._one(request, caller)
+        # The first may take the only slot there is, so the others wait as long as it may last.
+        patience = self._deadlines.total
+        others = (choice_of(request, index) for index in range(1, request.choices))
+        return open_side_by_side(
+            [
+                self._one(choice_of(request, 0), caller),
+                *(self._one(each, caller, queue=patience) for each in others),
+            ],
+            self._timers,
+        )
+
+    @asynccontextmanager
+    async def _one(
+        self, request: ChatRequest, caller: Caller, *, queue: Seconds | None = None
+    ) -> AsyncIterator[AsyncIterator[ChatEvent]]:
         _ensure_only_text(request)
         ends_at = later(self._timers.now(), self._deadlines.total)
         async with AsyncExitStack() as stack:
-            stream, leased_at = await self._dispatch.open_stream(stack, request, caller.principal)
+            stream, leased_at = await self._dispatch.open_stream(
+                stack, request, caller.principal, queue=queue
+            )
             answer = _Answer(request, stream, self._timers, self._deadlines, leased_at, ends_at)
             yield await stack.enter_async_context(aclosing(answer.events()))
 

@@ -46,18 +46,25 @@ class Dispatch:
         self._queue = queue
 
     async def open_stream(
-        self, stack: AsyncExitStack, request: Asked, principal: str
+        self,
+        stack: AsyncExitStack,
+        request: Asked,
+        principal: str,
+        *,
+        queue: Seconds | None = None,
     ) -> tuple[GenerationStream, Instant]:
         """A lease and a stream of it, both put on `stack`, and when the lease was granted.
 
         A worker that is found to be leaving has taken nothing, so the request waits for the next
-        one, as long as it may wait in the queue at all. Raises UnifiedLlmError.
+        one, as long as it may wait in the queue at all. queue: longest wait for a lease; None for
+        the usual one. Raises UnifiedLlmError.
         """
+        patience = self._queue if queue is None else queue
         order = Order(principal, request, self._quarantine.fingerprint(request))
         # Asked before, so that no model is loaded for a request that will be refused, and after,
         # as it may have been charged while it waited.
         self._ensure_allowed(order)
-        give_up_at = later(self._timers.now(), self._queue)
+        give_up_at = later(self._timers.now(), patience)
         while True:
             async with AsyncExitStack() as attempt:
                 timeout = Seconds(max(0.0, give_up_at - self._timers.now()))
@@ -71,18 +78,18 @@ class Dispatch:
                         self._streams.open_stream(lease, order)
                     )
                 except WorkerLeavingError:
-                    await self._wait_until_left(lease, give_up_at)
+                    await self._wait_until_left(lease, give_up_at, patience)
                     continue
                 await stack.enter_async_context(attempt.pop_all())
                 return stream, leased_at
 
-    async def _wait_until_left(self, lease: Lease, give_up_at: Instant) -> None:
+    async def _wait_until_left(self, lease: Lease, give_up_at: Instant, patience: Seconds) -> None:
         try:
             async with self._timers.timeout_at(give_up_at):
                 await self._streams.left(lease)
         except TimeoutError as error:
             raise RequestTimedOut(
-                f"{lease.model} had no worker for {self._queue:g} s.",
+                f"{lease.model} had no worker for {patience:g} s.",
                 hint="Its last one does not end; see the log.",
             ) from error
 

@@ -5,7 +5,7 @@ exists because an engine without it was crashed or starved by its like
 (CVE-2026-21869, CVE-2026-34756, CVE-2025-52566).
 """
 
-from unified_llm.domain.chat import ChatRequest
+from unified_llm.domain.chat import MAX_CHOICES, ChatRequest
 from unified_llm.domain.embeddings import EmbeddingRequest, RerankRequest
 from unified_llm.domain.errors import InvalidRequest, TooLarge
 from unified_llm.domain.sampling import MAX_TOP_LOGPROBS, ensure_sane_sampling
@@ -43,6 +43,10 @@ def ensure_sane(request: ChatRequest) -> None:
         raise InvalidRequest(
             f"top_logprobs is {top}; allowed is 0 to {MAX_TOP_LOGPROBS}.",
             parameter="top_logprobs",
+        )
+    if not 1 <= request.choices <= MAX_CHOICES:
+        raise InvalidRequest(
+            f"n is {request.choices}; allowed is 1 to {MAX_CHOICES}.", parameter="n"
         )
     if request.max_tokens is not None and request.max_tokens < 1:
         raise InvalidRequest(

@@ -7,6 +7,7 @@ from unified_llm.domain.chat import ChatRequest
 from unified_llm.domain.errors import InvalidRequest, ProviderDenied, UnifiedLlmError, UnknownModel
 from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.models import ModelId, ModelSpec
+from unified_llm.domain.money import Money
 from unified_llm.domain.ports import Clock
 from unified_llm.domain.profile import Purpose
 from unified_llm.domain.providers import RemoteModel
@@ -21,10 +22,11 @@ from unified_llm.routing.latency import Latencies
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How large a request is at most. answer: None if it sets no limit."""
+    """How large a request is at most. answer: of each choice; None if it sets no limit."""
 
     prompt_tokens: int
     answer_tokens: int | None = None
+    choices: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class Prospects:
 
     def size_of(self, request: ChatRequest) -> Size:
         """How large `request` is at most."""
-        return Size(self.accounts.most_prompt(request), request.max_tokens)
+        return Size(self.accounts.most_prompt(request), request.max_tokens, request.choices)
 
     def of(self, model: ModelId, size: Size, *, is_compared: bool) -> Candidate:
         """The target `model`. is_compared: it matters what loading it would take."""
@@ -57,13 +59,18 @@ class Prospects:
             backend,
             context_tokens=view.spec.context_tokens,
             is_resident=is_resident,
-            cost=self.accounts.most(model, backend, size.prompt_tokens, size.answer_tokens),
+            cost=self._most(model, backend, size),
             first_content=self.latencies.expected(model, self._now(), is_resident=is_resident),
             obstacle=self._obstacle(view.spec, backend),
         )
         if found.is_cold and is_compared:
             found = self._with_arrival(found, self.models.forecast(model))
         return found if found.obstacle is not None else self._as_it_stands(found)
+
+    def _most(self, model: ModelId, backend: str, size: Size) -> Money | None:
+        return self.accounts.most(
+            model, backend, size.prompt_tokens, size.answer_tokens, size.choices
+        )
 
     def _with_arrival(self, found: Candidate, arrival: Arrival) -> Candidate:
         return replace(

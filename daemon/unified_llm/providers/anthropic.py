@@ -78,8 +78,8 @@ class Messages:
             body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
         return Outgoing("messages", _encode(body))
 
-    def open_reader(self) -> AnswerReader:
-        """As in Api."""
+    def open_reader(self, choices: int) -> AnswerReader:
+        """As in Api. There is one choice: servers of this kind are not asked for more."""
         return MessageReader()
 
     def parse_models(self, body: bytes) -> tuple[OfferedModel, ...]:

@@ -63,8 +63,8 @@ class Api(Protocol):
     def render_chat(self, request: ChatRequest, name: str) -> Outgoing:
         """`request` for the model that the provider calls `name`. Raises InvalidRequest."""
 
-    def open_reader(self) -> AnswerReader:
-        """For the answer to one chat."""
+    def open_reader(self, choices: int) -> AnswerReader:
+        """For the answer to one chat, which asked for so many choices."""
 
     def parse_models(self, body: bytes) -> tuple[OfferedModel, ...]:
         """The models in the answer to a GET of `models_path`. Raises ProviderFailed."""

@@ -73,7 +73,7 @@ class Provider:
             raise LocalOnly(f"Provider {self.name} is not asked: the request stays here.")
         ensure_supported(self.kind, request)
         outgoing = self.api.render_chat(request, request.model.removeprefix(f"{self.name}/"))
-        answer = _Answer(self, self.api.open_reader(), self.timers.now())
+        answer = _Answer(self, self.api.open_reader(request.choices), self.timers.now())
         async with AsyncExitStack() as stack:
             opening = self.transport.open_stream(outgoing.path, self._headers(), outgoing.body)
             async with answer.step():

@@ -14,6 +14,7 @@ import msgspec
 from unified_llm.domain.chat import (
     ChatEvent,
     ChatRequest,
+    ChoiceEnded,
     Finished,
     FinishReason,
     JsonAnswer,
@@ -76,6 +77,8 @@ class ChatCompletions:
             "stream_options": {"include_usage": True},
             **sampling_fields(request.sampling),
         }
+        if request.choices != 1:
+            body["n"] = request.choices
         if request.max_tokens is not None:
             body[self._limit_field] = request.max_tokens
         if request.stop:
@@ -86,9 +89,9 @@ class ChatCompletions:
             body["response_format"] = _response_format(request.answer)
         return Outgoing("chat/completions", _encode(body))
 
-    def open_reader(self) -> AnswerReader:
+    def open_reader(self, choices: int) -> AnswerReader:
         """As in Api."""
-        return ChatReader()
+        return ChatReader(choices)
 
     def parse_models(self, body: bytes) -> tuple[OfferedModel, ...]:
         """As in Api. vLLM and SGLang tell the context as `max_model_len`."""
@@ -205,6 +208,7 @@ class _Delta(msgspec.Struct):
 
 
 class _Choice(msgspec.Struct):
+    index: int | None = None
     delta: _Delta | None = None
     finish_reason: str | None = None
 
@@ -247,17 +251,20 @@ class _Chunk(msgspec.Struct):
 
 @dataclass(slots=True)
 class ChatReader:
-    """Reads one streamed answer.
+    """Reads one streamed answer of so many choices.
 
-    Rule 1: it is whole when a finish reason and then `[DONE]` have come, and not before.
-    Rule 2: nothing is said after the finish reason.
+    Rule 1: it is whole when a finish reason of each choice and then `[DONE]` have come, and not
+    before.
+    Rule 2: nothing is said of a choice after its finish reason.
     """
 
+    count: int = 1
     is_done: bool = False
     _events: SseFramer = field(default_factory=SseFramer)
-    _reason: FinishReason | None = None
+    _choices: dict[int, "_ChoiceReader"] = field(default_factory=dict)
+    _ended: int = 0
+    _end: ChoiceEnded | None = None
     _usage: Usage | None = None
-    _calls: CallNumbers = field(default_factory=CallNumbers)
 
     def feed(self, data: bytes) -> Iterator[ChatEvent]:
         """As in AnswerReader."""
@@ -275,26 +282,63 @@ class ChatReader:
             raise error_of_event(said_of({"error": chunk.error}))
         if chunk.usage is not None:
             self._usage = chunk.usage.usage()
-        # More than one choice is never asked for.
-        for choice in chunk.choices[:1]:
+        for choice in chunk.choices[: self.count]:
             yield from self._read_choice(choice)
 
     def _read_choice(self, choice: _Choice) -> Iterator[ChatEvent]:
+        index = self._index_of(choice)
+        reader = self._choices.setdefault(index, _ChoiceReader(index))
+        has_ended = reader.reason is not None
+        yield from reader.read(choice)
+        if reader.reason is None or has_ended:
+            return
+        self._ended += 1
+        end = ChoiceEnded(index, reader.reason)
+        if self._ended < self.count:
+            yield end
+        else:
+            self._end = end
+
+    def _index_of(self, choice: _Choice) -> int:
+        if self.count == 1:
+            return 0  # more was not asked for, and servers differ in what they count
+        if choice.index is None or not 0 <= choice.index < self.count:
+            raise ProviderFailed(f"The provider sent choice {choice.index} of {self.count}.")
+        return choice.index
+
+    def _finish(self) -> Finished:
+        if self._end is None:
+            which = "" if self.count == 1 else f" of {self.count - self._ended} of its choices"
+            raise ProviderFailed(f"The provider ended its answer without a finish reason{which}.")
+        self.is_done = True
+        return Finished(self._end.reason, self._usage, choice=self._end.choice)
+
+
+@dataclass(slots=True)
+class _ChoiceReader:
+    """Reads one of the choices. reason: of its end; None until it has come."""
+
+    index: int
+    reason: FinishReason | None = None
+    _calls: CallNumbers = field(default_factory=CallNumbers)
+
+    def read(self, choice: _Choice) -> Iterator[ChatEvent]:
+        """The pieces of it, and its finish reason."""
         if choice.delta is not None:
             for event in self._pieces(choice.delta):
-                if self._reason is not None:
+                if self.reason is not None:
                     raise ProviderFailed("The provider went on after the end of its answer.")
                 yield event
         if choice.finish_reason:
-            self._reason = self._reason or _reason(choice.finish_reason)
+            self.reason = self.reason or _reason(choice.finish_reason)
 
     def _pieces(self, delta: _Delta) -> Iterator[ChatEvent]:
         if thought := delta.reasoning_content or delta.reasoning:
-            yield ReasoningDelta(thought)
+            yield ReasoningDelta(thought, choice=self.index)
         if delta.content:
-            yield TextDelta(delta.content)
+            yield TextDelta(delta.content, choice=self.index)
         if delta.refusal:
-            yield RefusalDelta(delta.refusal)
+            yield RefusalDelta(delta.refusal, choice=self.index)
         for call in delta.tool_calls or ():
             yield from self._call(call)
 
@@ -303,15 +347,10 @@ class ChatReader:
         arguments = function.arguments or ""
         begun = self._calls.begin(call.index, call.id, function.name)
         if begun is not None:
-            yield ToolCallDelta(begun.index, begun.id, begun.name, arguments)
+            yield ToolCallDelta(begun.index, begun.id, begun.name, arguments, choice=self.index)
         elif arguments:
-            yield ToolCallDelta(self._calls.number_of(call.index), arguments=arguments)
-
-    def _finish(self) -> Finished:
-        if self._reason is None:
-            raise ProviderFailed("The provider ended its answer without a finish reason.")
-        self.is_done = True
-        return Finished(self._reason, self._usage)
+            number = self._calls.number_of(call.index)
+            yield ToolCallDelta(number, arguments=arguments, choice=self.index)
 
 
 def _reason(word: str) -> FinishReason:

@@ -8,7 +8,7 @@ from dataclasses import fields
 from enum import StrEnum
 from typing import Final
 
-from unified_llm.domain.chat import ChatRequest, ToolChoice
+from unified_llm.domain.chat import ChatRequest, ToolChoice, ToolUse
 from unified_llm.domain.errors import InvalidRequest
 from unified_llm.domain.providers import ProviderKind
 
@@ -30,6 +30,7 @@ class Feature(StrEnum):
     FORCED_TOOL = "tool_choice"
     ONE_TOOL = "parallel_tool_calls"
     TOP_LOGPROBS = "top_logprobs"
+    CHOICES = "n"
     JSON_OBJECT = "response_format.json_object"
     JSON_SCHEMA = "response_format.json_schema"
     IMAGES = "image_url"
@@ -45,7 +46,7 @@ _CHAT_COMPLETIONS: Final = _EVERYWHERE | {
 
 SUPPORTED: Final[dict[ProviderKind, frozenset[Feature]]] = {
     ProviderKind.OPENAI: _CHAT_COMPLETIONS
-    | {_F.SEED, _F.ONE_TOOL, _F.JSON_SCHEMA, _F.IMAGES, _F.IMAGE_DETAIL},
+    | {_F.SEED, _F.ONE_TOOL, _F.JSON_SCHEMA, _F.IMAGES, _F.IMAGE_DETAIL, _F.CHOICES},
     ProviderKind.DEEPSEEK: _CHAT_COMPLETIONS,
     # Its official client (2.12) has no field for any way of sampling.
     ProviderKind.ANTHROPIC: _EVERYWHERE | {_F.FORCED_TOOL, _F.ONE_TOOL, _F.JSON_SCHEMA, _F.IMAGES},
@@ -54,7 +55,8 @@ SUPPORTED: Final[dict[ProviderKind, frozenset[Feature]]] = {
     | {_F.FREQUENCY_PENALTY, _F.PRESENCE_PENALTY, _F.JSON_OBJECT, _F.JSON_SCHEMA, _F.IMAGES},
     # Servers of this kind agree on top_k and min_p; a repeat penalty has another name with each.
     ProviderKind.OPENAI_COMPATIBLE: _CHAT_COMPLETIONS
-    | {_F.SEED, _F.ONE_TOOL, _F.JSON_SCHEMA, _F.TOP_K, _F.MIN_P, _F.IMAGES, _F.IMAGE_DETAIL},
+    | {_F.SEED, _F.ONE_TOOL, _F.JSON_SCHEMA, _F.TOP_K, _F.MIN_P, _F.IMAGES, _F.IMAGE_DETAIL}
+    | {_F.CHOICES},
 }
 
 
@@ -71,13 +73,11 @@ def asked_features(request: ChatRequest) -> Iterator[str]:
         if getattr(request.sampling, field.name) != field.default:
             yield field.name
     if request.tool_use is not None:
-        yield Feature.TOOLS
-        if request.tool_use.choice is ToolChoice.REQUIRED:
-            yield Feature.FORCED_TOOL
-        if not request.tool_use.is_parallel:
-            yield Feature.ONE_TOOL
+        yield from _features_of(request.tool_use)
     if request.top_logprobs is not None:
         yield Feature.TOP_LOGPROBS
+    if request.choices != 1:
+        yield Feature.CHOICES
     if request.answer is not None:
         is_any = request.answer.schema is None
         yield Feature.JSON_OBJECT if is_any else Feature.JSON_SCHEMA
@@ -90,6 +90,14 @@ def _asked_of_images(request: ChatRequest) -> Iterator[str]:
         yield Feature.IMAGES
     if any(image.detail for image in images):
         yield Feature.IMAGE_DETAIL
+
+
+def _features_of(use: ToolUse) -> Iterator[str]:
+    yield Feature.TOOLS
+    if use.choice is ToolChoice.REQUIRED:
+        yield Feature.FORCED_TOOL
+    if not use.is_parallel:
+        yield Feature.ONE_TOOL
 
 
 def ensure_supported(kind: ProviderKind, request: ChatRequest) -> None:

@@ -63,8 +63,8 @@ class OllamaChat:
             body["format"] = "json" if schema is None else embed(schema, "response_format")
         return Outgoing("api/chat", _encode(body))
 
-    def open_reader(self) -> AnswerReader:
-        """As in Api."""
+    def open_reader(self, choices: int) -> AnswerReader:
+        """As in Api. There is one choice: servers of this kind are not asked for more."""
         return ChatLines()
 
     def parse_models(self, body: bytes) -> tuple[OfferedModel, ...]:

@@ -40,20 +40,26 @@ class Accounts:
         images = sum(len(message.images) for message in request.messages)
         return most_prompt_tokens(request) + images * self.assumed_image
 
-    def most(self, model: ModelId, backend: str, prompt: int, limit: int | None) -> Money | None:
+    def most(
+        self, model: ModelId, backend: str, prompt: int, limit: int | None, choices: int = 1
+    ) -> Money | None:
         """The most that a prompt of so many tokens costs there; None if the price is not known.
 
-        limit: tokens of the answer, if the request sets one.
+        limit: tokens of an answer, if the request sets one. choices: answers; the prompt is paid
+        once for all of them.
         """
         price = self._price(model, backend)
-        return None if price is None else most_cost(price, prompt, limit or self.assumed_output)
+        said = choices * (limit or self.assumed_output)
+        return None if price is None else most_cost(price, prompt, said)
 
     def begin(self, candidate: Candidate, request: ChatRequest, principal: str) -> "Charge":
         """Set money aside for a request that is about to be made. Raises BudgetSpent."""
         day = self.today()
         price = self._price(candidate.model, candidate.backend)
         prompt = self.most_prompt(request)
-        held = self.most(candidate.model, candidate.backend, prompt, request.max_tokens)
+        held = self.most(
+            candidate.model, candidate.backend, prompt, request.max_tokens, request.choices
+        )
         if candidate.is_local:
             reservation = Reservation(Money(0), ())
         else:

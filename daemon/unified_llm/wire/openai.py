@@ -130,6 +130,7 @@ class ChatCompletionShape(SamplingShape):
     stop: Annotated[Annotated[list[str], _FirstFaultOnly()] | None, BeforeValidator(_stop_list)] = (
         None
     )
+    n: int | None = None
     stream: bool | None = None
     stream_options: StreamOptionsShape | None = None
     logprobs: bool | None = None
@@ -155,7 +156,6 @@ class ChatCompletionShape(SamplingShape):
     functions: Unsupported = None
     modalities: Annotated[None, _refuse_all_but(["text"])] = None
     moderation: Unsupported = None
-    n: Annotated[None, _refuse_all_but(1)] = None
     prediction: Unsupported = None
     reasoning_effort: Annotated[None, _refuse_all_but("none")] = None
     store: Unsupported = None
@@ -210,6 +210,7 @@ def parse_chat(raw: bytes) -> AskedChat:
         tool_use=tool_use(shape.tools, shape.tool_choice, shape.parallel_tool_calls),
         answer=shape.response_format.answer() if shape.response_format else None,
         local_only=bool(shape.x_unified_llm and shape.x_unified_llm.local_only),
+        choices=1 if shape.n is None else shape.n,
     )
     options = shape.stream_options
     return AskedChat(request, bool(shape.stream), bool(options and options.include_usage))

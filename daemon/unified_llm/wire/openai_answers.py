@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from unified_llm.domain.answers import Answer
+from unified_llm.domain.answers import Answer, Choice
 from unified_llm.domain.chat import (
+    ChoiceEnded,
     Delta,
     Finished,
     ReasoningDelta,
@@ -57,35 +58,32 @@ class CompletionWriter:
         self._model = model
         self._created = created
         self._wants_usage = wants_usage
-        self._has_role = False
+        self._begun: set[int] = set()
 
     def whole(self, answer: Answer) -> bytes:
         """The body of an answer that is not streamed."""
-        end = answer.end
-        choice = {
-            "index": 0,
-            "message": _message(answer),
-            "logprobs": _logprobs(answer.logprobs),
-            "finish_reason": end.reason.value,
-        }
         return _encode(
             {
                 **self._head("chat.completion"),
-                "choices": [choice],
-                "usage": _usage(end.usage),
-                "x_unified_llm": self._extras(end),
+                "choices": [_choice(index, each) for index, each in enumerate(answer.choices)],
+                "usage": _usage(answer.end.usage),
+                "x_unified_llm": self._extras(answer.end),
             }
         )
 
-    def delta(self, piece: Delta) -> bytes:
-        """The event of the next piece; the first brings the event that names the role with it."""
+    def piece(self, piece: Delta | ChoiceEnded) -> bytes:
+        """The event of the next piece; the first of a choice brings the one that names the role."""
+        index = piece.choice
+        if isinstance(piece, ChoiceEnded):
+            return self._role(index) + self._chunk(index, {}, piece.reason.value)
         logprobs = piece.logprobs if isinstance(piece, TextDelta) else ()
-        return self._role() + self._chunk(_delta(piece), None, logprobs)
+        return self._role(index) + self._chunk(index, _delta(piece), None, logprobs)
 
     def end(self, end: Finished) -> bytes:
         """The events that end a whole stream."""
-        extras = self._extras(end)
-        events = self._role() + self._chunk({}, end.reason.value, x_unified_llm=extras)
+        extras, index = self._extras(end), end.choice
+        events = self._role(index)
+        events += self._chunk(index, {}, end.reason.value, x_unified_llm=extras)
         if self._wants_usage:
             events += _event({**self._chunk_head(), "choices": [], "usage": _usage(end.usage)})
         return events + DONE
@@ -95,23 +93,24 @@ class CompletionWriter:
 
         As OpenRouter documents it: an error object, and a choice that finished with "error".
         """
-        return self._chunk({}, "error", error=problem.body())
+        return self._chunk(0, {}, "error", error=problem.body())
 
-    def _role(self) -> bytes:
-        if self._has_role:
+    def _role(self, index: int) -> bytes:
+        if index in self._begun:
             return b""
-        self._has_role = True
-        return self._chunk({"role": "assistant", "content": ""}, None)
+        self._begun.add(index)
+        return self._chunk(index, {"role": "assistant", "content": ""}, None)
 
     def _chunk(
         self,
+        index: int,
         delta: dict[str, object],
         reason: str | None,
         logprobs: Sequence[TokenLogprob] = (),
         **extra: object,
     ) -> bytes:
         choice = {
-            "index": 0,
+            "index": index,
             "delta": delta,
             "logprobs": _logprobs(logprobs),
             "finish_reason": reason,
@@ -241,18 +240,27 @@ def _placement(placement: Placement | None) -> dict[str, object] | None:
     }
 
 
-def _message(answer: Answer) -> dict[str, object]:
+def _choice(index: int, choice: Choice) -> dict[str, object]:
+    return {
+        "index": index,
+        "message": _message(choice),
+        "logprobs": _logprobs(choice.logprobs),
+        "finish_reason": choice.reason.value,
+    }
+
+
+def _message(choice: Choice) -> dict[str, object]:
     # OpenAI's shape says null, not "", for an answer that holds nothing but calls.
-    is_silent = not answer.text and (answer.tool_calls or answer.refusal)
+    is_silent = not choice.text and (choice.tool_calls or choice.refusal)
     message: dict[str, object] = {
         "role": "assistant",
-        "content": None if is_silent else answer.text,
-        "refusal": answer.refusal or None,
+        "content": None if is_silent else choice.text,
+        "refusal": choice.refusal or None,
     }
-    if answer.reasoning:
-        message[_REASONING] = answer.reasoning
-    if answer.tool_calls:
-        message["tool_calls"] = [_tool_call(call) for call in answer.tool_calls]
+    if choice.reasoning:
+        message[_REASONING] = choice.reasoning
+    if choice.tool_calls:
+        message["tool_calls"] = [_tool_call(call) for call in choice.tool_calls]
     return message
 
 

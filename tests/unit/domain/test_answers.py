@@ -3,8 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unified_llm.domain.answers import Answer, AnswerBuilder
+from unified_llm.domain.answers import AnswerBuilder, Choice
 from unified_llm.domain.chat import (
+    ChoiceEnded,
     Delta,
     Finished,
     FinishReason,
@@ -22,13 +23,19 @@ from unified_llm.domain.units import Tokens
 END = Finished(FinishReason.STOP, Usage(Tokens(1), Tokens(2)))
 
 
-def build(*pieces: Delta) -> Answer:
+def build_all(*pieces: Delta | ChoiceEnded, end: Finished = END) -> tuple[Choice, ...]:
     builder = AnswerBuilder()
     for piece in pieces:
         assert builder.add(piece) is None
-    answer = builder.add(END)
+    answer = builder.add(end)
     assert answer is not None
-    return answer
+    assert answer.end is end
+    return answer.choices
+
+
+def build(*pieces: Delta) -> Choice:
+    (choice,) = build_all(*pieces)
+    return choice
 
 
 def test_pieces_of_each_kind_are_joined_apart() -> None:
@@ -39,7 +46,7 @@ def test_pieces_of_each_kind_are_joined_apart() -> None:
         TextDelta("ue"),
         RefusalDelta("-"),
     )
-    assert answer == Answer("Blue", "hmm", "-", (), END)
+    assert answer == Choice(FinishReason.STOP, "Blue", "hmm", "-")
 
 
 def test_calls_that_arrive_interleaved_come_out_in_their_order() -> None:
@@ -68,3 +75,24 @@ def test_the_chances_of_all_tokens_are_kept_in_order() -> None:
     answer = build(TextDelta("ab", (tokens[0], tokens[1])), TextDelta("", (tokens[2],)))
     assert answer.text == "ab"
     assert answer.logprobs == tuple(tokens)
+
+
+def test_several_choices_are_kept_apart_and_in_their_order() -> None:
+    first, second, third = build_all(
+        TextDelta("c", choice=2),
+        ToolCallDelta(0, "b", "f", "{}", choice=1),
+        TextDelta("a"),
+        ChoiceEnded(1, FinishReason.TOOL_CALLS),
+        ChoiceEnded(2, FinishReason.LENGTH),
+        TextDelta("A"),
+        end=END,
+    )
+    assert first == Choice(FinishReason.STOP, "aA")
+    assert second == Choice(FinishReason.TOOL_CALLS, tool_calls=(ToolCall("b", "f", "{}"),))
+    assert third == Choice(FinishReason.LENGTH, "c")
+
+
+def test_a_choice_that_said_nothing_is_there() -> None:
+    end = Finished(FinishReason.LENGTH, None, choice=1)
+    choices = build_all(ChoiceEnded(0, FinishReason.STOP), end=end)
+    assert choices == (Choice(FinishReason.STOP), Choice(FinishReason.LENGTH))

@@ -16,6 +16,7 @@ from unified_llm.domain.chat import (
     Message,
     ReasoningDelta,
     Role,
+    Sampling,
     TextDelta,
     Usage,
 )
@@ -131,6 +132,41 @@ async def test_frames_become_events_with_their_times(scene: Scene) -> None:
     ]
     assert scene.worker.orders[0].principal == "uid:1000"
     assert scene.leases.out == 0
+
+
+class Workers:
+    """Answers each order at once, with its seed."""
+
+    def __init__(self) -> None:
+        self.seeds: list[int | None] = []
+
+    @asynccontextmanager
+    async def open_stream(self, lease: Lease, order: Order) -> AsyncIterator[GenerationStream]:
+        assert isinstance(order.request, ChatRequest)
+        self.seeds.append(order.request.sampling.seed)
+        stream = GenerationStream(1, order.fingerprint)
+        stream.put(delta(str(order.request.sampling.seed)))
+        stream.put(DONE)
+        yield stream
+
+    async def left(self, lease: Lease) -> None:
+        raise AssertionError("no worker leaves")
+
+
+async def test_several_choices_are_asked_for_with_a_lease_and_a_seed_each() -> None:
+    timers, leases = FakeTimers(), FakeLeases()
+    workers = Workers()
+    dispatch = Dispatch(leases, workers, Quarantine(b"key"), timers)
+    asked = replace(request(), choices=3, sampling=Sampling(seed=7))
+    async with LocalBackend(dispatch, timers, Deadlines()).chat(asked, CALLER) as events:
+        heard = [event async for event in events]
+    texts = {event.choice: event.text for event in heard if isinstance(event, TextDelta)}
+    assert texts == {0: "7", 1: "8", 2: "9"}
+    last = heard[-1]
+    assert isinstance(last, Finished)
+    assert last.usage == Usage(Tokens(3), Tokens(6), Tokens(1))
+    assert (leases.granted, leases.out) == (3, 0)
+    assert workers.seeds == [7, 8, 9]
 
 
 async def test_thoughts_are_events_of_their_own_and_counted(scene: Scene) -> None:

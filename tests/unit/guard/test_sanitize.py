@@ -36,6 +36,8 @@ def test_an_ordinary_request_passes() -> None:
         (replace(SANE, max_tokens=Tokens(0)), "max_tokens"),
         (replace(SANE, top_logprobs=21), "top_logprobs"),
         (replace(SANE, top_logprobs=-1), "top_logprobs"),
+        (replace(SANE, choices=0), "n"),
+        (replace(SANE, choices=5), "n"),
         (
             replace(SANE, sampling=Sampling(ignore_eos=True), answer=JsonAnswer()),
             "ignore_eos",

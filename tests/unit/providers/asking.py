@@ -59,6 +59,7 @@ ASKING: Final[dict[str, ChatRequest]] = {
     "tool_choice": replace(PLAIN, tool_use=ToolUse((TOOL,), ToolChoice.REQUIRED)),
     "parallel_tool_calls": replace(PLAIN, tool_use=ToolUse((TOOL,), is_parallel=False)),
     "top_logprobs": replace(PLAIN, top_logprobs=2),
+    "n": replace(PLAIN, choices=2),
     "response_format.json_object": replace(PLAIN, answer=JsonAnswer()),
     "response_format.json_schema": replace(PLAIN, answer=JsonAnswer(SCHEMA)),
     "image_url": replace(PLAIN, messages=(_LOOK,)),

@@ -13,6 +13,7 @@ from tests.unit.providers.answers import read_all, sse
 from tests.unit.providers.asking import ASKING, GIF, PLAIN, SCHEMA, TOOL
 from tests.unit.providers.cuts import cuts_of
 from unified_llm.domain.chat import (
+    ChoiceEnded,
     Finished,
     FinishReason,
     Message,
@@ -104,6 +105,10 @@ def test_images_stand_where_they_were_shown() -> None:
     assert turn["content"] == [texts[0], image, texts[1], image]
     (turn,) = sent(messages=ASKING["image_url.detail"].messages)["messages"]
     assert turn["content"][1]["image_url"]["detail"] == "high"
+
+
+def test_several_choices_are_asked_for_by_their_number() -> None:
+    assert sent(choices=3)["n"] == 3
 
 
 def test_a_schema_is_sent_as_it_was_written() -> None:
@@ -237,6 +242,42 @@ def test_an_answer_of_our_own_daemon_that_failed_is_an_error() -> None:
         TextDelta("Blue"),
         ProviderFailed,
     ]
+
+
+def of(index: object, content: str | None = None, reason: str | None = None) -> str:
+    delta = {} if content is None else {"content": content}
+    choice = {"index": index, "delta": delta, "finish_reason": reason}
+    return json.dumps({"choices": [choice]})
+
+
+def test_choices_are_told_apart_and_each_ends() -> None:
+    both = '{"choices":[{"index":0,"delta":{"content":"a"}},{"index":1,"delta":{"content":"b"}}]}'
+    call = {"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}}
+    called = json.dumps({"choices": [{"index": 1, "delta": {"tool_calls": [call]}}]})
+    events = [both, of(1, "B"), of(0, reason="length"), called, of(1, reason="tool_calls"), USED]
+    usage = Usage(Tokens(20), Tokens(9), Tokens(16), Tokens(4), Tokens(5))
+    assert read_all(ChatReader(2), [sse(*events, "[DONE]")]) == [
+        TextDelta("a"),
+        TextDelta("b", choice=1),
+        TextDelta("B", choice=1),
+        ChoiceEnded(0, FinishReason.LENGTH),
+        ToolCallDelta(0, "c", "f", "{}", choice=1),
+        Finished(FinishReason.TOOL_CALLS, usage, choice=1),
+    ]
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [of(0, reason="stop"), "[DONE]"],  # a server that does not know `n`
+        [of(2, "c")],
+        [of(-1, "c")],
+        [of(None, "c")],
+        [of(1, reason="stop"), of(1, "more")],
+    ],
+)
+def test_choices_that_were_not_asked_for_or_are_missing_are_errors(events: list[str]) -> None:
+    assert read_all(ChatReader(2), [sse(*events)])[-1] is ProviderFailed
 
 
 def test_nothing_is_read_after_the_end() -> None:

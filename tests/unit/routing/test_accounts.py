@@ -157,6 +157,22 @@ async def test_money_for_images_is_set_aside_too() -> None:
     assert stage.used == 0
 
 
+async def test_several_answers_are_set_aside_with_one_prompt() -> None:
+    stage = Stage(TextDelta("a"), END)
+    accounts, limit = stage.accounts, REQUEST.max_tokens
+    one, two, four = (accounts.most(FAR.model, "a", 1000, limit, count) for count in (1, 2, 4))
+    assert one is not None
+    assert two is not None
+    assert four is not None
+    assert four - two == 2 * (two - one) > 0
+    charge = accounts.begin(FAR, replace(REQUEST, choices=4), "uid:1000")
+    held = stage.used
+    charge.end()
+    charge = accounts.begin(FAR, REQUEST, "uid:1000")
+    assert held - stage.used == 3 * (two - one)
+    charge.end()
+
+
 async def test_a_hundred_at_once_spend_what_ten_may() -> None:
     go = asyncio.Event()
     stage = Stage(TextDelta("a"), go, END)

@@ -73,6 +73,12 @@ def test_logprobs_are_told_only_when_asked_for() -> None:
     assert refusal(logprobs=False, top_logprobs=1).parameter == "top_logprobs"
 
 
+def test_several_answers_are_asked_for_by_number() -> None:
+    assert parse().request.choices == 1
+    assert parse(n=3).request.choices == 3
+    assert refusal(n="3").parameter == "n"
+
+
 def test_newer_words_mean_the_older_ones() -> None:
     asked = parse(messages=[{"role": "developer", "content": "Brief."}], max_completion_tokens=3)
     assert asked.request.messages[0].role is Role.SYSTEM
@@ -104,7 +110,6 @@ def test_options_that_change_nothing_are_taken(fields: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("n", 2),
         ("audio", {"voice": "x"}),
         ("store", True),
         ("modalities", ["audio"]),

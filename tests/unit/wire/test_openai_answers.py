@@ -1,11 +1,13 @@
 """What is written is what the official client's own types read."""
 
 import json
+from typing import Any
 
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from unified_llm.domain.answers import Answer
+from unified_llm.domain.answers import Answer, Choice
 from unified_llm.domain.chat import (
+    ChoiceEnded,
     Delta,
     Finished,
     FinishReason,
@@ -30,15 +32,19 @@ def writer() -> CompletionWriter:
     return CompletionWriter("ab", ModelId("tiny"), 1)
 
 
-def whole(**parts: object) -> ChatCompletion:
-    filled = {"text": "", "reasoning": "", "refusal": "", "tool_calls": (), "end": END, **parts}
-    return ChatCompletion.model_validate_json(writer().whole(Answer(**filled)))  # type: ignore[arg-type]
+def whole(end: Finished = END, **parts: Any) -> ChatCompletion:
+    answer = Answer((Choice(end.reason, **parts),), end)
+    return ChatCompletion.model_validate_json(writer().whole(answer))
+
+
+def read(events: bytes) -> list[ChatCompletionChunk]:
+    told = (each.removeprefix(b"data: ") for each in events.split(b"\n\n"))
+    return [ChatCompletionChunk.model_validate_json(e) for e in told if e and e != b"[DONE]"]
 
 
 def chunks(*pieces: Delta) -> list[ChatCompletionChunk]:
     writes = writer()
-    events = b"".join(writes.delta(piece) for piece in pieces).split(b"\n\n")
-    return [ChatCompletionChunk.model_validate_json(e.removeprefix(b"data: ")) for e in events if e]
+    return read(b"".join(writes.piece(piece) for piece in pieces))
 
 
 def test_a_text_has_content_and_no_calls() -> None:
@@ -132,3 +138,36 @@ def test_half_a_character_is_told_by_its_bytes() -> None:
 
 def test_no_chances_are_null() -> None:
     assert whole(text="Blue.").choices[0].logprobs is None
+
+
+def test_choices_are_told_in_their_order_with_their_own_ends() -> None:
+    choices = (Choice(FinishReason.STOP, "a"), Choice(FinishReason.LENGTH, "b"))
+    told = ChatCompletion.model_validate_json(writer().whole(Answer(choices, END)))
+    found = [(each.index, each.message.content, each.finish_reason) for each in told.choices]
+    assert found == [(0, "a", "stop"), (1, "b", "length")]
+
+
+def test_streamed_choices_each_name_their_role_and_end() -> None:
+    writes = writer()
+    pieces = (
+        TextDelta("b", choice=1),
+        TextDelta("a"),
+        ChoiceEnded(1, FinishReason.LENGTH),
+        ChoiceEnded(2, FinishReason.STOP),
+    )
+    events = b"".join(writes.piece(piece) for piece in pieces) + writes.end(END)
+    told = [
+        (choice.index, choice.delta.role, choice.delta.content, choice.finish_reason)
+        for chunk in read(events)
+        for choice in chunk.choices
+    ]
+    assert told == [
+        (1, "assistant", "", None),
+        (1, None, "b", None),
+        (0, "assistant", "", None),
+        (0, None, "a", None),
+        (1, None, None, "length"),
+        (2, "assistant", "", None),
+        (2, None, None, "stop"),
+        (0, None, None, "stop"),
+    ]

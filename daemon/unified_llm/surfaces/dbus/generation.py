@@ -11,14 +11,15 @@ from unified_llm.bus.faults import internal_fault
 from unified_llm.domain.answers import AnswerBuilder
 from unified_llm.domain.callers import Caller
 from unified_llm.domain.chat import (
+    ChatEvent,
     ChatRequest,
+    ChoiceEnded,
     Delta,
     Finished,
     ReasoningDelta,
     RefusalDelta,
     TextDelta,
     ToolCallDelta,
-    Usage,
 )
 from unified_llm.domain.errors import Cancelled, Closing, UnifiedLlmError
 from unified_llm.operations.inference import Inference
@@ -65,7 +66,7 @@ class Generations:
         async with chat as events:
             async for event in events:
                 if (answer := builder.add(event)) is not None:
-                    return answer.text, _figures(answer.end)
+                    return answer.choices[0].text, _figures(answer.end)
         raise EOFError("the answers ended without their end")
 
     def on_job_changed(self, job: Job) -> None:
@@ -93,7 +94,8 @@ class Generations:
         try:
             finished = await self._pass_on(job, request, writer)
             # The lease is given back by now: a slow reader of the last line holds up nobody.
-            await writer.write(_line({"done": True, **_ending(finished)}))
+            which = _which(finished, request)
+            await writer.write(_line({"done": True, **which, **_ending(finished)}))
         except asyncio.CancelledError:
             writer.write_at_once(_error_line(Cancelled("The generation was cancelled.")))
             raise
@@ -114,7 +116,7 @@ class Generations:
             async for event in events:
                 if isinstance(event, Finished):
                     return event
-                await writer.write(_line(_told(event)))
+                await writer.write(_line(_which(event, request) | _told(event)))
         raise EOFError("the answers ended without their end")
 
 
@@ -123,7 +125,11 @@ def _line(value: Mapping[str, object]) -> bytes:
     return json.dumps(value).encode() + b"\n"
 
 
-def _told(piece: Delta) -> dict[str, object]:
+def _which(event: ChatEvent, request: ChatRequest) -> dict[str, object]:
+    return {} if request.choices == 1 else {"choice": event.choice}
+
+
+def _told(piece: Delta | ChoiceEnded) -> dict[str, object]:
     match piece:
         case TextDelta(text=text, logprobs=()):
             return {"text": text}
@@ -133,8 +139,11 @@ def _told(piece: Delta) -> dict[str, object]:
             return {"reasoning": text}
         case RefusalDelta(text=text):
             return {"refusal": text}
-        case ToolCallDelta():
-            return {"tool_call": _known(piece)}
+        case ToolCallDelta(index=index, id=number, name=name, arguments=arguments):
+            parts = {"index": index, "id": number, "name": name, "arguments": arguments}
+            return {"tool_call": _known(parts)}
+        case ChoiceEnded(reason=reason):
+            return {"finish_reason": reason.value}
 
 
 def _error_line(error: UnifiedLlmError) -> bytes:
@@ -146,12 +155,12 @@ def _ending(finished: Finished) -> dict[str, object]:
     usage = finished.usage
     return {
         "finish_reason": finished.reason.value,
-        "usage": None if usage is None else _known(usage),
+        "usage": None if usage is None else _known(asdict(usage)),
     }
 
 
-def _known(value: Usage | ToolCallDelta) -> dict[str, object]:
-    return {name: known for name, known in asdict(value).items() if known is not None}
+def _known(fields: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _figures(finished: Finished) -> dict[str, str | int | float]:

@@ -134,10 +134,12 @@ class GenerateOptions(AnswerOptions):
     """Those of any answer, and what only a stream can tell."""
 
     top_logprobs: _Count | None = None
+    n: _Count = 1
 
     def request(self, model: ModelId, messages: tuple[Message, ...]) -> ChatRequest:
         """These options, applied to a conversation."""
-        return replace(super().request(model, messages), top_logprobs=self.top_logprobs)
+        plain = super().request(model, messages)
+        return replace(plain, top_logprobs=self.top_logprobs, choices=self.n)
 
 
 class GenerateTextOptions(AnswerOptions):

@@ -97,7 +97,7 @@ class ChatStream(Response):
         async for event in events:
             if isinstance(event, Finished):
                 return event
-            await self._write(send, self._writer.delta(event))
+            await self._write(send, self._writer.piece(event))
             # To send to a client that has left is no error in ASGI, and events that are all there
             # already never wait: 410,000 of them were once written to nobody in a second.
             await self._peer.checkpoint()

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,11 +22,15 @@ from tests.fakes.house import (
 from unified_llm.domain.chat import (
     ChatEvent,
     ChatRequest,
+    ChoiceEnded,
+    Finished,
+    FinishReason,
     Message,
     Role,
     TextDelta,
     TokenChance,
     TokenLogprob,
+    ToolCallDelta,
 )
 from unified_llm.domain.errors import (
     Cancelled,
@@ -49,6 +54,7 @@ DONE = {
         "completion_tokens": 2,
         "cached_tokens": 1,
         "cache_write_tokens": 0,
+        "long_cache_write_tokens": 0,
     },
 }
 
@@ -69,9 +75,10 @@ def take_lines(reading: int) -> list[dict[str, Any]]:
         return [json.loads(line) for line in stream]
 
 
-async def stream_of(script: Script) -> tuple[Job, list[dict[str, Any]]]:
+async def stream_of(script: Script, *, choices: int = 1) -> tuple[Job, list[dict[str, Any]]]:
     async with open_house(backend=FakeBackend(script)) as house:
-        job, reading = connected(house).begin_stream(USER, request())
+        asked = replace(request(), choices=choices)
+        job, reading = connected(house).begin_stream(USER, asked)
         await job.finished.wait()
         lines = await asyncio.to_thread(take_lines, reading)
     return job, lines
@@ -101,6 +108,26 @@ async def test_chances_stand_in_the_line_of_their_text() -> None:
     _, lines = await stream_of([TextDelta("é", (token,)), *ANSWER[-1:]])
     told = {"token": "é", "logprob": -0.5, "bytes": [0xC3, 0xA9], "top_logprobs": []}
     assert lines == [{"text": "é", "logprobs": [told]}, DONE]
+
+
+async def test_of_several_answers_each_line_says_which_one_it_is_of() -> None:
+    end = ANSWER[-1]
+    assert isinstance(end, Finished)
+    script: Script = [
+        TextDelta("b", choice=1),
+        ToolCallDelta(0, "id", "f", choice=1),
+        ChoiceEnded(1, FinishReason.LENGTH),
+        TextDelta("a"),
+        end,
+    ]
+    _, lines = await stream_of(script, choices=2)
+    assert lines == [
+        {"choice": 1, "text": "b"},
+        {"choice": 1, "tool_call": {"index": 0, "id": "id", "name": "f", "arguments": ""}},
+        {"choice": 1, "finish_reason": "length"},
+        {"choice": 0, "text": "a"},
+        {"choice": 0, **DONE},
+    ]
 
 
 async def test_a_failure_is_the_last_line() -> None:

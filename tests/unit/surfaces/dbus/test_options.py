@@ -98,6 +98,7 @@ def test_all_options_reach_the_request() -> None:
         "mirostat_eta": Variant("d", 0.2),
         "seed": Variant("t", 2**32 - 2),
         "top_logprobs": Variant("u", 3),
+        "n": Variant("u", 2),
         "logit_bias": Variant("a{ud}", {7: -100.0}),
         "ignore_eos": Variant("b", True),
         "stop": Variant("as", ["a", "b"]),
@@ -109,6 +110,7 @@ def test_all_options_reach_the_request() -> None:
     request = parse_options(GenerateOptions, given).request(TINY, messages)
     assert (request.model, request.messages) == (TINY, messages)
     assert (request.max_tokens, request.stop, request.top_logprobs) == (10, ("a", "b"), 3)
+    assert request.choices == 2
     numbers = {name: given[name].value for name in NUMBERS}
     assert request.sampling == Sampling(**numbers, logit_bias=((7, -100.0),), ignore_eos=True)
     assert request.answer == JsonAnswer('{"type": "object"}')
