@@ -208,7 +208,10 @@ class SlotTable:
     def plan(
         self, most: int | None = None, drafts: Mapping[int, tuple[int, ...]] = _NO_DRAFTS
     ) -> tuple[Feed, ...]:
-        """What to feed in the next step: at most `most` tokens, and no more than fit.
+        """What to feed in the next step: about `most` tokens, and no more than fit.
+
+        The end of a prompt comes along if it is no more than half of that: a prompt of 86 tokens
+        took 475 ms at once and 515 as 64 and 22.
 
         drafts: of requests that are `generating`.
 
@@ -219,15 +222,20 @@ class SlotTable:
         other, and 8 sequences told as 5, 0-4, 6, 7 were three computations that took 82 ms instead
         of 63.
         """
-        budget = self._batch_tokens if most is None else min(self._batch_tokens, most)
+        room = self._batch_tokens
+        budget = room if most is None else min(room, most)
+        small = budget // 2
         feeds = []
         for request_id, sequence in sorted(
             self._seated.items(), key=lambda each: each[1].unfed > 1
         ):
             count = 0 if request_id in self._paused else min(sequence.unfed, budget)
+            if count and sequence.unfed <= min(room, count + small):
+                count = sequence.unfed
             if count:
                 feeds.append(_next_feed(request_id, sequence, count))
-                budget -= count
+                room -= count
+                budget = max(0, budget - count)
         for index, feed in enumerate(feeds):
             if draft := drafts.get(feed.request_id, ())[:budget]:
                 feeds[index] = replace(feed, draft=draft)

@@ -9,8 +9,8 @@ from unified_llm.worker.sampling import resolve_sampling
 from unified_llm.worker.slots import Feed, Seat
 
 _TRIAL: Final = 0  # no request of the daemon has this number
-# Enough for a product of matrices. All of a short prompt took as long as the rest of a small load.
-_TRIAL_TOKENS: Final = 8
+# As llama-server warms up: the least that is a product of matrices. 8 tokens took 50 ms, 2 take 18.
+_TRIAL_TOKENS: Final = 2
 
 
 def try_out(model: Model) -> bool:

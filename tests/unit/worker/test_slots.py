@@ -54,6 +54,26 @@ def test_a_step_can_be_asked_to_be_smaller_and_those_that_came_first_have_it() -
     assert [(feed.request_id, len(feed.tokens)) for feed in table.plan(100)] == [(1, 8)]
 
 
+@pytest.mark.parametrize(("prompt", "expected"), [(6, [6]), (7, [4, 3]), (11, [4, 4, 3])])
+def test_the_end_of_a_prompt_comes_along_when_it_is_small(prompt: int, expected: list[int]) -> None:
+    table = open_table(slots=1, batch_tokens=8)
+    ask(table, 1, range(prompt))
+    table.seat()
+    fed = []
+    while feeds := table.plan(4):
+        table.fed(feeds[0])
+        fed.append(len(feeds[0].tokens))
+    assert fed == expected
+
+
+def test_the_ends_of_several_prompts_do_not_add_up() -> None:
+    table = open_table(slots=4, batch_tokens=100)
+    for number in range(4):
+        ask(table, number, range(100 * number, 100 * number + 5))
+    table.seat()
+    assert [len(feed.tokens) for feed in table.plan(8)] == [5, 5]
+
+
 def test_a_paused_request_is_not_fed_and_keeps_its_slot() -> None:
     table = open_table(slots=2)
     ask(table, 1, [1, 2])
