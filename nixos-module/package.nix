@@ -51,7 +51,6 @@ python.pkgs.buildPythonApplication {
     h11
     aiohttp
     httpx
-    httpx-aiohttp
     jinja2
     llama-cpp-python
     msgspec
