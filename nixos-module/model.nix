@@ -121,6 +121,29 @@ in
       description = "Never evict this model to make room for another.";
     };
 
+    adapters = mkOption {
+      type = types.attrsOf (
+        types.submodule {
+          options = {
+            path = mkOption {
+              type = types.path;
+              example = "/srv/models/law.gguf";
+              description = ''
+                The adapter's GGUF file, made for this model. Write it as a string, or fetch it with
+                `pkgs.fetchurl`.
+              '';
+            };
+            scale = setting (types.numbers.between 1.0e-3 10) "How strongly it is applied.";
+          };
+        }
+      );
+      default = { };
+      description = ''
+        LoRA adapters by name; they are loaded with the model. Who asks for `<model>:<name>` is
+        answered with it.
+      '';
+    };
+
     preload = mkOption {
       type = types.bool;
       default = false;

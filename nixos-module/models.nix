@@ -56,7 +56,14 @@ let
       keep_alive_seconds = model.keepAliveSeconds;
     }
     # The daemon reads an explicit null as "never".
-    // lib.optionalAttrs (model.keepAliveSeconds == "forever") { keep_alive_seconds = null; };
+    // lib.optionalAttrs (model.keepAliveSeconds == "forever") { keep_alive_seconds = null; }
+    // lib.optionalAttrs (model.adapters != { }) {
+      adapters = lib.mapAttrs (
+        _: adapter:
+        { path = "${adapter.path}"; }
+        // lib.optionalAttrs (adapter.scale != null) { inherit (adapter) scale; }
+      ) model.adapters;
+    };
 
   inherit (import ./visible.nix { inherit lib cfg; }) isHidden;
 
@@ -104,7 +111,11 @@ let
         assertion = !isHidden model.path;
         message = "${option}.path: the service cannot see ${toString model.path}. Keep models elsewhere, such as in /var/lib/unified-llm/models, or set services.unified-llm.hardening.readableHome for those in a home directory.";
       }
-    ];
+    ]
+    ++ lib.mapAttrsToList (adapter: entry: {
+      assertion = !isHidden entry.path;
+      message = "${option}.adapters.${adapter}.path: the service cannot see ${toString entry.path}. Keep adapters elsewhere, such as in /var/lib/unified-llm/models, or set services.unified-llm.hardening.readableHome for those in a home directory.";
+    }) model.adapters;
 in
 {
   config = lib.mkIf cfg.enable {

@@ -12,6 +12,7 @@ from unified_llm.fleet.process import Ending
 from unified_llm.fleet.worker_link import NoStates, WorkerLink
 from unified_llm.worker.protocol import (
     PROTOCOL_VERSION,
+    AdapterFile,
     Cancel,
     DropState,
     FromWorker,
@@ -114,6 +115,7 @@ class FakeCheckedFile:
     """A model file that changes when the test says so."""
 
     paths_in_worker = ("/proc/self/fd/7",)
+    adapters_in_worker: tuple[AdapterFile, ...] = ()
 
     def __init__(self) -> None:
         self.has_changed = False

@@ -17,13 +17,13 @@ import pytest
 
 from tests.tiny_gguf import Defect, write_tiny_gguf
 from unified_llm.domain.chat import FinishReason, Message, Role, Sampling
+from unified_llm.worker.frames import FrameBuffer
 from unified_llm.worker.protocol import (
     PROTOCOL_VERSION,
     Cancel,
     Delta,
     Done,
     Failed,
-    FrameBuffer,
     FromWorker,
     Generate,
     Heartbeat,

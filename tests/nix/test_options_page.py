@@ -23,7 +23,7 @@ def test_every_option_says_what_it_is_for() -> None:
 
 def test_every_option_but_those_of_a_required_name_has_a_default() -> None:
     without = {each["name"].rpartition(".")[2] for each in options() if "default" not in each}
-    assert without == {"file", "kind", "repo"}
+    assert without == {"file", "kind", "path", "repo"}
 
 
 @pytest.mark.parametrize("library", LIBRARIES, ids=lambda path: path.name)

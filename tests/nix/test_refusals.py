@@ -14,6 +14,8 @@ _PROVIDERS = "services.unified-llm.providers"
 _SENTENCES = {
     "account_not_declared": "services.unified-llm.user: there is no users.users.llm; declare it, "
     "or leave the option at its default.",
+    "adapter_in_a_home": f"{_DECLARED}.tiny.adapters.law.path: the service cannot see "
+    "/home/alice/law.gguf.",
     "alias_of_two_models": f"{_DECLARED}.large.aliases: has a name that stands here twice, or is "
     "an alias of another model too.",
     "authorities_in_a_home": f"{_PROVIDERS}.openai.caFile: the service cannot see "

@@ -20,7 +20,7 @@ from unified_llm.domain.units import Seconds, Tokens
 from unified_llm.settings.describe import schema_at
 from unified_llm.settings.load import parse_settings
 from unified_llm.settings.schema import Settings
-from unified_llm.settings.sections.models import DefaultsSettings, ModelSettings
+from unified_llm.settings.sections.models import AdapterSettings, DefaultsSettings, ModelSettings
 from unified_llm.settings.sections.providers import DEFAULT_URLS, ProviderSettings
 
 _ENABLED = [name for name in CONFIGURATIONS if name != "disabled"]
@@ -50,6 +50,10 @@ def test_a_declared_model_is_run_as_it_says() -> None:
         slots=2,
         threads=8,
         keep_alive_seconds=Seconds(900.5),
+        adapters={
+            "law": AdapterSettings(path=Path("/srv/models/law.gguf"), scale=0.5),
+            "poetry": AdapterSettings(path=Path("/srv/models/poetry.gguf")),
+        },
     )
 
 

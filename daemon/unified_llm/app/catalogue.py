@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from unified_llm.app.rescans import folders_of
 from unified_llm.domain.errors import UnavailableError
+from unified_llm.domain.measurements import Figure
 from unified_llm.domain.models import ModelId, ModelSpec
 from unified_llm.domain.units import Seconds
 from unified_llm.host.folder_watch import Interest
@@ -108,7 +109,9 @@ class CatalogueKeeper:
             model: spec
             if spec.identity is None
             else replace(
-                spec, figures=figures.get(spec.identity, ()), digest=digests.get(spec.identity)
+                spec,
+                figures=_of_its_adapters(spec, figures.get(spec.identity, ())),
+                digest=digests.get(spec.identity),
             )
             for model, spec in self._specs.items()
         }
@@ -139,6 +142,10 @@ class CatalogueKeeper:
             )
         except UnavailableError as error:
             _log.warning("what was read of model files is not kept: %s", error)
+
+
+def _of_its_adapters(spec: ModelSpec, figures: tuple[Figure, ...]) -> tuple[Figure, ...]:
+    return tuple(each for each in figures if each.run.adapter_bytes == spec.adapter_bytes)
 
 
 def _complaints(catalogue: Catalogue) -> tuple[str, ...]:

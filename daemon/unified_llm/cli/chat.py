@@ -74,8 +74,11 @@ def _question(prompt: str | None) -> str:
 
 
 def _only_model(daemon: Daemon) -> str:
+    others = ("route", "adapter")
     names = [
-        str(found["id"]) for found in daemon.models() if found["x_unified_llm"]["source"] != "route"
+        str(found["id"])
+        for found in daemon.models()
+        if found["x_unified_llm"]["source"] not in others
     ]
     if len(names) == 1:
         return names[0]

@@ -167,6 +167,8 @@ class ChatRequest:
     top_logprobs: tell of each token how likely it was, and so many (0 to 20) of the likeliest.
     local_only: it may not leave this machine, whatever the model stands for.
     choices: how many answers are wanted, 1 to MAX_CHOICES; each is as if it were asked for alone.
+    adapter: which of the model's adapters it is answered with; None for none. A client names it as
+        part of the model, and the route takes it apart.
     """
 
     model: ModelId
@@ -179,6 +181,7 @@ class ChatRequest:
     top_logprobs: int | None = None
     local_only: bool = False
     choices: int = 1
+    adapter: str | None = None
 
 
 class FinishReason(StrEnum):

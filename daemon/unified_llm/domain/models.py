@@ -17,15 +17,22 @@ ModelId = NewType("ModelId", str)
 DEFAULT_PRIORITY: Final = 50
 
 MODEL_ID_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}"
+ADAPTER_NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 IMPORTED_FOLDER = "imported"
 """Folder of the scanned directory whose files are named by their ids."""
 
 _MODEL_ID = re.compile(MODEL_ID_PATTERN)
+_ADAPTER_NAME = re.compile(ADAPTER_NAME_PATTERN)
 
 
 def is_model_id(text: str) -> bool:
     """Whether `text` may name a model: 1 to 128 characters of letters, digits and `._:/-`."""
     return _MODEL_ID.fullmatch(text) is not None
+
+
+def is_adapter_name(text: str) -> bool:
+    """Whether `text` may name an adapter: 1 to 64 characters of letters, digits and `._-`."""
+    return _ADAPTER_NAME.fullmatch(text) is not None
 
 
 def parse_model_id(text: str, *, parameter: str = "model") -> ModelId:
@@ -92,12 +99,42 @@ class ModelPart:
 
 
 @dataclass(frozen=True, slots=True)
+class Adapter:
+    """A LoRA adapter of a model: what a request gets that asks for `<model>:<name>`.
+
+    path: the GGUF file. It never leaves the daemon.
+    scale: how strongly it is applied; 1 for as much as it was trained to.
+    identity, defect: as in ModelSpec; one with a defect is not loaded with its model.
+    layer_bytes: its tensors by the model's layers. other_bytes: those outside the layers.
+    """
+
+    name: str
+    path: PurePath
+    scale: float
+    identity: FileIdentity | None
+    defect: str | None
+    layer_bytes: tuple[Bytes, ...] = ()
+    other_bytes: Bytes = Bytes(0)
+
+    @property
+    def size_bytes(self) -> Bytes:
+        """What it takes beside its model."""
+        return Bytes(sum(self.layer_bytes) + self.other_bytes)
+
+
+def adapted_id(model: ModelId, adapter: str) -> ModelId:
+    """The id by which `model` is asked with that adapter."""
+    return ModelId(f"{model}:{adapter}")
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSpec:
     """A model as the catalogue knows it: where it is, how large, and how it shall be run.
 
     path: the GGUF file, the first one if it is split. It never leaves the daemon: callers know ids
         only.
     parts: all its files in their order if it is split; empty if it is one file.
+    adapters: what it can be asked with; those that are sound are loaded with it.
     identity: the file whose header was checked, or all its parts as one; None if there is no such
         file, or it is not a model, and then `defect` says why and the model can not be loaded.
     architecture: `general.architecture` of the header; None if the header was not readable.
@@ -107,7 +144,7 @@ class ModelSpec:
     keep_alive: idle time after which the model is unloaded; None keeps it until asked.
     pinned: never evicted to make room for another.
     source: `settings` or `scan`.
-    profile: what decides its memory; None if the model can not be loaded.
+    profile: what decides its memory, adapters included; None if the model can not be loaded.
     cache_type: how keys and values are kept, by its name in planner.cache_types.
     minimum_context: down to which the context may be cut where memory is short; None if it may not.
     gpu: whether it may, must or must not be computed on GPUs.
@@ -137,6 +174,7 @@ class ModelSpec:
     priority: int = DEFAULT_PRIORITY
     parts: tuple[ModelPart, ...] = ()
     speculation: Speculation = Speculation.AUTO
+    adapters: tuple[Adapter, ...] = ()
     figures: tuple[Figure, ...] = field(default=(), compare=False)
     digest: str | None = field(default=None, compare=False)
 
@@ -144,3 +182,13 @@ class ModelSpec:
     def purpose(self) -> Purpose:
         """What the model is for; chat, if nothing is known of it."""
         return Purpose.CHAT if self.profile is None else self.profile.purpose
+
+    @property
+    def sound_adapters(self) -> tuple[Adapter, ...]:
+        """Those that are loaded with it."""
+        return tuple(each for each in self.adapters if each.defect is None)
+
+    @property
+    def adapter_bytes(self) -> Bytes:
+        """What those take."""
+        return Bytes(sum(each.size_bytes for each in self.sound_adapters))

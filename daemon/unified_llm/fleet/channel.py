@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from unified_llm.domain.errors import TooLarge, WorkerDied
+from unified_llm.worker.frames import FrameBuffer
 from unified_llm.worker.protocol import (
     Cancel,
     DropState,
-    FrameBuffer,
     FromWorker,
     Pause,
     ProtocolError,

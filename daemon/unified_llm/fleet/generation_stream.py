@@ -63,6 +63,7 @@ class Order:
                     top_logprobs=chat.top_logprobs,
                     answer=chat.answer,
                     tool_use=chat.tool_use,
+                    adapter=chat.adapter,
                 )
             case EmbeddingRequest() as texts:
                 return Embed(id=number, texts=texts.texts, dimensions=texts.dimensions)

@@ -1,7 +1,7 @@
 """The saved states of conversations, which outlive the workers that saved them.
 
-Rule 1: a state serves the principal it was saved for, on a model file that is the same, in the same
-build, context and cache type; nobody else is ever given it.
+Rule 1: a state serves the principal it was saved for, on model and adapter files that are the same,
+in the same build, context and cache type; nobody else is ever given it.
 Rule 2: together they are never larger than the quota; those of no use for longest go first.
 Rule 3: the bytes are in memory without a name, behind a descriptor; nobody here looks at them, and
 with the daemon they are gone.
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from unified_llm.domain.models import FileIdentity, ModelId, ModelSpec
+from unified_llm.domain.models import Adapter, FileIdentity, ModelId, ModelSpec
 from unified_llm.domain.units import Bytes, Tokens
 
 MAX_STATES: Final = 256
@@ -24,7 +24,8 @@ class StateKind:
     """What a worker must have in common with the one that saved a state.
 
     engine, build: as the worker says. context_tokens: of one slot, which bounds a state.
-    cache_type: how keys and values are kept in it.
+    cache_type: how keys and values are kept in it. adapters: those it was loaded with; in which of
+    them a state was computed, the state says itself.
     """
 
     identity: FileIdentity
@@ -32,6 +33,7 @@ class StateKind:
     build: str
     context_tokens: Tokens
     cache_type: str
+    adapters: tuple[Adapter, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,9 @@ class Launcher:
         ours, theirs = _open_pair(state_channel.open_pair)
         handed_over.enter_context(theirs)
         stack.enter_context(ours)
-        door = stack.enter_context(open_state_door(ours, self._states, spec.identity))
+        door = stack.enter_context(
+            open_state_door(ours, self._states, spec.identity, spec.sound_adapters)
+        )
         return door, theirs.fileno()
 
 

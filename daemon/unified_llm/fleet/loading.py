@@ -113,6 +113,7 @@ def _load_message(link: WorkerLink, placement: Placement) -> Load:
         cpu_experts=placement.cpu_experts,
         purpose=link.purpose,
         speculation=placement.speculation,
+        adapters=link.file.adapters_in_worker,
     )
 
 

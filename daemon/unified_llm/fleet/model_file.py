@@ -1,4 +1,4 @@
-"""The model file as it was checked, opened once for the worker.
+"""The model file as it was checked, opened once for the worker, and those of its adapters.
 
 The bytes that were validated must be the bytes that are loaded (notes on check-then-use): the file
 is opened here, compared with the identity the catalogue recorded, and reaches the worker only as an
@@ -14,13 +14,17 @@ from contextlib import ExitStack, asynccontextmanager
 from unified_llm.domain.errors import ModelFailedToLoad
 from unified_llm.domain.models import FileIdentity, ModelSpec
 from unified_llm.domain.units import Bytes
+from unified_llm.worker.protocol import AdapterFile
 
 # O_NONBLOCK: opening a FIFO somebody put in the place of the model would wait for ever.
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class ModelFile:
-    """Open descriptors of a model's files that are the ones the catalogue knows."""
+    """Open descriptors of a model's files that are the ones the catalogue knows.
+
+    descriptors: of the model itself in its parts, then one for each adapter that is loaded with it.
+    """
 
     def __init__(self, spec: ModelSpec, descriptors: tuple[int, ...]) -> None:
         self._spec = spec
@@ -28,13 +32,23 @@ class ModelFile:
 
     @property
     def paths_in_worker(self) -> tuple[str, ...]:
-        """Where the worker that inherits the descriptors finds the files, in their order."""
-        return tuple(f"/proc/self/fd/{each}" for each in self.descriptors)
+        """Where the worker that inherits the descriptors finds the model, in the order of parts."""
+        return _paths_in_worker(self.descriptors[: len(self._spec.parts) or 1])
+
+    @property
+    def adapters_in_worker(self) -> tuple[AdapterFile, ...]:
+        """The adapters, and where the worker finds them."""
+        paths = _paths_in_worker(self.descriptors[len(self._spec.parts) or 1 :])
+        return tuple(
+            AdapterFile(name=each.name, path=path, scale=each.scale)
+            for each, path in zip(self._spec.sound_adapters, paths, strict=True)
+        )
 
     def ensure_unchanged(self) -> None:
-        """Raises ModelFailedToLoad unless the file is still the one that was checked."""
+        """Raises ModelFailedToLoad unless the files are still the ones that were checked."""
         known: list[FileIdentity | None] = [part.identity for part in self._spec.parts]
         known = known or [self._spec.identity]
+        known += [each.identity for each in self._spec.sound_adapters]
         found = [os.fstat(each) for each in self.descriptors]
         is_regular = all(stat.S_ISREG(each.st_mode) for each in found)
         if not is_regular or list(map(_identity, found)) != known:
@@ -45,6 +59,10 @@ class ModelFile:
             )
 
 
+def _paths_in_worker(descriptors: tuple[int, ...]) -> tuple[str, ...]:
+    return tuple(f"/proc/self/fd/{each}" for each in descriptors)
+
+
 def _identity(found: os.stat_result) -> FileIdentity:
     return FileIdentity(found.st_dev, found.st_ino, Bytes(found.st_size), found.st_mtime_ns)
 
@@ -52,7 +70,8 @@ def _identity(found: os.stat_result) -> FileIdentity:
 def _open(spec: ModelSpec) -> tuple[int, ...]:
     with ExitStack() as undo:
         found = []
-        for path in [part.path for part in spec.parts] or [spec.path]:
+        paths = [part.path for part in spec.parts] or [spec.path]
+        for path in [*paths, *(each.path for each in spec.sound_adapters)]:
             # Model stores are full of symbolic links; what they lead to must not be one itself.
             descriptor = os.open(os.path.realpath(path, strict=True), _FLAGS)
             undo.callback(os.close, descriptor)

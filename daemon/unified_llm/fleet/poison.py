@@ -41,11 +41,11 @@ class Quarantine:
     def fingerprint(self, request: ChatRequest | EmbeddingRequest | RerankRequest) -> bytes:
         """The same for the same model and content, whoever asks.
 
-        Of a chat the content is its sampling, form of answer, tools and messages.
+        Of a chat the content is its adapter, sampling, form of answer, tools and messages.
         """
         content: object = request
         if isinstance(request, ChatRequest):
-            form = (request.answer, request.tool_use)
+            form = (request.adapter, request.answer, request.tool_use)
             content = (request.model, request.sampling, form, request.messages)
         told_apart_by = msgspec.msgpack.encode(content)
         return blake2b(told_apart_by, key=self._key, digest_size=_DIGEST_BYTES).digest()

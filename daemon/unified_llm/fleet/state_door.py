@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from unified_llm.domain.models import FileIdentity
+from unified_llm.domain.models import Adapter, FileIdentity
 from unified_llm.domain.units import Bytes, Tokens
 from unified_llm.fleet.kept_states import KeptState, KeptStates, StateKind
 from unified_llm.worker.protocol import ProtocolError
@@ -40,11 +40,16 @@ class StateDoor:
     """
 
     def __init__(
-        self, connection: socket.socket, store: KeptStates, identity: FileIdentity
+        self,
+        connection: socket.socket,
+        store: KeptStates,
+        identity: FileIdentity,
+        adapters: tuple[Adapter, ...],
     ) -> None:
         self._connection = connection
         self._store = store
         self._identity = identity
+        self._adapters = adapters
         self._kind: StateKind | None = None
         self._served: set[str] = set()
         self._lent: set[int] = set()
@@ -67,7 +72,7 @@ class StateDoor:
         on_violation: Callable[[], None],
     ) -> None:
         """The worker has loaded its model. build: its engine and the engine's version."""
-        self._kind = StateKind(self._identity, *build, context_tokens, cache_type)
+        self._kind = StateKind(self._identity, *build, context_tokens, cache_type, self._adapters)
         self._tell_dropped, self._end_worker = on_dropped, on_violation
 
     def admit(self, principal: str) -> None:
@@ -164,11 +169,14 @@ class StateDoor:
 
 @contextmanager
 def open_state_door(
-    ours: socket.socket, store: KeptStates, identity: FileIdentity
+    ours: socket.socket,
+    store: KeptStates,
+    identity: FileIdentity,
+    adapters: tuple[Adapter, ...] = (),
 ) -> Iterator[StateDoor]:
     """Read `ours` while the context lasts; what a worker sent before its end is still taken."""
     loop = asyncio.get_running_loop()
-    door = StateDoor(ours, store, identity)
+    door = StateDoor(ours, store, identity, adapters)
     unwatch = store.watch(door.on_dropped)
     loop.add_reader(ours, door.read)
     try:

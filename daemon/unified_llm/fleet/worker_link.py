@@ -11,7 +11,7 @@ from unified_llm.domain.profile import Purpose
 from unified_llm.domain.units import Seconds, Tokens, later
 from unified_llm.fleet.patience import Patience
 from unified_llm.fleet.process import Ending
-from unified_llm.worker.protocol import FromWorker, ToWorker
+from unified_llm.worker.protocol import AdapterFile, FromWorker, ToWorker
 
 
 class ChildProcess(Protocol):
@@ -40,6 +40,8 @@ class CheckedFile(Protocol):
 
     @property
     def paths_in_worker(self) -> tuple[str, ...]: ...
+    @property
+    def adapters_in_worker(self) -> tuple[AdapterFile, ...]: ...
     def ensure_unchanged(self) -> None: ...
 
 

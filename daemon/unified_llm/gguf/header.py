@@ -72,9 +72,9 @@ def read_header(source: ByteSource, size: int, *parts: tuple[ByteSource, int]) -
     should not be loaded, BelongsToAModel if it is right but no model by itself, and OSError if a
     source does.
     """
-    metadata, tensors = _read_part(source, size, Place(0, 1 + len(parts)))
+    metadata, tensors = read_part(source, size, Place(0, 1 + len(parts)))
     for number, (part, part_size) in enumerate(parts, 1):
-        _, more = _read_part(part, part_size, Place(number, 1 + len(parts)))
+        _, more = read_part(part, part_size, Place(number, 1 + len(parts)))
         tensors += more
         if len(tensors) > MAX_TENSORS:
             raise NotAModel(f"The parts have more than {MAX_TENSORS} tensors.")
@@ -84,9 +84,13 @@ def read_header(source: ByteSource, size: int, *parts: tuple[ByteSource, int]) -
     return _checked(metadata, tensors, parse_vocabulary(metadata))
 
 
-def _read_part(
+def read_part(
     source: ByteSource, size: int, place: Place
 ) -> tuple[Metadata, tuple[TensorInfo, ...]]:
+    """Keys and tensors of the GGUF file of `size` bytes in `source`, which is that part of a whole.
+
+    Raises NotAModel, and OSError if the source does.
+    """
     cursor = Cursor(source, min(size, MAX_HEADER_BYTES))
     # The first of several parts may hold nothing but keys.
     tensor_count, key_count = _counts(cursor, 1 if place.count == 1 or place.number else 0)

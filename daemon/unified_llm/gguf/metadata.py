@@ -85,13 +85,24 @@ class Metadata:
 
     def fraction(self, key: str) -> float | None:
         """The f32 at `key`, above 0 and below 1; None if there is no such key."""
+        value = self._f32(key)
+        if value is not None and not 0 < value < 1:  # NaN too
+            raise NotAModel(f"{key} is {value}; it must be above 0 and below 1.")
+        return value
+
+    def real(self, key: str, low: float, high: float) -> float | None:
+        """The f32 at `key`, within `low` and `high`; None if there is no such key."""
+        value = self._f32(key)
+        if value is not None and not low <= value <= high:  # NaN too
+            raise NotAModel(f"{key} is {value}; it must be from {low:g} to {high:g}.")
+        return value
+
+    def _f32(self, key: str) -> float | None:
         entry = self.entries.get(key)
         if entry is None:
             return None
         if not isinstance(entry, Scalar) or entry.type != _F32_TYPE:
             raise NotAModel(f"{key} is not an f32.")
-        if not 0 < entry.value < 1:  # NaN too
-            raise NotAModel(f"{key} is {entry.value}; it must be above 0 and below 1.")
         return entry.value
 
     def per_layer(self, key: str, layers: int, low: int, high: int) -> tuple[int, ...] | None:

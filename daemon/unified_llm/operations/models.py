@@ -3,7 +3,7 @@
 import asyncio
 import difflib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -19,7 +19,7 @@ from unified_llm.domain.events import (
 )
 from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.measurements import DryRun
-from unified_llm.domain.models import ModelId, ModelSpec, parse_model_id
+from unified_llm.domain.models import Adapter, ModelId, ModelSpec, adapted_id, parse_model_id
 from unified_llm.domain.placement import Placement
 from unified_llm.domain.profile import Purpose
 from unified_llm.domain.providers import RemoteModel
@@ -53,11 +53,13 @@ class ModelView:
 
     last_used: when it last ended a request, in seconds since the epoch; None if it has served none
         since it is in the catalogue, and for a provider's, which is not counted.
+    adapter: the one of its adapters that was named with it.
     """
 
     spec: ModelSpec | RemoteModel
     status: ModelStatus
     last_used: float | None = None
+    adapter: Adapter | None = None
 
 
 class Models:
@@ -87,11 +89,17 @@ class Models:
         self._last_used: dict[ModelId, float] = {}
         scheduler.on_served = self._on_served
         self._specs: Mapping[ModelId, ModelSpec] = {}
+        self._adapted: Mapping[ModelId, tuple[ModelSpec, Adapter]] = {}
         self._remote: Mapping[ModelId, RemoteModel] = {}
 
     def replace_catalogue(self, specs: Mapping[ModelId, ModelSpec]) -> None:
         """Take `specs` as all the models there are from now on. Called by the app only."""
         before, self._specs = self._specs, dict(sorted(specs.items()))
+        self._adapted = {
+            adapted_id(spec.id, each.name): (spec, each)
+            for spec in self._specs.values()
+            for each in spec.adapters
+        }
         self._scheduler.replace_catalogue(self._specs)
         added, removed = self._specs.keys() - before.keys(), before.keys() - self._specs.keys()
         if added or removed:
@@ -142,20 +150,39 @@ class Models:
         found = self._specs.get(model) or self._remote.get(model)
         if found is None:
             parse_model_id(model)
-            near = difflib.get_close_matches(model, (*self._specs, *self._remote), n=1)
-            raise UnknownModel(
+            raise self._unknown(model)
+        return found
+
+    def _unknown(self, model: ModelId) -> InvalidRequest | UnknownModel:
+        base, _, name = model.rpartition(":")
+        owner = self._specs.get(ModelId(base))
+        if owner is None or not owner.adapters:
+            near = difflib.get_close_matches(
+                model, (*self._specs, *self._adapted, *self._remote), n=1
+            )
+            return UnknownModel(
                 f"There is no model {model!r}.",
                 hint=f"Did you mean {near[0]!r}?" if near else "`models list` shows what there is.",
             )
-        return found
+        if model in self._adapted:
+            return InvalidRequest(
+                f"{model} is an adapter of {base}, and comes and goes with it.",
+                hint=f"Name {base}.",
+                parameter="model",
+            )
+        return InvalidRequest(
+            f"{base} has no adapter {name!r}.",
+            hint=f"It has {', '.join(each.name for each in owner.adapters)}.",
+            parameter="model",
+        )
 
     def is_known(self, model: ModelId) -> bool:
-        """Whether there is a model of that id on this machine."""
-        return model in self._specs
+        """Whether there is a model of that id on this machine, or an adapter of one."""
+        return model in self._specs or model in self._adapted
 
     def may_be_known(self, model: ModelId) -> bool:
         """As `is_known`, also of providers, which may not have told all they have yet."""
-        return model in self._specs or "/" in model
+        return self.is_known(model) or "/" in model
 
     def sound_ids(self) -> tuple[ModelId, ...]:
         """The models of this machine that nothing is wrong with; the most important first."""
@@ -163,8 +190,14 @@ class Models:
         return tuple(spec.id for spec in sorted(sound, key=lambda spec: -spec.priority))
 
     def look(self, model: ModelId) -> ModelView:
-        """A model as it is now, for rooms that have asked the gate. Raises as `find`."""
-        return self._view(self.find(model))
+        """A model as it is now, for rooms that have asked the gate. Raises as `find`.
+
+        `model` may name an adapter with it.
+        """
+        spec, adapter = self._adapted.get(model, (None, None))
+        if spec is None or model in self._specs:
+            return self._view(self.find(model))
+        return replace(self._view(spec), adapter=adapter)
 
     def forecast(self, model: ModelId) -> Arrival:
         """What it would take to have a model of this machine serve. Raises UnknownModel."""
@@ -177,9 +210,9 @@ class Models:
             return (*here, *(self._view(model) for model in self._remote.values()))
 
     def get(self, caller: Caller, model: ModelId) -> ModelView:
-        """One model. Raises UnknownModel."""
+        """One model, maybe with one of its adapters. Raises UnknownModel, InvalidRequest."""
         with self._gate.open_entry(caller, Action.READ, model):
-            return self._view(self.find(model))
+            return self.look(model)
 
     async def plan(self, caller: Caller, model: ModelId, question: PlanQuestion) -> PlanReport:
         """How `model` would be run and laid out, without loading it.

@@ -4,15 +4,20 @@ from dataclasses import dataclass, replace
 
 from unified_llm.domain.arrival import Arrival
 from unified_llm.domain.chat import ChatRequest
-from unified_llm.domain.errors import InvalidRequest, ProviderDenied, UnifiedLlmError, UnknownModel
+from unified_llm.domain.errors import (
+    InvalidRequest,
+    ModelFailedToLoad,
+    ProviderDenied,
+    UnifiedLlmError,
+    UnknownModel,
+)
 from unified_llm.domain.lifecycle import ModelState
-from unified_llm.domain.models import ModelId, ModelSpec
+from unified_llm.domain.models import ModelId
 from unified_llm.domain.money import Money
 from unified_llm.domain.ports import Clock
 from unified_llm.domain.profile import Purpose
-from unified_llm.domain.providers import RemoteModel
 from unified_llm.domain.units import Instant, Seconds
-from unified_llm.operations.models import Models, ensure_is_for
+from unified_llm.operations.models import Models, ModelView, ensure_is_for
 from unified_llm.routing.accounts import Accounts
 from unified_llm.routing.candidates import LOCAL, Candidate
 from unified_llm.routing.directory import Directory
@@ -61,10 +66,11 @@ class Prospects:
             is_resident=is_resident,
             cost=self._most(model, backend, size),
             first_content=self.latencies.expected(model, self._now(), is_resident=is_resident),
-            obstacle=self._obstacle(view.spec, backend),
+            obstacle=self._obstacle(view, backend),
+            adapted=(view.spec.id, view.adapter.name) if view.adapter else None,
         )
         if found.is_cold and is_compared:
-            found = self._with_arrival(found, self.models.forecast(model))
+            found = self._with_arrival(found, self.models.forecast(view.spec.id))
         return found if found.obstacle is not None else self._as_it_stands(found)
 
     def _most(self, model: ModelId, backend: str, size: Size) -> Money | None:
@@ -95,13 +101,18 @@ class Prospects:
         free_at = self.health.free_at(found.backend, self._now())
         return replace(found, obstacle=refusal, free_at=free_at)
 
-    def _obstacle(self, spec: ModelSpec | RemoteModel, backend: str) -> UnifiedLlmError | None:
+    def _obstacle(self, view: ModelView, backend: str) -> UnifiedLlmError | None:
         try:
-            ensure_is_for(spec, Purpose.CHAT)
+            ensure_is_for(view.spec, Purpose.CHAT)
             self.directory.backend(backend)
         except (InvalidRequest, ProviderDenied) as error:
             return error
-        return None
+        if view.adapter is None or view.adapter.defect is None:
+            return None
+        return ModelFailedToLoad(
+            f"The adapter {view.adapter.name} of {view.spec.id} can not be used. "
+            f"{view.adapter.defect}"
+        )
 
     def _now(self) -> Instant:
         return self.clock.now()

@@ -167,7 +167,7 @@ class Routes:
         """Raises UnknownModel, with its neighbours, if there is one target and it is not there."""
         targets = self.models.sound_ids() if route.targets is None else route.targets
         if len(targets) == 1:
-            self.models.find(targets[0])
+            self.models.look(targets[0])
         return targets
 
 

@@ -1,7 +1,7 @@
 """All models of this machine, from the settings and from the scanned directory."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -12,13 +12,16 @@ from unified_llm.domain.models import (
     ModelId,
     ModelSpec,
     Speculation,
+    adapted_id,
     imported_model_id,
     is_model_id,
 )
 from unified_llm.domain.units import Bytes, Tokens
 from unified_llm.gguf.header import ModelHeader
 from unified_llm.gguf.splits import parse_part_name
+from unified_llm.planner.adapters import with_adapters
 from unified_llm.planner.run_shape import makes_vectors
+from unified_llm.registry.adapter_files import inspect_adapters
 from unified_llm.registry.files import InspectedFile, ModelFiles
 from unified_llm.registry.scan import CatalogueProblem, find_model_files
 from unified_llm.settings.schema import Settings
@@ -66,6 +69,7 @@ class _Builder:
     models: dict[ModelId, ModelSpec] = field(default_factory=dict)
     problems: list[CatalogueProblem] = field(default_factory=list)
     folders: set[Path] = field(default_factory=set)
+    adapted: dict[ModelId, ModelId] = field(default_factory=dict)
 
     def add_configured(self, model: ModelId, entry: ModelSettings) -> None:
         """A model of the settings is always in the catalogue; at worst with a defect."""
@@ -74,6 +78,23 @@ class _Builder:
             self._report(entry.path, f"{model} cannot be used. {inspected.defect}")
         run = entry.resolved(self._defaults_for(inspected))
         self._add(model, entry.path, inspected, run, pinned=entry.pinned, source="settings")
+        self._add_adapters(self.models[model], entry, inspected.header)
+
+    def _add_adapters(
+        self, spec: ModelSpec, entry: ModelSettings, header: ModelHeader | None
+    ) -> None:
+        adapters = inspect_adapters(entry.adapters, header)
+        for adapter in adapters:
+            if adapter.defect is not None and header is not None:
+                self._report(
+                    Path(adapter.path),
+                    f"{adapted_id(spec.id, adapter.name)} cannot be used. {adapter.defect}",
+                )
+        adapted = replace(spec, adapters=adapters)
+        if spec.profile is not None:
+            adapted = replace(adapted, profile=with_adapters(spec.profile, adapted.sound_adapters))
+        self.models[spec.id] = adapted
+        self.adapted |= {adapted_id(spec.id, each.name): spec.id for each in adapters}
 
     def add_scanned(self, directory: Path) -> None:
         """Files that are not models, or whose id is taken, are reported and left out."""
@@ -108,6 +129,8 @@ class _Builder:
                 f"It is left out: the id {model} belongs to {other.path}. Give it an id of its own "
                 "under `models` in the settings.",
             )
+        elif (base := self.adapted.get(model)) is not None:
+            self._report(path, f"It is left out: {model} is an adapter of {base} in the settings.")
         else:
             run = self._defaults_for(inspected)
             self._add(model, path, inspected, run, pinned=False, source="scan")

@@ -176,7 +176,7 @@ def _key_of_all(statuses: list[os.stat_result]) -> str:
 
 def _read(descriptors: list[int], statuses: list[os.stat_result]) -> KnownFile:
     sources = [
-        (_DescriptorSource(descriptor), status.st_size)
+        (DescriptorSource(descriptor), status.st_size)
         for descriptor, status in zip(descriptors, statuses, strict=True)
     ]
     try:
@@ -188,7 +188,7 @@ def _read(descriptors: list[int], statuses: list[os.stat_result]) -> KnownFile:
 
 
 @dataclass(frozen=True, slots=True)
-class _DescriptorSource:
+class DescriptorSource:
     """A gguf ByteSource over an open file."""
 
     descriptor: int

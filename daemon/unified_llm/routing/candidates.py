@@ -23,6 +23,7 @@ class Candidate:
     would leave memory for it; None if there would not be room even then.
     obstacle: why it can not be asked; None if nothing is known.
     free_at: when the obstacle is gone by itself; None if it will not be, or nobody knows.
+    adapted: the model and its adapter that `model` stands for; None if it names no adapter.
     """
 
     model: ModelId
@@ -35,6 +36,7 @@ class Candidate:
     leaving: tuple[ModelId, ...] | None = ()
     obstacle: UnifiedLlmError | None = None
     free_at: Instant | None = None
+    adapted: tuple[ModelId, str] | None = None
 
     @property
     def is_local(self) -> bool:

@@ -103,7 +103,9 @@ class Router:
 
 
 def _as_asked(request: ChatRequest, candidate: Candidate, plan: Plan) -> ChatRequest:
-    return replace(request, model=candidate.model, local_only=plan.kept_local is not None)
+    model, adapter = candidate.adapted or (candidate.model, None)
+    kept_local = plan.kept_local is not None
+    return replace(request, model=model, adapter=adapter, local_only=kept_local)
 
 
 async def _first_of(events: AsyncIterator[ChatEvent]) -> ChatEvent:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from unified_llm.domain.errors import ConfigurationError, Problem
-from unified_llm.domain.models import MODEL_ID_PATTERN
+from unified_llm.domain.models import ADAPTER_NAME_PATTERN, MODEL_ID_PATTERN
 from unified_llm.settings.describe import names_at, render_expected, schema_at
 from unified_llm.settings.document import Document, KeyPath, parse_document, render_path
 from unified_llm.settings.schema import Settings
@@ -25,6 +25,8 @@ MAX_FILE_BYTES: Final = 1024 * 1024
 # Errors whose text is written in the schema; all others get their words here.
 _OWN_ERRORS: Final = frozenset(
     {
+        "adapter_count",
+        "adapter_id",
         "budget_name",
         "clock",
         "date",
@@ -130,6 +132,9 @@ def _problem(details: ErrorDetails, document: Document) -> Problem | None:
         return _unknown_setting(path, line)
     if kind == "model_id":
         return Problem(key, line, "is not a model id", f"an id that matches {MODEL_ID_PATTERN}")
+    if kind == "adapter_name":
+        expected = f"a name that matches {ADAPTER_NAME_PATTERN}"
+        return Problem(key, line, "is not the name of an adapter", expected)
     if kind in _OWN_ERRORS:
         return Problem(key, line, details["msg"], _expected(path))
     return Problem(key, line, _render_found(details["input"]) + _neighbour(path), _expected(path))

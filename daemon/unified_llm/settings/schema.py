@@ -9,6 +9,7 @@ from typing import Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from unified_llm.domain.models import ModelId, adapted_id, is_model_id
 from unified_llm.settings.sections.dbus import DbusSettings
 from unified_llm.settings.sections.downloads import DownloadsSettings
 from unified_llm.settings.sections.fields import Section
@@ -66,4 +67,24 @@ class Settings(Section):
                 raise PydanticCustomError(
                     "model_clash", "{name} is both a model and a route or alias", {"name": name}
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _adapters_share_the_namespace(self) -> Self:
+        taken = {*self.models.configured, *self.routing.routes, *self.routing.aliases}
+        for model, entry in self.models.configured.items():
+            for adapter in entry.adapters:
+                name = adapted_id(ModelId(model), adapter)
+                if name in taken:
+                    raise PydanticCustomError(
+                        "model_clash",
+                        "{name} is both an adapter of {model} and a model, route or alias",
+                        {"name": name, "model": model},
+                    )
+                if not is_model_id(name):
+                    raise PydanticCustomError(
+                        "adapter_id",
+                        "{name} is longer than the id of a model may be",
+                        {"name": name},
+                    )
         return self

@@ -4,7 +4,7 @@ What OpenAI's shapes have no place for goes under `x_unified_llm` and nowhere el
 clients are not disturbed.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -22,7 +22,7 @@ from unified_llm.domain.chat import (
     Usage,
 )
 from unified_llm.domain.events import ModelStatus
-from unified_llm.domain.models import ModelId, ModelSpec
+from unified_llm.domain.models import Adapter, ModelId, ModelSpec, adapted_id
 from unified_llm.domain.money import render_dollars
 from unified_llm.domain.placement import Placement
 from unified_llm.domain.providers import RemoteModel
@@ -145,16 +145,28 @@ def encode_models(
     models: Iterable[tuple[ModelSpec | RemoteModel, ModelStatus]],
     routes: Iterable[tuple[ModelId, Route]],
 ) -> bytes:
-    """The body of `GET /v1/models`: the models, and the names that stand for some of them."""
-    listed = [_model(spec, status) for spec, status in models]
+    """The body of `GET /v1/models`: the models, each with its adapters, and names for some."""
+    listed = [each for spec, status in models for each in _with_adapters(spec, status)]
     return _encode(
         {"object": "list", "data": [*listed, *(_route(name, route) for name, route in routes)]}
     )
 
 
-def encode_model(spec: ModelSpec | RemoteModel, status: ModelStatus) -> bytes:
-    """The body of `GET /v1/models/{id}`."""
-    return _encode(_model(spec, status))
+def encode_model(
+    spec: ModelSpec | RemoteModel, status: ModelStatus, adapter: Adapter | None = None
+) -> bytes:
+    """The body of `GET /v1/models/{id}`, which may name an adapter with the model."""
+    if adapter is None or isinstance(spec, RemoteModel):
+        return _encode(_model(spec, status))
+    return _encode(_adapter(spec, adapter, status))
+
+
+def _with_adapters(
+    spec: ModelSpec | RemoteModel, status: ModelStatus
+) -> Iterator[dict[str, object]]:
+    yield _model(spec, status)
+    if isinstance(spec, ModelSpec):
+        yield from (_adapter(spec, each, status) for each in spec.adapters)
 
 
 def _model(spec: ModelSpec | RemoteModel, status: ModelStatus) -> dict[str, object]:
@@ -216,6 +228,25 @@ def _local(spec: ModelSpec, status: ModelStatus) -> dict[str, object]:
             "waiting": status.waiting,
             "defect": spec.defect,
             "last_error": {"code": error[0], "message": error[1]} if error else None,
+        },
+    }
+
+
+def _adapter(spec: ModelSpec, adapter: Adapter, status: ModelStatus) -> dict[str, object]:
+    modified = adapter.identity.modified_ns if adapter.identity else 0
+    return {
+        "id": adapted_id(spec.id, adapter.name),
+        "object": "model",
+        "created": modified // _NANOSECONDS,
+        "owned_by": _OWNER,
+        "parent": spec.id,  # as vLLM has it
+        "x_unified_llm": {
+            "state": status.state.value,
+            "source": "adapter",
+            "size_bytes": adapter.size_bytes,
+            "scale": adapter.scale,
+            "context_tokens": spec.context_tokens,
+            "defect": adapter.defect,
         },
     }
 

@@ -24,7 +24,7 @@ from unified_llm.worker.interrupts import Interrupts
 from unified_llm.worker.kept_states import KeptStates
 from unified_llm.worker.model_port import DecodeError, Model, OpenModel
 from unified_llm.worker.protocol import Failed, Generate, Load, Loaded, Score, Started
-from unified_llm.worker.slots import Feed, Seat, SlotTable
+from unified_llm.worker.slots import Feed, Remembered, Seat, SlotTable
 from unified_llm.worker.telling import told, told_at_end
 from unified_llm.worker.trial import try_out
 
@@ -49,6 +49,7 @@ class BatchingEngine:
         self._states = states
         self._now = now
         self._loaded: Model | None = None
+        self._adapters: tuple[str, ...] = ()
         self._slots = SlotTable(1, 1, 1)
         self._drafting = Drafting(Speculation.OFF)
         self._answers: dict[int, Answer] = {}
@@ -84,6 +85,9 @@ class BatchingEngine:
 
     def load(self, load: Load, on_progress: OnProgress) -> Loaded:
         model = self._loaded = self._open_model(load, on_progress)
+        self._adapters = tuple(each.name for each in load.adapters)
+        for adapter in self._adapters:
+            try_out(model, adapter)
         can_cut = try_out(model)
         index = self._states.index if self._states is not None else None
         self._slots = SlotTable(model.slots, model.batch_tokens, model.context_tokens, index)
@@ -117,7 +121,8 @@ class BatchingEngine:
         if self._states is not None:
             self._states.take_delivered(self._model)
         self._answers[request.id] = answer
-        self._slots.append(request.id, answer.request.principal, answer.prompt)
+        asked = answer.request
+        self._slots.append(request.id, asked.principal, answer.prompt, asked.adapter)
 
     def cancel(self, request_id: int) -> None:
         if request_id in self._answers:
@@ -137,7 +142,7 @@ class BatchingEngine:
     def save_states(self) -> None:
         if self._states is not None:
             for each in self._slots.remembered():
-                self._states.keep(self._model, each.slot, each.principal, each.tokens)
+                self._keep(self._states, each)
 
     def drop_state(self, state: int) -> None:
         if self._states is not None:
@@ -162,6 +167,13 @@ class BatchingEngine:
             raise InvalidRequest("The model makes text and no vectors.")
         if request.id in self._answers:
             raise InvalidRequest(f"Request {request.id} is already being answered.")
+        if request.adapter is not None and request.adapter not in self._adapters:
+            raise InvalidRequest(
+                f"The model was loaded without the adapter {request.adapter}; "
+                f"it has {', '.join(self._adapters) or 'none'}.",
+                hint="Adapters come with their model: unload it, and it is loaded with them.",
+                parameter="model",
+            )
         return admit(request, self._model, self._draw_seed)
 
     def _refuse(self, failed: Failed) -> None:
@@ -189,12 +201,14 @@ class BatchingEngine:
             )
         return reports
 
+    def _keep(self, states: KeptStates, what: Remembered) -> None:
+        states.keep(self._model, what.slot, what.principal, what.tokens, what.adapter)
+
     def _begin(self, seat: Seat, answer: Answer) -> int:
         """As Model.begin, by way of a kept state where the seat says so."""
         if self._states is not None:
             if seat.pushed_out is not None:
-                lost = seat.pushed_out
-                self._states.keep(self._model, lost.slot, lost.principal, lost.tokens)
+                self._keep(self._states, seat.pushed_out)
             if seat.kept is not None and not self._states.restore(
                 self._model, seat.slot, seat.kept
             ):
@@ -224,6 +238,7 @@ class BatchingEngine:
         if not is_done:
             return self._undo(feeds)
         self._drafting.note(feeds, self._now() - began)
+        self._slots.had_step(feeds)
         reports: list[Report] = []
         for feed in feeds:
             self._slots.fed(feed)

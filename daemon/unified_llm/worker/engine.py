@@ -23,6 +23,7 @@ from typing import Any, Final
 from unified_llm.domain.chat import Message, Tool
 from unified_llm.domain.errors import InvalidRequest, ModelFailedToLoad, NoRoom
 from unified_llm.domain.units import Instant, Seconds
+from unified_llm.worker.adapters import LoraAdapters
 from unified_llm.worker.batching import BatchingEngine
 from unified_llm.worker.bindings import BINDINGS_VERSION, native
 from unified_llm.worker.brake import Brake
@@ -113,6 +114,7 @@ class LlamaModel:
         self.slots = load.slots
         self.batch_tokens = batch_tokens(load)
         self.vocabulary_size = self.vocabulary.size
+        self._adapters = LoraAdapters(self._model, load, log)
         self._context = self._open_context(load, log)
         undo.callback(native.llama_free, self._context)
         self._window = int(native.llama_model_n_swa(self._model))
@@ -162,6 +164,7 @@ class LlamaModel:
 
     def decode(self, feeds: Sequence[Feed], should_stop: Callable[[], bool]) -> bool:
         self._fill_batch(feeds)
+        self._adapters.use(self._context, feeds[0].adapter)
         reads_prompts = any(len(feed.tokens) > 1 for feed in feeds)
         is_long = reads_prompts or self._last_step > _LONG_STEP
         with self._brake.armed(should_stop if is_long else None):

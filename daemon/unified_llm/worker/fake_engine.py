@@ -140,6 +140,8 @@ class FakeModel:
         for feed in feeds:
             if feed.position != len(self._remembered[feed.slot]):
                 raise DecodeError(f"slot {feed.slot} does not continue at {feed.position}")
+        if len({feed.adapter for feed in feeds}) != 1:
+            raise DecodeError("a step is for one adapter")
         scripts = [self._scripts[feed.slot] for feed in feeds]
         slowest = max(scripts, key=lambda each: (each.crashes, each.hangs, each.step_seconds))
         if not obey(slowest, self._sleep, should_stop):

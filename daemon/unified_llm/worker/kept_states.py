@@ -85,20 +85,30 @@ class KeptStates:
                 sys.stderr.write(f"a kept state is not used: {error}\n")
                 parcel.drop()
 
-    def keep(self, memory: StateMemory, slot: int, principal: str, tokens: Sequence[int]) -> None:
-        """Save what `slot` remembers, which is `tokens` and nothing else."""
-        if self.index.covers(principal, tokens) or len(principal) > MAX_PRINCIPAL_CHARACTERS:
+    def keep(
+        self,
+        memory: StateMemory,
+        slot: int,
+        principal: str,
+        tokens: Sequence[int],
+        adapter: str | None = None,
+    ) -> None:
+        """Save what `slot` remembers, which is `tokens` and nothing else, computed with that."""
+        is_kept = self.index.covers(principal, tokens, adapter)
+        if is_kept or len(principal) > MAX_PRINCIPAL_CHARACTERS:
             return
         size = memory.state_bytes(slot)
         if not size or file_bytes(len(tokens), size) > self._limit_bytes:
             return
         try:
-            descriptor = write_state(tokens, size, lambda room: memory.save_state(slot, room))
+            descriptor = write_state(
+                tokens, size, lambda room: memory.save_state(slot, room), adapter
+            )
         except OSError as error:
             sys.stderr.write(f"a state of {size} bytes cannot be kept: {error}\n")
             return
         if descriptor is not None:
-            self._hand_over(descriptor, principal, tokens, memory)
+            self._hand_over(descriptor, principal, memory)
 
     def restore(self, memory: StateMemory, slot: int, offer: Offer) -> bool:
         """Fill `slot` with a state; what is in it is unknown if that fails."""
@@ -149,9 +159,7 @@ class KeptStates:
         file = read_state(parcel.descriptor, memory.context_tokens)
         self._hold(message.state, message.principal, _Held(parcel.descriptor, file))
 
-    def _hand_over(
-        self, descriptor: int, principal: str, tokens: Sequence[int], memory: StateMemory
-    ) -> None:
+    def _hand_over(self, descriptor: int, principal: str, memory: StateMemory) -> None:
         state = self._draw_id()
         if send(self._connection, Keep(state=state, principal=principal), descriptor):
             file = read_state(descriptor, memory.context_tokens)
@@ -160,7 +168,7 @@ class KeptStates:
             os.close(descriptor)
 
     def _hold(self, state: int, principal: str, held: _Held) -> None:
-        for needless in self.index.add(state, principal, held.file.tokens):
+        for needless in self.index.add(state, principal, held.file.tokens, held.file.adapter):
             self._spend(needless)
         self._held[state] = held
         if len(self._held) > _MOST_STATES:

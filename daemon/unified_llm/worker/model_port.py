@@ -57,8 +57,9 @@ class Model(StateMemory, Protocol):
         """
 
     def decode(self, feeds: Sequence[Feed], should_stop: Callable[[], bool]) -> bool:
-        """Compute one step. False if it was ended early. Raises DecodeError.
+        """Compute one step; `feeds` are of one adapter. False if it was ended early.
 
+        Raises DecodeError.
         `should_stop` is asked once before, and often while a step takes long; `interrupt` ends any.
         After False or DecodeError the memory of the slots in `feeds` ends anywhere; else drafts are
         in it too, right or not.

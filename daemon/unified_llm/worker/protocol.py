@@ -14,7 +14,6 @@ Heartbeat may come at any time, and so may DropState. Stop, or the end of the so
 worker.
 """
 
-from collections.abc import Iterator
 from typing import Annotated, Final
 
 import msgspec
@@ -32,7 +31,7 @@ MAX_TEXTS: Final = 2048
 MAX_DIMENSIONS: Final = 65_536
 MAX_NUMBERS: Final = 2**21
 """Of all vectors of one request: 2,048 texts with 1,024 dimensions, 8 MiB."""
-_LENGTH_BYTES: Final = 4
+LENGTH_BYTES: Final = 4
 
 # What a hostile worker says ends up in D-Bus integers and in sums, so it is bounded on the way in.
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
@@ -54,6 +53,14 @@ SandboxLayers = Annotated[tuple[SandboxLayer, ...], msgspec.Meta(max_length=32)]
 
 class _Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pass
+
+
+class AdapterFile(_Struct, frozen=True):
+    """A LoRA adapter that is loaded with a model. path: as in Load. scale: how strongly it acts."""
+
+    name: str
+    path: str
+    scale: float
 
 
 class Load(_Struct, frozen=True, tag="load"):
@@ -79,6 +86,7 @@ class Load(_Struct, frozen=True, tag="load"):
     purpose: Purpose = Purpose.CHAT
     more_paths: tuple[str, ...] = ()
     speculation: Speculation = Speculation.OFF
+    adapters: tuple[AdapterFile, ...] = ()
 
 
 class Rehearse(_Struct, frozen=True, tag="rehearse"):
@@ -94,6 +102,7 @@ class Generate(_Struct, frozen=True, tag="generate"):
     principal: whose request it is; state kept from it serves nobody else.
     top_logprobs: score each token, and name so many of the likeliest; None for no scores.
     answer: what the text has to look like; None for anything.
+    adapter: the one of the load's adapters to be used; None for none.
     """
 
     id: int
@@ -105,6 +114,7 @@ class Generate(_Struct, frozen=True, tag="generate"):
     top_logprobs: int | None = None
     answer: JsonAnswer | None = None
     tool_use: ToolUse | None = None
+    adapter: str | None = None
 
 
 class Embed(_Struct, frozen=True, tag="embed"):
@@ -355,7 +365,7 @@ def encode(message: ToWorker | FromWorker) -> bytes:
     body = _encoder.encode(message)
     if len(body) > MAX_FRAME_BYTES:
         raise ProtocolError(f"frame of {len(body)} bytes; the limit is {MAX_FRAME_BYTES}")
-    return len(body).to_bytes(_LENGTH_BYTES, "big") + body
+    return len(body).to_bytes(LENGTH_BYTES, "big") + body
 
 
 def decode_to_worker(body: bytes) -> ToWorker:
@@ -372,29 +382,3 @@ def decode_from_worker(body: bytes) -> FromWorker:
         return _from_worker.decode(body)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise ProtocolError(f"unreadable frame: {error}") from error
-
-
-class FrameBuffer:
-    """Cuts a byte stream into frame bodies, however the stream is chopped up."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """The bodies completed by `data`. Raises ProtocolError at an oversized length."""
-        self._buffer += data
-        while len(self._buffer) >= _LENGTH_BYTES:
-            length = int.from_bytes(self._buffer[:_LENGTH_BYTES], "big")
-            if length > MAX_FRAME_BYTES:
-                raise ProtocolError(f"frame of {length} bytes; the limit is {MAX_FRAME_BYTES}")
-            end = _LENGTH_BYTES + length
-            if len(self._buffer) < end:
-                return
-            body = bytes(self._buffer[_LENGTH_BYTES:end])
-            del self._buffer[:end]
-            yield body
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether the stream may end here without having cut a frame in two."""
-        return not self._buffer

@@ -21,12 +21,12 @@ from typing import Final, NoReturn, assert_never
 from unified_llm.domain.errors import GpuUnusable, ModelFailedToLoad, NoRoom
 from unified_llm.domain.units import Instant, Seconds
 from unified_llm.worker.engine_port import Engine, OpenEngine, Rehearsal
+from unified_llm.worker.frames import FrameBuffer
 from unified_llm.worker.protocol import (
     PROTOCOL_VERSION,
     Cancel,
     DropState,
     Embed,
-    FrameBuffer,
     FromWorker,
     Generate,
     Heartbeat,

@@ -5,15 +5,18 @@ generating, and feeding again after an aborted step are the same thing: feed wha
 Rule 2: requests take slots in the order they came; a slot holds one request at a time. Only a
 request whose prompt another one of the same principal is just feeding waits for that.
 Rule 3: a slot keeps what was fed after its request has left. What is kept belongs to one principal,
-and no request of another ever starts from it (notes on prefix caches: arXiv 2508.08438).
-Rule 4: this file knows neither a model nor a clock.
+and no request of another ever starts from it (notes on prefix caches: arXiv 2508.08438); nor does
+one with another adapter, whose keys and values are others.
+Rule 4: a step is for the sequences of one adapter (`adapter_turns`).
+Rule 5: this file knows neither a model nor a clock.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
+from unified_llm.worker.adapter_turns import AdapterTurns
 from unified_llm.worker.state_index import Offer, StateIndex, common_prefix
 
 # Copying a slot's memory copies all of its context, and that costs less than computing a 64th of
@@ -29,6 +32,7 @@ class Feed:
 
     position: of the first token in its sequence. is_last: they are the last ones known, so the
     next token shall be chosen after them. draft: tokens that may come next, fed after those.
+    adapter: what they are computed with; the same for all of a step.
     """
 
     slot: int
@@ -37,6 +41,7 @@ class Feed:
     tokens: tuple[int, ...]
     is_last: bool
     draft: tuple[int, ...] = ()
+    adapter: str | None = None
 
     @property
     def end(self) -> int:
@@ -46,11 +51,15 @@ class Feed:
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """What the memory of a slot holds: `tokens` of `principal`, and nothing else."""
+    """What the memory of a slot holds: `tokens` of `principal`, and nothing else.
+
+    adapter: what they were computed with.
+    """
 
     slot: int
     principal: str
     tokens: list[int]
+    adapter: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +86,7 @@ class _Sequence:
     principal: str = ""
     tokens: list[int] = field(default_factory=list)
     fed: int = 0
+    adapter: str | None = None
 
     @property
     def unfed(self) -> int:
@@ -87,10 +97,11 @@ class _Sequence:
 class _Waiting:
     principal: str
     tokens: list[int]
+    adapter: str | None
 
     def shared_with(self, sequence: _Sequence) -> int:
         """Tokens at the beginning that are the same; the last one must be fed to be answered."""
-        if sequence.principal != self.principal:
+        if (sequence.principal, sequence.adapter) != (self.principal, self.adapter):
             return 0
         return min(common_prefix(sequence.tokens, self.tokens), len(self.tokens) - 1)
 
@@ -119,6 +130,7 @@ class SlotTable:
         self._seated: dict[int, _Sequence] = {}
         self._waiting: dict[int, _Waiting] = {}
         self._paused: set[int] = set()
+        self._turns = AdapterTurns()
 
     @property
     def active(self) -> int:
@@ -136,12 +148,14 @@ class SlotTable:
         is_room = bool(self._waiting and self._idle)
         return is_room or any(request_id not in self._paused for request_id in self._seated)
 
-    def append(self, request_id: int, principal: str, prompt: Iterable[int]) -> None:
+    def append(
+        self, request_id: int, principal: str, prompt: Iterable[int], adapter: str | None = None
+    ) -> None:
         """Queue a request of `principal`. `prompt` is not empty."""
         tokens = list(prompt)
         if not tokens:
             raise ValueError(f"request {request_id} has an empty prompt")
-        self._waiting[request_id] = _Waiting(principal, tokens)
+        self._waiting[request_id] = _Waiting(principal, tokens, adapter)
 
     def seat(self) -> list[Seat]:
         """Give free slots to those who wait, first come first served."""
@@ -153,7 +167,7 @@ class SlotTable:
             if seat is not None:
                 del self._waiting[request_id], self._idle[seat.slot]
                 self._seated[request_id] = _Sequence(
-                    seat.slot, waiting.principal, waiting.tokens, fed=seat.cached
+                    seat.slot, waiting.principal, waiting.tokens, seat.cached, waiting.adapter
                 )
                 seats.append(seat)
         return seats
@@ -175,7 +189,7 @@ class SlotTable:
         self, kept: StateIndex, seat: Seat, taken: _Sequence, waiting: _Waiting
     ) -> Seat:
         """The same seat, by way of a saved state if that spares more, and what has to be saved."""
-        offer = kept.best(waiting.principal, waiting.tokens)
+        offer = kept.best(waiting.principal, waiting.tokens, waiting.adapter)
         if offer is not None and offer.shared >= seat.cached + self._least_copied:
             seat = replace(seat, cached=offer.shared, source=None, kept=offer)
         left = seat.cached if seat.source is None and seat.kept is None else 0
@@ -202,8 +216,9 @@ class SlotTable:
 
     def generating(self) -> tuple[int, ...]:
         """The requests in the next step, if all it brings is their next tokens; else none."""
-        running = {id_: each.unfed for id_, each in self._seated.items() if id_ not in self._paused}
-        return tuple(running) if all(unfed == 1 for unfed in running.values()) else ()
+        running = self._of_one_turn()
+        is_all = all(each.unfed == 1 for _, each in running)
+        return tuple(request_id for request_id, _ in running) if is_all else ()
 
     def plan(
         self, most: int | None = None, drafts: Mapping[int, tuple[int, ...]] = _NO_DRAFTS
@@ -226,10 +241,8 @@ class SlotTable:
         budget = room if most is None else min(room, most)
         small = budget // 2
         feeds = []
-        for request_id, sequence in sorted(
-            self._seated.items(), key=lambda each: each[1].unfed > 1
-        ):
-            count = 0 if request_id in self._paused else min(sequence.unfed, budget)
+        for request_id, sequence in sorted(self._of_one_turn(), key=lambda each: each[1].unfed > 1):
+            count = min(sequence.unfed, budget)
             if count and sequence.unfed <= min(room, count + small):
                 count = sequence.unfed
             if count:
@@ -242,9 +255,25 @@ class SlotTable:
                 budget -= len(draft)
         return tuple(sorted(feeds, key=lambda feed: feed.slot))
 
+    def _of_one_turn(self) -> list[tuple[int, _Sequence]]:
+        """What may be fed together, of those that have something to feed."""
+        hungry = [
+            (request_id, sequence)
+            for request_id, sequence in self._seated.items()
+            if sequence.unfed and request_id not in self._paused
+        ]
+        if not hungry:
+            return []
+        turn = self._turns.next_of(sequence.adapter for _, sequence in hungry)
+        return [each for each in hungry if each[1].adapter == turn]
+
     def fed(self, feed: Feed) -> None:
         """The step has succeeded: `feed` is in the model's memory."""
         self._seated[feed.request_id].fed += len(feed.tokens)
+
+    def had_step(self, feeds: Sequence[Feed]) -> None:
+        """The step with these, at least one, has been computed."""
+        self._turns.had(feeds[0].adapter, max(len(feed.tokens) for feed in feeds))
 
     def refeed(self, request_id: int) -> None:
         """The model's memory of this sequence is gone: feed it again from the beginning."""
@@ -295,7 +324,8 @@ class SlotTable:
 
 
 def _remembered(sequence: _Sequence) -> Remembered:
-    return Remembered(sequence.slot, sequence.principal, sequence.tokens[: sequence.fed])
+    tokens = sequence.tokens[: sequence.fed]
+    return Remembered(sequence.slot, sequence.principal, tokens, sequence.adapter)
 
 
 def _next_feed(request_id: int, sequence: _Sequence, count: int) -> Feed:
@@ -306,4 +336,5 @@ def _next_feed(request_id: int, sequence: _Sequence, count: int) -> Feed:
         position=start,
         tokens=tuple(sequence.tokens[start : start + count]),
         is_last=count == sequence.unfed,
+        adapter=sequence.adapter,
     )

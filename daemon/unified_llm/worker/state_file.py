@@ -19,9 +19,10 @@ from typing import Final
 from unified_llm.worker.protocol import ProtocolError
 from unified_llm.worker.state_channel import SEALS, sealed_size
 
-# Magic and version, number of tokens, check sum of the tokens, then size and sum of the state.
-_HEAD: Final = struct.Struct("<8sIIQI4x")
-_MAGIC: Final = b"ullmkv\0\1"
+# Magic and version, number of tokens, check sum of tokens and adapter, size and sum of the state,
+# then the adapter's name, which has at most 64 characters of ASCII (domain.models).
+_HEAD: Final = struct.Struct("<8sIIQI4x64s")
+_MAGIC: Final = b"ullmkv\0\2"
 _MFD_NOEXEC_SEAL: Final = 0x8  # since Linux 6.3; linux/memfd.h
 
 
@@ -31,12 +32,16 @@ class StateFileError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StateFile:
-    """A state that may be restored. offset, size: where what the model gave is."""
+    """A state that may be restored. offset, size: where what the model gave is.
+
+    adapter: what it was computed with.
+    """
 
     tokens: list[int]
     offset: int
     size: int
     checksum: int
+    adapter: str | None
 
 
 def file_bytes(tokens: int, state_bytes: int) -> int:
@@ -45,7 +50,10 @@ def file_bytes(tokens: int, state_bytes: int) -> int:
 
 
 def write_state(
-    tokens: Sequence[int], state_bytes: int, save: Callable[[memoryview], bool]
+    tokens: Sequence[int],
+    state_bytes: int,
+    save: Callable[[memoryview], bool],
+    adapter: str | None = None,
 ) -> int | None:
     """A sealed descriptor with the state; None if `save` fails. Raises OSError.
 
@@ -56,7 +64,8 @@ def write_state(
         size = file_bytes(len(tokens), state_bytes)
         os.ftruncate(descriptor, size)
         with mmap.mmap(descriptor, size) as memory:
-            is_saved = _fill(memory, array("i", tokens).tobytes(), state_bytes, save)
+            words = array("i", tokens).tobytes()
+            is_saved = _fill(memory, words, state_bytes, save, adapter)
         if is_saved:
             fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, SEALS)
             return descriptor
@@ -72,15 +81,16 @@ def read_state(descriptor: int, most_tokens: int) -> StateFile:
     try:
         whole = sealed_size(descriptor)
         head = os.pread(descriptor, _HEAD.size, 0)
-        magic, count, tokens_sum, size, checksum = _HEAD.unpack(head)
+        magic, count, words_sum, size, checksum, name = _HEAD.unpack(head)
         if magic != _MAGIC or count > most_tokens or file_bytes(count, size) != whole:
             raise StateFileError(f"{whole} bytes are not a state of at most {most_tokens} tokens")
         words = os.pread(descriptor, 4 * count, _HEAD.size)
-    except (OSError, struct.error, ProtocolError) as error:
+        adapter = name.rstrip(b"\0").decode("ascii") or None
+    except (OSError, struct.error, UnicodeDecodeError, ProtocolError) as error:
         raise StateFileError(str(error)) from error
-    if zlib.crc32(words) != tokens_sum:
-        raise StateFileError("the tokens have changed")
-    return StateFile(array("i", words).tolist(), _HEAD.size + 4 * count, size, checksum)
+    if zlib.crc32(name, zlib.crc32(words)) != words_sum:
+        raise StateFileError("the tokens or the adapter have changed")
+    return StateFile(array("i", words).tolist(), _HEAD.size + 4 * count, size, checksum, adapter)
 
 
 def restore_state(descriptor: int, file: StateFile, restore: Callable[[memoryview], bool]) -> bool:
@@ -97,15 +107,20 @@ def restore_state(descriptor: int, file: StateFile, restore: Callable[[memoryvie
 
 
 def _fill(
-    memory: mmap.mmap, words: bytes, state_bytes: int, save: Callable[[memoryview], bool]
+    memory: mmap.mmap,
+    words: bytes,
+    state_bytes: int,
+    save: Callable[[memoryview], bool],
+    adapter: str | None,
 ) -> bool:
     offset = _HEAD.size + len(words)
     memory[_HEAD.size : offset] = words
     with memoryview(memory) as view, view[offset:] as room:
         is_saved = save(room)
         checksum = zlib.crc32(room)
-    count = len(words) // 4
-    memory[: _HEAD.size] = _HEAD.pack(_MAGIC, count, zlib.crc32(words), state_bytes, checksum)
+    count, name = len(words) // 4, (adapter or "").encode().ljust(64, b"\0")
+    words_sum = zlib.crc32(name, zlib.crc32(words))
+    memory[: _HEAD.size] = _HEAD.pack(_MAGIC, count, words_sum, state_bytes, checksum, name)
     return is_saved
 
 

@@ -1,6 +1,6 @@
 """Which kept state serves a prompt: beginnings of conversations, by principal.
 
-Rule 1: a principal is offered its own states only.
+Rule 1: a principal is offered its own states only, and those of the same adapter.
 Rule 2: a state that begins like another and goes further makes that other one needless.
 Rule 3: this file knows neither a model nor where states are.
 """
@@ -30,6 +30,10 @@ class Offer:
 class _Entry:
     principal: str
     tokens: list[int]
+    adapter: str | None
+
+    def serves(self, principal: str, adapter: str | None) -> bool:
+        return (self.principal, self.adapter) == (principal, adapter)
 
 
 class StateIndex:
@@ -41,13 +45,15 @@ class StateIndex:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def add(self, state: int, principal: str, tokens: Sequence[int]) -> list[int]:
+    def add(
+        self, state: int, principal: str, tokens: Sequence[int], adapter: str | None = None
+    ) -> list[int]:
         """Remember a state; those that it makes needless, which are forgotten."""
-        added = _Entry(principal, list(tokens))
+        added = _Entry(principal, list(tokens), adapter)
         needless = [
             each
             for each, entry in self._entries.items()
-            if entry.principal == principal and _begins(entry.tokens, added.tokens)
+            if entry.serves(principal, adapter) and _begins(entry.tokens, added.tokens)
         ]
         for each in needless:
             del self._entries[each]
@@ -66,21 +72,23 @@ class StateIndex:
         """The one that has not been of use for longest. There must be one."""
         return next(iter(self._entries))
 
-    def covers(self, principal: str, tokens: Sequence[int]) -> bool:
+    def covers(self, principal: str, tokens: Sequence[int], adapter: str | None = None) -> bool:
         """Whether a state remembers all of `tokens`."""
         wanted = list(tokens)
         return any(
-            entry.principal == principal and _begins(wanted, entry.tokens)
+            entry.serves(principal, adapter) and _begins(wanted, entry.tokens)
             for entry in self._entries.values()
         )
 
-    def best(self, principal: str, prompt: Sequence[int]) -> Offer | None:
+    def best(
+        self, principal: str, prompt: Sequence[int], adapter: str | None = None
+    ) -> Offer | None:
         """The one that spares most of `prompt`, whose last token must be fed to be answered."""
         wanted = list(prompt[:-1])
         offers = (
             Offer(state, common_prefix(entry.tokens, wanted), len(entry.tokens))
             for state, entry in self._entries.items()
-            if entry.principal == principal
+            if entry.serves(principal, adapter)
         )
         return max(offers, key=lambda offer: offer.shared, default=None)
 

@@ -13,7 +13,7 @@ _TRIAL: Final = 0  # no request of the daemon has this number
 _TRIAL_TOKENS: Final = 2
 
 
-def try_out(model: Model) -> bool:
+def try_out(model: Model, adapter: str | None = None) -> bool:
     """Compute one token and throw it away: a model that can not do that must not be called ready.
 
     Returns whether the model can take back the latest token. Raises ModelFailedToLoad.
@@ -28,7 +28,8 @@ def try_out(model: Model) -> bool:
             prompt,
             None,
         )
-        model.decode([Feed(0, _TRIAL, 0, tuple(prompt), is_last=True)], lambda: False)
+        feed = Feed(0, _TRIAL, 0, tuple(prompt), is_last=True, adapter=adapter)
+        model.decode([feed], lambda: False)
         model.piece(model.sample(0))
         return model.truncate(0, len(prompt) - 1)
     except (DecodeError, InvalidRequest) as error:

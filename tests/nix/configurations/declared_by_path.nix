@@ -9,6 +9,13 @@
         slots = 2;
         threads = 8;
         keepAliveSeconds = 900.5;
+        adapters = {
+          law = {
+            path = "/srv/models/law.gguf";
+            scale = 0.5;
+          };
+          poetry.path = "/srv/models/poetry.gguf";
+        };
       };
       always = {
         path = "/var/lib/unified-llm/models/always.gguf";

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePath
 
 import pytest
@@ -12,7 +13,7 @@ from tests.tiny_gguf import write_tiny_gguf
 from unified_llm.app.learning import Learning
 from unified_llm.domain.devices import RAM
 from unified_llm.domain.measurements import MeasuredRun, Measurement
-from unified_llm.domain.models import FileIdentity, ModelId, ModelSpec
+from unified_llm.domain.models import Adapter, FileIdentity, ModelId, ModelSpec
 from unified_llm.domain.placement import Placement
 from unified_llm.domain.units import Bytes, Seconds, Tokens
 from unified_llm.fleet.loading import Serving
@@ -77,6 +78,17 @@ async def test_what_a_load_took_is_kept_under_its_circumstances(spec: ModelSpec)
         run = MeasuredRun(DIGEST, Tokens(512), 2, "f16", 512, (), "fake 1")
         found = await store.read(lambda database: measurement_for(database, run))
         assert found == Measurement({"ram": Bytes(1000)}, Seconds(7))
+
+
+async def test_with_other_adapters_a_load_is_another(spec: ModelSpec) -> None:
+    law = Adapter("law", PurePath("/law"), 1.0, spec.identity, None, (Bytes(30),), Bytes(4))
+    async with learning_from(KnownDigests(DIGEST)) as (learning, store):
+        learning.on_loaded(replace(spec, adapters=(law,)), serving(1000))
+        await settled(learning)
+        run = MeasuredRun(DIGEST, Tokens(512), 2, "f16", 512, (), "fake 1")
+        adapted = replace(run, adapter_bytes=Bytes(34))
+        for each, known in ((run, None), (adapted, Measurement({"ram": Bytes(1000)}, Seconds(7)))):
+            assert await store.read(partial(measurement_for, run=each)) == known
 
 
 @pytest.mark.parametrize("answer", [None, PermissionError(13, "no")])

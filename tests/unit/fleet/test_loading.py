@@ -19,6 +19,7 @@ from unified_llm.domain.units import Bytes
 from unified_llm.fleet.loading import Serving, load_model, rehearse_model
 from unified_llm.worker.protocol import (
     PROTOCOL_VERSION,
+    AdapterFile,
     FromWorker,
     Heartbeat,
     Load,
@@ -59,6 +60,17 @@ async def test_a_model_is_loaded_from_the_inherited_descriptor() -> None:
     assert worker.channel.sent == [
         Load(model="tiny", path="/proc/self/fd/7", context_tokens=512, slots=2, threads=1)
     ]
+
+
+async def test_adapters_are_loaded_with_their_model() -> None:
+    worker = FakeWorkerLink(FakeTimers())
+    law = AdapterFile(name="law", path="/proc/self/fd/8", scale=0.5)
+    worker.file.adapters_in_worker = (law,)
+    worker.channel.say(hello(), loaded())
+    await load_model(worker.link, PLACEMENT, lambda _: None)
+    (load,) = worker.channel.sent
+    assert isinstance(load, Load)
+    assert load.adapters == (law,)
 
 
 async def test_a_placement_is_told_and_what_each_device_gave_comes_back() -> None:

@@ -6,7 +6,9 @@ import pytest
 
 from tests.unit.fleet.specs import spec_of
 from unified_llm.domain.errors import ModelFailedToLoad
+from unified_llm.domain.models import Adapter
 from unified_llm.fleet.model_file import open_model_file
+from unified_llm.worker.protocol import AdapterFile
 
 
 @pytest.fixture
@@ -71,3 +73,25 @@ async def test_a_defect_of_the_catalogue_is_told(model: Path) -> None:
     with pytest.raises(ModelFailedToLoad, match="its tensors reach beyond its end"):
         async with open_model_file(spec):
             pass
+
+
+async def test_adapters_are_opened_with_their_model_and_watched_as_closely(
+    model: Path, tmp_path: Path
+) -> None:
+    paths = [tmp_path / name for name in ("law.gguf", "bad.gguf", "poetry.gguf")]
+    for path in paths:
+        path.write_bytes(path.name.encode())
+    law, bad, poetry = (
+        Adapter(path.stem, path, 0.5, spec_of(path).identity, None) for path in paths
+    )
+    spec = replace(spec_of(model), adapters=(law, replace(bad, defect="It is broken."), poetry))
+    async with open_model_file(spec) as file:
+        assert [os.pread(each, 3, 0) for each in file.descriptors] == [b"GGU", b"law", b"poe"]
+        assert file.paths_in_worker == (f"/proc/self/fd/{file.descriptors[0]}",)
+        assert file.adapters_in_worker == tuple(
+            AdapterFile(name=name, path=f"/proc/self/fd/{each}", scale=0.5)
+            for name, each in zip(("law", "poetry"), file.descriptors[1:], strict=True)
+        )
+        paths[2].write_bytes(b"another one")
+        with pytest.raises(ModelFailedToLoad, match="not the one that was checked"):
+            file.ensure_unchanged()

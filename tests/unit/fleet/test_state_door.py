@@ -7,8 +7,9 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import PurePath
 
-from unified_llm.domain.models import FileIdentity
+from unified_llm.domain.models import Adapter, FileIdentity
 from unified_llm.domain.units import Bytes, Tokens
 from unified_llm.fleet.kept_states import KeptStates, StateKind
 from unified_llm.fleet.state_door import StateDoor, open_state_door
@@ -54,10 +55,13 @@ class Worker:
 
 @asynccontextmanager
 async def open_worker(
-    store: KeptStates, identity: FileIdentity = _FILE, build: tuple[str, str] = _BUILD
+    store: KeptStates,
+    identity: FileIdentity = _FILE,
+    build: tuple[str, str] = _BUILD,
+    adapters: tuple[Adapter, ...] = (),
 ) -> AsyncIterator[Worker]:
     ours, theirs = state_channel.open_pair()
-    with ours, theirs, open_state_door(ours, store, identity) as door:
+    with ours, theirs, open_state_door(ours, store, identity, adapters) as door:
         worker = Worker(theirs, door)
         door.serve(build, _CONTEXT, "f16", on_dropped=worker.told.append, on_violation=worker.end)
         yield worker
@@ -104,8 +108,14 @@ async def test_a_worker_is_given_nothing_of_another_model_or_build() -> None:
     store = open_store()
     await save(store, 1)
     another = FileIdentity(1, 2, Bytes(3), 5)
-    for identity, build in ((another, _BUILD), (_FILE, ("llama", "2"))):
-        async with open_worker(store, identity, build) as worker:
+    law = Adapter("law", PurePath("/law"), 1.0, another, None)
+    workers: tuple[tuple[FileIdentity, tuple[str, str], tuple[Adapter, ...]], ...] = (
+        (another, _BUILD, ()),
+        (_FILE, ("llama", "2"), ()),
+        (_FILE, _BUILD, (law,)),
+    )
+    for identity, build, adapters in workers:
+        async with open_worker(store, identity, build, adapters) as worker:
             worker.door.admit(_ME)
             assert worker.received() == []
     store.close()

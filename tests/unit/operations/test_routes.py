@@ -2,21 +2,35 @@
 
 import asyncio
 import tracemalloc
+from dataclasses import replace
+from pathlib import PurePath
 
 import pytest
 
 from tests.fakes.backend import FakeBackend
-from tests.fakes.house import ANSWER, BIG, STRANGER, TINY, USER, House, open_house
+from tests.fakes.house import (
+    ANSWER,
+    BIG,
+    ROOT,
+    STRANGER,
+    TINY,
+    USER,
+    House,
+    make_spec,
+    open_house,
+)
 from tests.fakes.timers import settle
 from unified_llm.domain.chat import ChatRequest, Finished, Message, Role
 from unified_llm.domain.errors import (
+    InvalidRequest,
     LocalOnly,
+    ModelFailedToLoad,
     NotPermitted,
     ProviderDenied,
     ProviderDown,
     UnknownModel,
 )
-from unified_llm.domain.models import ModelId
+from unified_llm.domain.models import Adapter, FileIdentity, ModelId
 from unified_llm.domain.money import Money, Price
 from unified_llm.domain.providers import ProviderKind, RemoteModel
 from unified_llm.domain.routing import AUTO, Attempt, Route, Rule, Strategy, When
@@ -274,3 +288,47 @@ async def test_models_that_only_a_rule_names_are_missed_too() -> None:
     book = RouteBook({SMART: Route(SMART, Strategy.IN_ORDER, (TINY,), rules=(rule,))})
     async with open_house(book=book) as house:
         assert house.routes.complaints() == ("routing names the model gone, which is not there",)
+
+
+LAW, BROKEN = ModelId("tiny:law"), ModelId("tiny:broken")
+
+
+def set_adapters(house: House) -> None:
+    """TINY has a sound adapter and a broken one."""
+    path = PurePath("/nowhere")
+    adapters = (
+        Adapter("law", path, 1.0, FileIdentity(1, 2, Bytes(3), 4), None),
+        Adapter("broken", path, 1.0, None, "There is no such file."),
+    )
+    tiny = replace(make_spec(TINY), adapters=adapters)
+    house.models.replace_catalogue({TINY: tiny, BIG: make_spec(BIG)})
+
+
+async def test_an_adapter_is_asked_by_a_name_of_its_own() -> None:
+    book = RouteBook(aliases={ModelId("lawyer"): LAW})
+    async with open_house(book=book) as house:
+        set_adapters(house)
+        for name in (LAW, ModelId("lawyer"), TINY):
+            end = await end_of(house, request(name))
+            assert end.attempts == (Attempt(TINY if name == TINY else LAW, "local"),)
+        asked = [(each.model, each.adapter) for each, _ in house.backend.asked]
+        assert house.routes.complaints() == ()
+        view = house.models.get(USER, LAW)
+    assert asked == [(TINY, "law"), (TINY, "law"), (TINY, None)]
+    assert (view.spec.id, view.adapter and view.adapter.name) == (TINY, "law")
+    assert house.trail.records[0]["UNIFIED_LLM_OBJECT"] == "tiny:law"
+
+
+async def test_an_adapter_that_is_not_allowed_is_refused_with_those_that_are() -> None:
+    async with open_house() as house:
+        set_adapters(house)
+        with pytest.raises(InvalidRequest, match="tiny has no adapter 'prose'") as refusal:
+            await end_of(house, request(ModelId("tiny:prose")))
+        assert refusal.value.hint == "It has law, broken."
+        with pytest.raises(ModelFailedToLoad, match=r"broken of tiny can not .* no such file"):
+            await end_of(house, request(BROKEN))
+        with pytest.raises(UnknownModel, match="no model 'org/big:q4:law'"):
+            await end_of(house, request(ModelId("org/big:q4:law")))
+        with pytest.raises(InvalidRequest, match="tiny:law is an adapter of tiny"):
+            house.models.begin_load(ROOT, LAW)
+    assert house.backend.asked == []

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.lora import write_lora
 from tests.real_models import smollm2
 from tests.split_gguf import split_gguf
 from tests.tiny_gguf import write_tiny_gguf
@@ -442,3 +443,39 @@ def test_a_companion_of_a_model_is_no_model_and_no_fault(tmp_path: Path, kind: s
     catalogue = catalogue_of(tmp_path)
     assert catalogue.models == {}
     assert [problem.is_fault for problem in catalogue.problems] == [False]
+
+
+def test_a_model_has_the_adapters_that_are_allowed_for_it(tmp_path: Path) -> None:
+    model = write_tiny_gguf(tmp_path / "tiny.gguf", context_tokens=4096)
+    law = write_lora(tmp_path / "law.gguf")
+    adapters = {"law": {"path": str(law), "scale": 0.5}, "gone": {"path": str(tmp_path / "gone")}}
+    plain = only(catalogue_of(None, tiny={"path": str(model)}))
+    catalogue = catalogue_of(None, tiny={"path": str(model), "adapters": adapters})
+    spec = only(catalogue)
+    assert [(each.name, each.scale, each.defect) for each in spec.adapters] == [
+        ("law", 0.5, None),
+        ("gone", 1.0, "There is no such file."),
+    ]
+    assert [each.name for each in spec.sound_adapters] == ["law"]
+    assert messages(catalogue) == [("gone", "tiny:gone cannot be used. There is no such file.")]
+    assert estimated(spec, 256, 1) - estimated(plain, 256, 1) == spec.adapter_bytes > 0
+
+
+def test_the_adapters_of_a_broken_model_are_not_complained_about_too(tmp_path: Path) -> None:
+    adapters = {"law": {"path": str(tmp_path / "law")}}
+    catalogue = catalogue_of(None, tiny={"path": str(tmp_path / "x"), "adapters": adapters})
+    assert len(messages(catalogue)) == 1
+    assert "can not be loaded" in (only(catalogue).adapters[0].defect or "")
+
+
+def test_an_imported_file_does_not_take_the_name_of_an_adapter(tmp_path: Path) -> None:
+    imported = tmp_path / "imported"
+    imported.mkdir()
+    model = write_tiny_gguf(tmp_path / "tiny.gguf", context_tokens=4096)
+    write_tiny_gguf(imported / "tiny:law.gguf")
+    adapters = {"law": {"path": str(write_lora(tmp_path / "law.lora"))}}
+    catalogue = catalogue_of(tmp_path, tiny={"path": str(model), "adapters": adapters})
+    assert list(catalogue.models) == ["tiny"]
+    assert messages(catalogue) == [
+        ("tiny:law.gguf", "It is left out: tiny:law is an adapter of tiny in the settings.")
+    ]

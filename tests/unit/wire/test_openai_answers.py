@@ -1,10 +1,14 @@
 """What is written is what the official client's own types read."""
 
 import json
+from dataclasses import replace
+from pathlib import PurePath
 from typing import Any
 
+from openai.types import Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+from tests.fakes.house import make_spec
 from unified_llm.domain.answers import Answer, Choice
 from unified_llm.domain.chat import (
     ChoiceEnded,
@@ -20,9 +24,11 @@ from unified_llm.domain.chat import (
     ToolCallDelta,
     Usage,
 )
-from unified_llm.domain.models import ModelId
-from unified_llm.domain.units import Tokens
-from unified_llm.wire.openai_answers import CompletionWriter
+from unified_llm.domain.events import ModelStatus
+from unified_llm.domain.lifecycle import ModelState
+from unified_llm.domain.models import Adapter, ModelId
+from unified_llm.domain.units import Bytes, Tokens
+from unified_llm.wire.openai_answers import CompletionWriter, encode_model, encode_models
 
 END = Finished(FinishReason.STOP, Usage(Tokens(3), Tokens(2)))
 CALL = ToolCall("call_1", "weather", '{"city": "Bonn"}')
@@ -171,3 +177,17 @@ def test_streamed_choices_each_name_their_role_and_end() -> None:
         (2, None, None, "stop"),
         (0, None, None, "stop"),
     ]
+
+
+def test_adapters_are_listed_behind_their_model() -> None:
+    law = Adapter("law", PurePath("/law"), 0.5, None, None, (Bytes(10),), Bytes(2))
+    spec = replace(make_spec(ModelId("tiny")), adapters=(law,))
+    status = ModelStatus(spec.id, ModelState.READY)
+    listed = json.loads(encode_models([(spec, status)], []))["data"]
+    assert [Model.model_validate(each).id for each in listed] == ["tiny", "tiny:law"]
+    assert listed[1]["parent"] == "tiny"
+    own = listed[1]["x_unified_llm"]
+    assert (own["source"], own["state"], own["scale"]) == ("adapter", "ready", 0.5)
+    assert own["size_bytes"] == 12
+    assert json.loads(encode_model(spec, status, law)) == listed[1]
+    assert json.loads(encode_model(spec, status)) == listed[0]

@@ -48,6 +48,20 @@ def memory() -> ByteMemory:
     return memory
 
 
+def test_what_was_kept_of_one_adapter_is_offered_to_that_one_only(
+    daemon: FakeStateDaemon, memory: ByteMemory
+) -> None:
+    with daemon.open_states() as states:
+        states.keep(memory, 0, _ME, [1, 2, 3], "law")
+        states.keep(memory, 1, _ME, [1, 2])
+        states.close()
+    with daemon.open_states() as states:
+        states.take_delivered(memory)
+        found = [states.index.best(_ME, [1, 2, 3, 4], each) for each in (None, "law", "poetry")]
+        assert [None if each is None else each.tokens for each in found] == [2, 3, None]
+        states.close()
+
+
 def test_what_one_worker_keeps_the_next_restores(
     daemon: FakeStateDaemon, memory: ByteMemory
 ) -> None:

@@ -14,6 +14,7 @@ from unified_llm.domain.chat import FinishReason, Message, Role, Sampling
 from unified_llm.domain.profile import Purpose
 from unified_llm.domain.sampling import NUMBERS
 from unified_llm.worker import protocol
+from unified_llm.worker.frames import FrameBuffer
 from unified_llm.worker.protocol import (
     LEAST_LOGPROB,
     Cancel,
@@ -22,7 +23,6 @@ from unified_llm.worker.protocol import (
     Done,
     Embed,
     Failed,
-    FrameBuffer,
     FromWorker,
     Generate,
     Heartbeat,

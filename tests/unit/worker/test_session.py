@@ -10,12 +10,12 @@ import pytest
 from unified_llm.domain.errors import ModelFailedToLoad
 from unified_llm.domain.units import Instant
 from unified_llm.worker.engine_port import OnProgress, Pulse, Report
+from unified_llm.worker.frames import FrameBuffer
 from unified_llm.worker.protocol import (
     PROTOCOL_VERSION,
     Cancel,
     Delta,
     DropState,
-    FrameBuffer,
     FromWorker,
     Heartbeat,
     Hello,

@@ -8,11 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from unified_llm.worker.adapter_turns import TURN_TOKENS
 from unified_llm.worker.slots import Feed, Remembered, Seat, SlotTable
 from unified_llm.worker.state_index import Offer, StateIndex, common_prefix
 
 _CONTEXT = 640  # so that a copy pays from 10 tokens on
 _ME, _YOU = "uid:1", "uid:2"
+_LAW = "law"  # an adapter
 
 
 def open_table(*, slots: int, batch_tokens: int = 100) -> SlotTable:
@@ -29,6 +31,7 @@ def feeds_of(table: SlotTable) -> list[tuple[int, int, int, bool]]:
 
 def succeed(table: SlotTable) -> tuple[Feed, ...]:
     feeds = table.plan()
+    table.had_step(feeds)
     for feed in feeds:
         table.fed(feed)
     return feeds
@@ -316,8 +319,60 @@ def test_what_the_slots_hold_is_told_latest_first_and_only_what_has_been_fed() -
     ]
 
 
+def test_what_one_adapter_has_computed_spares_another_nothing() -> None:
+    table = open_table(slots=2)
+    answer(table, 1, range(50))
+    table.append(2, _ME, range(60), _LAW)
+    assert table.seat() == [Seat(2, 1, 0, None)]
+    while table.plan():
+        succeed(table)
+    table.remove(2)
+    table.append(3, _ME, range(70), _LAW)
+    assert table.seat() == [Seat(3, 1, 60, None)]
+    assert answer(table, 4, range(70)) == Seat(4, 0, 50, None)
+    assert {(each.slot, each.adapter) for each in table.remembered()} == {(0, None), (1, _LAW)}
+
+
+def test_nobody_waits_for_a_prompt_that_is_fed_with_another_adapter() -> None:
+    table = open_table(slots=2, batch_tokens=50)
+    ask(table, 1, range(200))
+    table.append(2, _ME, range(200), _LAW)
+    assert [seat.request_id for seat in table.seat()] == [1, 2]
+
+
+def test_a_kept_state_of_one_adapter_serves_no_other() -> None:
+    kept = StateIndex()
+    kept.add(7, _ME, list(range(50)), _LAW)
+    table = SlotTable(2, 100, _CONTEXT, kept)
+    ask(table, 1, range(60))
+    table.append(2, _ME, range(60), _LAW)
+    assert [(seat.cached, seat.kept) for seat in table.seat()] == [
+        (0, None),
+        (50, Offer(7, 50, 50)),
+    ]
+
+
+def test_a_step_is_for_one_adapter_and_they_take_turns() -> None:
+    table = open_table(slots=3)
+    ask(table, 1, [1])
+    table.append(2, _ME, [2], _LAW)
+    table.append(3, _YOU, [3], _LAW)
+    table.seat()
+    order = []
+    for _ in range(3 * TURN_TOKENS):
+        feeds = succeed(table)
+        order.append({feed.request_id for feed in feeds})
+        assert len({feed.adapter for feed in feeds}) == 1
+        for feed in feeds:
+            table.extend(feed.request_id, 9)
+    turn = TURN_TOKENS
+    assert order == [{1}] * turn + [{2, 3}] * turn + [{1}] * turn
+    assert set(table.generating()) == {2, 3}, "those of the next step, and nobody else"
+
+
 class SlotsMachine(RuleBasedStateMachine):
-    """Requests of two principals come, are fed, generate, are aborted and leave, in any order.
+    """Requests of two principals, some with an adapter, come, are fed, generate, are aborted and
+    leave, in any order.
 
     `memory` is what a model would remember, and `owner` whose it is.
     """
@@ -326,23 +381,24 @@ class SlotsMachine(RuleBasedStateMachine):
         super().__init__()
         self.table = SlotTable(slots=3, batch_tokens=5, context_tokens=128)
         self.came = 0
-        self.principals: dict[int, str] = {}
+        self.owners: dict[int, tuple[str, str | None]] = {}
         self.waiting: list[int] = []
         self.seated: dict[int, int] = {}
         self.tokens: dict[int, list[int]] = {}
         self.memory: dict[int, list[int]] = {slot: [] for slot in range(3)}
-        self.owner: dict[int, str] = {}
+        self.owner: dict[int, tuple[str, str | None]] = {}
         self.ended: list[int] = []
 
     @rule(
         principal=st.sampled_from((_ME, _YOU)),
         prompt=st.lists(st.integers(0, 1), min_size=1, max_size=12),
+        adapter=st.sampled_from((None, None, _LAW)),
     )
-    def a_request_comes(self, principal: str, prompt: Sequence[int]) -> None:
+    def a_request_comes(self, principal: str, prompt: Sequence[int], adapter: str | None) -> None:
         self.came += 1
-        self.principals[self.came] = principal
+        self.owners[self.came] = principal, adapter
         self.tokens[self.came] = list(prompt)
-        self.table.append(self.came, principal, prompt)
+        self.table.append(self.came, principal, prompt, adapter)
         self.waiting.append(self.came)
 
     @rule()
@@ -357,17 +413,20 @@ class SlotsMachine(RuleBasedStateMachine):
             self.take_memory(seat)
 
     def take_memory(self, seat: Seat) -> None:
-        principal, prompt = self.principals[seat.request_id], self.tokens[seat.request_id]
+        owner, prompt = self.owners[seat.request_id], self.tokens[seat.request_id]
         source = seat.slot if seat.source is None else seat.source
         assert seat.cached < len(prompt)
-        assert not seat.cached or self.owner[source] == principal
+        assert not seat.cached or self.owner[source] == owner
         assert self.memory[source][: seat.cached] == prompt[: seat.cached]
         self.memory[seat.slot] = prompt[: seat.cached]
-        self.owner[seat.slot] = principal
+        self.owner[seat.slot] = owner
 
     @rule(new=st.integers(0, 1))
     def a_step_succeeds(self, new: int) -> None:
-        for feed in self.table.plan():
+        feeds = self.table.plan()
+        if feeds:
+            self.table.had_step(feeds)
+        for feed in feeds:
             assert self.seated[feed.request_id] == feed.slot
             assert len(self.memory[feed.slot]) == feed.position
             self.memory[feed.slot] += feed.tokens
@@ -396,7 +455,7 @@ class SlotsMachine(RuleBasedStateMachine):
 
     @rule()
     def whoever_waits_is_seated_in_the_end(self) -> None:
-        for _ in range(200):
+        for _ in range(1000):
             self.seats_are_given()
             if not self.waiting:
                 return
@@ -418,10 +477,14 @@ class SlotsMachine(RuleBasedStateMachine):
     def a_step_is_within_its_budget_and_feeds_all_that_generate(self) -> None:
         feeds = self.table.plan()
         assert sum(len(feed.tokens) for feed in feeds) <= 5
+        turns = {self.owners[feed.request_id][1] for feed in feeds}
+        assert turns == {feed.adapter for feed in feeds}
+        assert len(turns) <= 1
         one_left = {
             number
             for number, slot in self.seated.items()
             if len(self.tokens[number]) - len(self.memory[slot]) == 1
+            and self.owners[number][1] in turns
         }
         assert one_left <= {feed.request_id for feed in feeds}
 

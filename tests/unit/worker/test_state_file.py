@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unified_llm.domain.models import ADAPTER_NAME_PATTERN
 from unified_llm.worker.state_channel import SEALS
 from unified_llm.worker.state_file import (
     StateFileError,
@@ -22,12 +23,12 @@ _MOST = 100
 
 
 @contextmanager
-def written(tokens: list[int], state: bytes) -> Iterator[int]:
+def written(tokens: list[int], state: bytes, adapter: str | None = None) -> Iterator[int]:
     def save(room: memoryview) -> bool:
         room[:] = state
         return True
 
-    descriptor = write_state(tokens, len(state), save)
+    descriptor = write_state(tokens, len(state), save, adapter)
     assert descriptor is not None
     try:
         yield descriptor
@@ -64,10 +65,15 @@ def restored(descriptor: int) -> bytes:
     return found
 
 
-@given(st.lists(st.integers(0, 2**31 - 1), max_size=_MOST), st.binary(max_size=200))
-def test_what_was_written_is_read(tokens: list[int], state: bytes) -> None:
-    with written(tokens, state) as descriptor:
-        assert read_state(descriptor, _MOST).tokens == tokens
+@given(
+    st.lists(st.integers(0, 2**31 - 1), max_size=_MOST),
+    st.binary(max_size=200),
+    st.none() | st.from_regex(ADAPTER_NAME_PATTERN, fullmatch=True),
+)
+def test_what_was_written_is_read(tokens: list[int], state: bytes, adapter: str | None) -> None:
+    with written(tokens, state, adapter) as descriptor:
+        found = read_state(descriptor, _MOST)
+        assert (found.tokens, found.adapter) == (tokens, adapter)
         assert restored(descriptor) == state
         assert os.fstat(descriptor).st_size == file_bytes(len(tokens), len(state))
 
@@ -83,7 +89,7 @@ def test_what_was_written_can_change_no_more() -> None:
 @pytest.mark.keeps_descriptors
 @given(data=st.data())
 def test_one_changed_byte_is_found_before_the_model_sees_it(data: st.DataObject) -> None:
-    with written([5, 6, 7], b"what the model remembers") as good:
+    with written([5, 6, 7], b"what the model remembers", "law") as good:
         content = bytearray(content_of(good))
     place = data.draw(st.integers(0, len(content) - 1).filter(lambda each: not 28 <= each < 32))
     content[place] ^= data.draw(st.integers(1, 255))

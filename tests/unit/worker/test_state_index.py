@@ -24,6 +24,15 @@ def test_the_longest_common_beginning_is_offered() -> None:
     assert index.best("uid:3", [1, 2]) is None
 
 
+def test_a_state_serves_and_replaces_only_those_of_its_adapter() -> None:
+    index = index_of((_ME, [1, 2]))
+    assert index.add(7, _ME, [1, 2, 3], "law") == []
+    assert index.best(_ME, [1, 2, 3, 4]) == Offer(0, 2, 2)
+    assert index.best(_ME, [1, 2, 3, 4], "law") == Offer(7, 3, 3)
+    assert index.covers(_ME, [1, 2, 3], "law")
+    assert not index.covers(_ME, [1, 2, 3])
+
+
 def test_what_goes_on_from_most_of_a_state_is_the_same_conversation() -> None:
     assert Offer(1, shared=5, tokens=10).is_same_conversation
     assert not Offer(1, shared=4, tokens=10).is_same_conversation

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from unified_llm.domain.models import MODEL_ID_PATTERN, ModelId, is_model_id
+from unified_llm.domain.models import MODEL_ID_PATTERN, ModelId, is_adapter_name, is_model_id
 from unified_llm.domain.units import Seconds, Tokens
 from unified_llm.settings.sections.fields import DAY, AbsolutePath, Section, about
 
@@ -18,6 +18,8 @@ ContextTokens = Annotated[Tokens, Field(ge=256, le=1_048_576)]
 CacheTypeName = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 Speculate = Literal["auto", "off", "prompt-lookup"]
 KeepAlive = Annotated[Seconds, Field(ge=1, le=365 * DAY)]
+# All of them are in memory with their model, and each is a descriptor of the worker's.
+MAX_ADAPTERS: Final = 16
 
 
 class DefaultsSettings(Section):
@@ -81,6 +83,29 @@ class DefaultsSettings(Section):
             "`scheduler.ageing_seconds`. How it weighs between models: `scheduler.eviction`."
         ),
         json_schema_extra=about("points", "room on both sides"),
+    )
+
+
+def _require_adapter_name(name: str) -> str:
+    if not is_adapter_name(name):
+        raise PydanticCustomError("adapter_name", "is not the name of an adapter")
+    return name
+
+
+class AdapterSettings(Section):
+    """A LoRA adapter of the model. Who asks for `<model>:<name>` is answered with it."""
+
+    path: AbsolutePath = Field(
+        description=(
+            "The adapter's GGUF file, made for this model. Nobody can name another one in a "
+            "request."
+        ),
+        json_schema_extra=about(),
+    )
+    scale: Annotated[float, Field(gt=0, le=10)] = Field(
+        default=1.0,
+        description="How strongly it is applied.",
+        json_schema_extra=about("times", "as much as it was trained to"),
     )
 
 
@@ -155,6 +180,19 @@ class ModelSettings(Section):
         ),
         json_schema_extra=about(reason="memory is for what is asked for"),
     )
+    adapters: dict[Annotated[str, AfterValidator(_require_adapter_name)], AdapterSettings] = Field(
+        default={}, description="LoRA adapters by name; they are loaded with the model."
+    )
+
+    @model_validator(mode="after")
+    def _has_few_adapters(self) -> Self:
+        if len(self.adapters) > MAX_ADAPTERS:
+            raise PydanticCustomError(
+                "adapter_count",
+                "has {count} adapters; at most {most} are loaded with a model",
+                {"count": len(self.adapters), "most": MAX_ADAPTERS},
+            )
+        return self
 
     def resolved(self, defaults: DefaultsSettings) -> DefaultsSettings:
         """How this model is run: its own settings over `defaults`."""

@@ -195,7 +195,12 @@ class _Routes:
     async def get_model(self, request: Request, model: str) -> Response:
         """One model, in OpenAI's shape."""
         caller = _peer(request).caller
-        return _answer(lambda: encode_model(*_parts(self.catalogue.get(caller, ModelId(model)))))
+
+        def body() -> bytes:
+            view = self.catalogue.get(caller, ModelId(model))
+            return encode_model(*_parts(view), view.adapter)
+
+        return _answer(body)
 
     async def scan_models(self, request: Request) -> Response:
         """Look for models on disk again; answered when that is done."""
