@@ -109,6 +109,16 @@ in
       than computed in main memory.
     '';
 
+    speculation = setting (types.enum [
+      "auto"
+      "off"
+      "prompt-lookup"
+    ]) ''
+      Whether tokens are drafted from what came before in the same conversation (`prompt-lookup`), and
+      computed before it is known that they come next: `auto` does so where it measures faster. It
+      changes the speed of answers, not their text.
+    '';
+
     priority = setting (types.ints.between 0 100) ''
       When other programs need memory, the model with the lowest priority leaves first; of models that
       wait for memory the one with the highest is loaded first, within `scheduler.ageing_seconds`. How

@@ -47,6 +47,7 @@ let
         slots
         threads
         gpu
+        speculation
         priority
         pinned
         preload

@@ -143,6 +143,7 @@ def test_every_setting_of_a_provider_has_an_option() -> None:
         ("providers.<name>.kind", ProviderSettings, "kind"),
         ("models.declared.<name>.cacheType", DefaultsSettings, "cache_type"),
         ("models.declared.<name>.gpu", DefaultsSettings, "gpu"),
+        ("models.declared.<name>.speculation", DefaultsSettings, "speculation"),
     ],
 )
 def test_an_option_has_the_words_that_the_daemon_knows(
@@ -160,7 +161,7 @@ def _camel_case(name: str) -> str:
 
 def _same_texts() -> Iterator[tuple[str, str]]:
     """Options that take what the setting takes, null meaning the daemon's default for both."""
-    for name in ("context_tokens", "slots", "cache_type", "gpu", "priority"):
+    for name in ("context_tokens", "slots", "cache_type", "gpu", "speculation", "priority"):
         text = DefaultsSettings.model_fields[name].description or ""
         yield f"models.declared.<name>.{_camel_case(name)}", text
     for name in ("pinned", "preload"):

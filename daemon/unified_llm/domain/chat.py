@@ -201,7 +201,7 @@ class Usage:
     that was kept for later, where that has a price; long_cache_write_tokens: how much of that is
     kept for hours instead of minutes. reasoning_tokens: the part of the completion that was thought
     and not said; None if nobody tells. accepted_tokens: the part of the completion that had been
-    drafted by speculative decoding. rejected_tokens: drafted, and not in it.
+    drafted by speculative decoding; rejected_tokens: drafted, and not in it; None if none were.
     """
 
     prompt_tokens: Tokens
@@ -210,8 +210,8 @@ class Usage:
     cache_write_tokens: Tokens = Tokens(0)
     reasoning_tokens: Tokens | None = None
     long_cache_write_tokens: Tokens = Tokens(0)
-    accepted_tokens: Tokens = Tokens(0)
-    rejected_tokens: Tokens = Tokens(0)
+    accepted_tokens: Tokens | None = None
+    rejected_tokens: Tokens | None = None
 
 
 @dataclass(frozen=True, slots=True)

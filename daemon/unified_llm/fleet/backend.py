@@ -153,13 +153,14 @@ class _Answer:
 
     def _finished(self, done: Done) -> Finished:
         thought = done.reasoning_tokens
+        drafted = done.accepted_tokens + done.rejected_tokens > 0
         usage = Usage(
             prompt_tokens=Tokens(done.prompt_tokens),
             completion_tokens=Tokens(done.completion_tokens),
             cached_tokens=Tokens(done.cached_tokens),
             reasoning_tokens=None if thought is None else Tokens(thought),
-            accepted_tokens=Tokens(done.accepted_tokens),
-            rejected_tokens=Tokens(done.rejected_tokens),
+            accepted_tokens=Tokens(done.accepted_tokens) if drafted else None,
+            rejected_tokens=Tokens(done.rejected_tokens) if drafted else None,
         )
         return Finished(done.reason, usage, self.first_token, self._since_lease())
 

@@ -8,7 +8,7 @@ Rule 3: a choice that is not read is not computed on: each waits until its last 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from typing import Self
@@ -131,10 +131,17 @@ def _together(parts: Sequence[Usage | None]) -> Usage | None:
     known = [each for each in parts if each is not None]
     if len(known) < len(parts):
         return None
-    thoughts = [each.reasoning_tokens for each in known if each.reasoning_tokens is not None]
     return Usage(
         prompt_tokens=known[0].prompt_tokens,
         completion_tokens=Tokens(sum(each.completion_tokens for each in known)),
         cached_tokens=min(each.cached_tokens for each in known),
-        reasoning_tokens=Tokens(sum(thoughts)) if thoughts else None,
+        reasoning_tokens=_sum(each.reasoning_tokens for each in known),
+        accepted_tokens=_sum(each.accepted_tokens for each in known),
+        rejected_tokens=_sum(each.rejected_tokens for each in known),
     )
+
+
+def _sum(counts: Iterable[Tokens | None]) -> Tokens | None:
+    """Of those that are known; None if none is."""
+    known = [count for count in counts if count is not None]
+    return Tokens(sum(known)) if known else None

@@ -336,8 +336,9 @@ def _usage(usage: Usage | None) -> dict[str, object] | None:
     details: dict[str, object] = {}
     if usage.reasoning_tokens is not None:
         details["reasoning_tokens"] = usage.reasoning_tokens
-    if usage.accepted_tokens or usage.rejected_tokens:
+    if usage.accepted_tokens is not None:
         details["accepted_prediction_tokens"] = usage.accepted_tokens
+    if usage.rejected_tokens is not None:
         details["rejected_prediction_tokens"] = usage.rejected_tokens
     return told | {"completion_tokens_details": details} if details else told
 

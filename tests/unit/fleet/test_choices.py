@@ -80,11 +80,13 @@ async def test_unknown_usage_of_one_is_unknown_usage() -> None:
     assert last.usage is None
 
 
-async def test_thoughts_of_all_are_counted() -> None:
-    usage = Usage(Tokens(7), Tokens(3), reasoning_tokens=Tokens(2))
+async def test_thoughts_and_drafted_tokens_of_all_are_counted() -> None:
+    usage = Usage(Tokens(7), Tokens(3), reasoning_tokens=Tokens(2), accepted_tokens=Tokens(1))
     *_, last = await heard(Chats(*[[Finished(FinishReason.STOP, usage)]] * 2))
     assert isinstance(last, Finished)
-    assert last.usage == Usage(Tokens(7), Tokens(6), reasoning_tokens=Tokens(4))
+    assert last.usage == Usage(
+        Tokens(7), Tokens(6), reasoning_tokens=Tokens(4), accepted_tokens=Tokens(2)
+    )
 
 
 async def test_the_failure_of_one_ends_all_as_itself() -> None:
