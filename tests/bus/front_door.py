@@ -107,6 +107,8 @@ async def open_front_door(
             inhibitors=house.inhibitors,
             administration=house.administration,
             devices=house.devices,
+            routes=house.routes,
+            spending=house.spending,
             log=house.log,
             http=house.http if http is None else HttpAccess(house.gate, http),
             version="1.2.3",

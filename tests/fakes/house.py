@@ -63,6 +63,7 @@ from unified_llm.scheduler.policy import SchedulingPolicy
 from unified_llm.surfaces.dbus.administration import AdministrationVerbs
 from unified_llm.surfaces.dbus.generation import Generations
 from unified_llm.surfaces.dbus.holdings import Holdings
+from unified_llm.surfaces.dbus.routing import RoutingVerbs
 from unified_llm.surfaces.dbus.verbs import Verbs
 
 DAEMON_UID, USER_GID, ADMIN_GID = 990, 2001, 2002
@@ -344,4 +345,5 @@ def verbs_of(house: House) -> Verbs:
         house.http,
         holdings,
         AdministrationVerbs(house.administration, house.log, house.admission),
+        RoutingVerbs(house.routes),
     )

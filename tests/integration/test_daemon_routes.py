@@ -1,13 +1,18 @@
 """Two daemons, one the other's provider: what is asked when one of them does not answer."""
 
+import asyncio
 import json
+import re
 import signal
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from tests.whole_daemon import open_daemon, write_settings
+from tests.whole_daemon import PATIENCE, WholeDaemon, open_daemon, write_settings
+from unified_llm.bus.connection import open_connection
+from unified_llm.bus.names import BUS_NAME, MANAGER_INTERFACE, ROOT_PATH
+from unified_llm.bus.values import Variant, unwrap
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -83,6 +88,59 @@ def test_a_route_falls_back_when_its_provider_is_gone() -> None:
             )
             assert json.loads(bus.stdout)["data"][0] == "Bus", bus.stderr
         assert asked_before == 1
+
+
+async def test_the_bus_tells_of_routes_and_of_a_budget_that_is_nearly_spent() -> None:
+    with open_daemon(with_bus=False) as upstream:
+        far = {"kind": "openai-compatible", "socket": str(upstream.socket_path), "models": ["tiny"]}
+        money = {
+            "prices": {"far/tiny": PRICE},
+            "budgets": {"each": {"dollars": 0.001, "warn_percent": 1}},
+            "assumed_output_tokens": 16,
+        }
+        changes = {"providers": {"far": far}, "routing": ROUTING, "money": money}
+        with open_daemon(changes) as daemon:
+            assert daemon.bus is not None
+            async with open_connection(daemon.bus.address) as client, asyncio.timeout(PATIENCE):
+
+                async def ask(member: str, signature: str, *values: object) -> list[object]:
+                    call = (BUS_NAME, ROOT_PATH, MANAGER_INTERFACE, member, signature)
+                    return list(map(unwrap, await client.call(*call, *values)))
+
+                warned = asyncio.Queue[tuple[object, ...]]()
+                (owner,) = await client.call_bus("GetNameOwner", "s", BUS_NAME)
+                client.on_signal(
+                    str(owner),
+                    MANAGER_INTERFACE,
+                    "BudgetWarning",
+                    lambda signal: warned.put_nowait(signal.body),
+                )
+                order = ["cloud-first", False, ["tiny", "far/tiny"]]
+                assert await ask("ListRoutes", "a{sv}", {}) == [
+                    [["gpt-4o", *order], ["smart", *order]]
+                ]
+                told = await ask("ExplainRoute", "sa{sv}", "gpt-4o", {"tools": Variant("b", True)})
+                name, strategy, kept, targets, rules = told
+                assert (name, strategy, kept) == ("smart", "cloud-first", "")
+                first, second = cast("list[dict[str, object]]", targets)
+                assert (first["model"], first["place"], first["backend"]) == ("far/tiny", 1, "far")
+                assert Decimal(str(first["most_dollars"])) > 0
+                assert (second["model"], second["resident"]) == ("tiny", False)
+                ((number, applies, why),) = cast("list[list[object]]", rules)
+                assert (number, applies) == (1, False)
+                assert "the prompt has 0 bytes" in str(why)
+                await asyncio.to_thread(chat, daemon)
+                budget, period, principal, dollars, limit = await warned.get()
+                assert (budget, principal, limit) == ("each", "uid:0", "0.001000")
+                assert re.fullmatch(r"2\d\d\d-\d\d", str(period))
+                assert Decimal("0.00001") <= Decimal(str(dollars)) < Decimal("0.001")
+                assert f"budget each of uid:0 for {period}: {dollars} of 0.001" in daemon.log()
+
+
+def chat(daemon: WholeDaemon) -> None:
+    with daemon.open_openai() as client:
+        long: list[Any] = [{"role": "user", "content": "Hello there. " * 20}]
+        client.chat.completions.create(model="far/tiny", messages=long)
 
 
 def test_a_changed_section_is_in_force_after_a_reload_and_a_wrong_one_never() -> None:

@@ -12,7 +12,8 @@ from unified_llm.app.beside import running
 from unified_llm.app.engine import Engine
 from unified_llm.app.ledger import Ledger, open_ledger
 from unified_llm.app.plan import Plan
-from unified_llm.domain.ports import Timers
+from unified_llm.domain.events import BudgetNearlySpent
+from unified_llm.domain.ports import EventSink, Timers
 from unified_llm.host.clock import minute_of_day, today
 from unified_llm.operations.embedding import Embedding
 from unified_llm.operations.gate import Gate
@@ -66,11 +67,17 @@ class Answering:
 
 @asynccontextmanager
 async def open_answering(
-    plan: Plan, gate: Gate, models: Models, engine: Engine, timers: Timers, store: Store
+    plan: Plan,
+    gate: Gate,
+    models: Models,
+    engine: Engine,
+    timers: Timers,
+    store: Store,
+    sink: EventSink,
 ) -> AsyncIterator[Answering]:
     """The providers of the settings, beside the models of this machine.
 
-    store: keeps what is used.
+    store: keeps what is used. sink: told of budgets that are nearly spent.
     """
     routing = plan.settings.routing
     async with open_ledger(store) as ledger, _open_providers(plan, timers, models) as providers:
@@ -79,7 +86,7 @@ async def open_answering(
         health = Health(
             plan.settings.providers, routing_terms.breaker_policy(routing), random.random
         )
-        accounts = await _open_accounts(plan.settings.money, ledger)
+        accounts = await _open_accounts(plan.settings.money, ledger, sink)
         latencies, policy = Latencies(), routing_terms.attempt_policy(routing)
         router = Router(directory, health, accounts, latencies, timers, policy, budget)
         book = routing_terms.route_book(routing)
@@ -96,9 +103,14 @@ async def open_answering(
         yield Answering(routes, inference, embedding, health, spending, providers)
 
 
-async def _open_accounts(money: MoneySettings, ledger: Ledger) -> Accounts:
+async def _open_accounts(money: MoneySettings, ledger: Ledger, sink: EventSink) -> Accounts:
     """Accounts that know what was spent this month."""
-    budgets = Budgets(terms.limits(money), lambda sentence: _log.warning("%s", sentence))
+
+    def warn(warning: BudgetNearlySpent) -> None:
+        _log.warning("%s", warning.sentence)
+        sink(warning)
+
+    budgets = Budgets(terms.limits(money), warn)
     if budgets.limits:
         budgets.recall(await ledger.since(f"{today()[:7]}-01"))
     return Accounts(

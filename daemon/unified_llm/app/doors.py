@@ -83,6 +83,8 @@ async def open_dbus(plan: Plan, rooms: Rooms, http: HttpDoor) -> AsyncIterator[B
             inhibitors=inhibitors,
             administration=rooms.administration,
             devices=rooms.engine.devices,
+            routes=rooms.answering.routes,
+            spending=rooms.answering.spending,
             log=_log_control(plan, rooms.gate),
             version=plan.version,
             http_socket_path=plan.settings.socket.path,

@@ -101,7 +101,7 @@ async def open_rooms(plan: Plan) -> AsyncIterator[Rooms]:
         shelf = await _swept_shelf(catalogue, models, store)
         library = Library(gate, jobs, models, scheduler, shelf, unload_limit=limit)
         answering = await stack.enter_async_context(
-            open_answering(plan, gate, models, engine, timers, store)
+            open_answering(plan, gate, models, engine, timers, store, watch)
         )
         status = _status(plan, gate, engine, asleep, answering, catalogue, store)
         yield Rooms(

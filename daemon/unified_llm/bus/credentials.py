@@ -35,6 +35,12 @@ class Credentials:
         entry = self._entries.get(unique_name)
         return None if entry is None else entry.caller
 
+    @property
+    def all_known(self) -> tuple[Caller, ...]:
+        """Everybody who has been looked up and is still there."""
+        found = (entry.caller for entry in self._entries.values())
+        return tuple(caller for caller in found if caller is not None)
+
     async def caller_of(self, unique_name: str) -> Caller:
         """The verified identity behind a unique name. Raises NotPermitted if it is not known."""
         entry = self._entries.get(unique_name)

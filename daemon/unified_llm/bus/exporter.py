@@ -52,15 +52,22 @@ from unified_llm.bus.intake import Intake
 from unified_llm.bus.names import OBJECT_MANAGER_INTERFACE, PROPERTIES_INTERFACE, ROOT_PATH
 from unified_llm.bus.objects import ExportedObject, LiveObject, ObjectTree
 from unified_llm.bus.standard import is_managed
+from unified_llm.domain.callers import Caller
 
 
 class Exporter:
     """Puts objects on a connection and tells clients what changes; made by `open_exporter`."""
 
-    def __init__(self, bus: BusConnection, tree: ObjectTree) -> None:
+    def __init__(self, bus: BusConnection, tree: ObjectTree, credentials: Credentials) -> None:
         self._bus = bus
         self._tree = tree
+        self._credentials = credentials
         self._changed: dict[str, LiveObject] = {}
+
+    @property
+    def callers(self) -> tuple[Caller, ...]:
+        """Who has called, and has not left the bus since; one for each connection."""
+        return self._credentials.all_known
 
     def export(self, path: str, exported: ExportedObject) -> None:
         """Put an object at `path` and announce it.
@@ -148,11 +155,12 @@ async def open_exporter(bus: BusConnection) -> AsyncIterator[Exporter]:
     """Answer the calls that arrive on `bus`; on leaving, those in flight are cancelled."""
     tree = ObjectTree()
     async with Calls() as calls:
-        intake = Intake(Dispatcher(bus, tree, calls), calls, Credentials(bus))
+        credentials = Credentials(bus)
+        intake = Intake(Dispatcher(bus, tree, calls), calls, credentials)
         bus.serve(intake)
         unsubscribe = bus.on_name_vanished(calls.on_name_vanished)
         try:
-            yield Exporter(bus, tree)
+            yield Exporter(bus, tree, credentials)
         finally:
             unsubscribe()
             bus.serve(None)

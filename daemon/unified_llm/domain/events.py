@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.models import ModelId
+from unified_llm.domain.money import Money, render_dollars
 from unified_llm.domain.placement import Placement
 from unified_llm.domain.units import Bytes, Tokens
 
@@ -108,4 +109,35 @@ class SleepChanged:
     """A sleep of the machine is being prepared for, or is over: the daemon's state is another."""
 
 
-Event = ModelChanged | CatalogueChanged | FilesChanged | SleepChanged | SurroundingsChanged
+@dataclass(frozen=True, slots=True)
+class BudgetNearlySpent:
+    """So much of a budget is spent that somebody should know; told once for an account.
+
+    principal: whose account it is; None for the one of all its users together. period: the day
+    (`2026-11-22`) or the month (`2026-11`) that it is for.
+    """
+
+    budget: str
+    period: str
+    principal: str | None
+    spent: Money
+    limit: Money
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        whose = f" of {self.principal}" if self.principal else ""
+        spent, limit = render_dollars(self.spent), render_dollars(self.limit)
+        return (
+            f"budget {self.budget}{whose} for {self.period}: {spent} of {limit} dollars are spent"
+        )
+
+
+Event = (
+    ModelChanged
+    | CatalogueChanged
+    | FilesChanged
+    | SleepChanged
+    | SurroundingsChanged
+    | BudgetNearlySpent
+)

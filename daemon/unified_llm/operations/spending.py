@@ -58,12 +58,18 @@ class Spending:
                 raise InvalidRequest(
                     f"days is {days}; it must be from 1 to {MAX_DAYS}.", parameter="days"
                 )
-            roles = self.gate.permissions.roles_of(caller)
-            whose = None if roles & {Role.ROOT, Role.ADMIN} else caller.principal
+            whose = None if self._sees_all(caller) else caller.principal
             today = date.fromisoformat(self.today())
             first = (today - timedelta(days=days - 1)).isoformat()
             lines = await self.ledger.since(first, whose)
             return SpendingReport(lines, self._standings(today.isoformat(), whose))
+
+    def concerns(self, caller: Caller, principal: str) -> bool:
+        """Whether what `principal` spends is for `caller` to know."""
+        return caller.principal == principal or self._sees_all(caller)
+
+    def _sees_all(self, caller: Caller) -> bool:
+        return bool(self.gate.permissions.roles_of(caller) & {Role.ROOT, Role.ADMIN})
 
     def _standings(self, day: str, whose: str | None) -> tuple[BudgetStanding, ...]:
         limits = {limit.name: limit for limit in self.budgets.limits}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from unified_llm.domain.errors import BudgetSpent
+from unified_llm.domain.events import BudgetNearlySpent
 from unified_llm.domain.money import Money, render_dollars
 from unified_llm.domain.usage import UsageLine
 
@@ -78,8 +79,8 @@ class Reservation:
     accounts: tuple[AccountKey, ...]
 
 
-Warn = Callable[[str], None]
-"""Takes a sentence on a budget that is nearly spent, and returns at once."""
+Warn = Callable[[BudgetNearlySpent], None]
+"""Is told of a budget that is nearly spent, and returns at once."""
 
 
 @dataclass(slots=True)
@@ -87,7 +88,7 @@ class Budgets:
     """All limits and their accounts. warn: told once for each account that is nearly spent."""
 
     limits: Sequence[Limit] = ()
-    warn: Warn = lambda sentence: None
+    warn: Warn = lambda warning: None
     _accounts: dict[AccountKey, Account] = field(default_factory=dict)
 
     def recall(self, earlier: Iterable[UsageLine]) -> None:
@@ -132,11 +133,8 @@ class Budgets:
         if account.is_warned or account.spent * 100 < limit.amount * limit.warn_percent:
             return
         account.is_warned = True
-        whose = f" of {key.principal}" if key.principal else ""
-        self.warn(
-            f"budget {limit.name}{whose} for {key.period}: {render_dollars(Money(account.spent))} "
-            f"of {render_dollars(limit.amount)} dollars are spent"
-        )
+        spent, whose = Money(account.spent), key.principal or None
+        self.warn(BudgetNearlySpent(limit.name, key.period, whose, spent, limit.amount))
 
     def _ensure_left(self, limit: Limit, key: AccountKey, amount: Money) -> None:
         account = self._at(key)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unified_llm.domain.errors import BudgetSpent
+from unified_llm.domain.events import BudgetNearlySpent
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.money import DOLLAR, Money
 from unified_llm.domain.usage import UsageLine
@@ -99,15 +100,18 @@ def test_what_was_spent_before_the_start_counts() -> None:
 
 
 def test_who_has_nearly_spent_it_is_told_of_once_in_a_period() -> None:
-    told: list[str] = []
+    told: list[BudgetNearlySpent] = []
     budgets = Budgets([replace(DAILY, warn_percent=30)], told.append)
     for day in (TODAY, TOMORROW):
         for _ in range(5):
             budgets.settle(reserve(budgets, day=day), ONE)
     assert told == [
-        f"budget daily of uid:1000 for {day}: 3.000000 of 10.000000 dollars are spent"
+        BudgetNearlySpent("daily", day, ALICE, Money(3 * ONE), DAILY.amount)
         for day in (TODAY, TOMORROW)
     ]
+    assert told[0].sentence == (
+        f"budget daily of uid:1000 for {TODAY}: 3.000000 of 10.000000 dollars are spent"
+    )
 
 
 @given(

@@ -95,7 +95,7 @@ class BudgetSettings(Section):
     )
     warn_percent: Annotated[int, Field(ge=1, le=100)] = Field(
         default=80,
-        description="When so much of it is spent, the daemon's log says so, once in a period.",
+        description="When so much of it is spent, log and D-Bus say so, once in a period.",
         json_schema_extra=about("percent", "leaves time to do something about it"),
     )
 

@@ -30,7 +30,7 @@ LOG_CONTROL: Final[Interface] = load_interface(interface_file(LOG_CONTROL_INTERF
 
 API_FEATURES: Final = (
     "generate", "http-connection", "import", "leases", "inhibitors", "gpus", "administration",
-    "log-control", "prepare-for-unload",
+    "log-control", "prepare-for-unload", "routes", "budget-warnings",
 )  # fmt: skip
 """The words of the property ApiFeatures; the interface file says what they stand for."""
 

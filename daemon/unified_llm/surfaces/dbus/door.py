@@ -25,6 +25,7 @@ from unified_llm.bus.objects import ExportedInterface, ExportedObject
 from unified_llm.domain.callers import Caller, Door
 from unified_llm.domain.errors import UnknownModel
 from unified_llm.domain.events import (
+    BudgetNearlySpent,
     CatalogueChanged,
     Event,
     FilesChanged,
@@ -45,6 +46,8 @@ from unified_llm.operations.library import Library
 from unified_llm.operations.log_control import LogControl
 from unified_llm.operations.memory_leases import LeaseId, LeaseState, MemoryLease, MemoryLeases
 from unified_llm.operations.models import Models
+from unified_llm.operations.routes import Routes
+from unified_llm.operations.spending import Spending
 from unified_llm.operations.status import Status
 from unified_llm.operations.watch import Watch
 from unified_llm.surfaces.dbus import contract, views
@@ -52,6 +55,7 @@ from unified_llm.surfaces.dbus.administration import AdministrationVerbs
 from unified_llm.surfaces.dbus.generation import Generations
 from unified_llm.surfaces.dbus.gpus import GpuObjects
 from unified_llm.surfaces.dbus.holdings import Holdings
+from unified_llm.surfaces.dbus.routing import RoutingVerbs
 from unified_llm.surfaces.dbus.verbs import Verbs
 
 _OURSELVES: Final = Caller(
@@ -82,6 +86,8 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
         inhibitors: Inhibitors,
         administration: Administration,
         devices: Devices,
+        routes: Routes,
+        spending: Spending,
         log: LogControl,
         version: str,
         http_socket_path: PurePath | None,
@@ -99,6 +105,7 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
         self._inhibitors = inhibitors
         self._holdings = Holdings(leases, inhibitors)
         self._devices = devices
+        self._spending = spending
         self._log = log
         self._administration = AdministrationVerbs(administration, log, admission)
         self._verbs = Verbs(
@@ -110,6 +117,7 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
             http,
             self._holdings,
             self._administration,
+            RoutingVerbs(routes),
         )
         self._stack = AsyncExitStack()
         self._states: dict[ModelId, ModelState] = {}
@@ -221,8 +229,20 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
         elif isinstance(event, SurroundingsChanged):
             self._set_root(views.surroundings_properties(event.surroundings))
             self.refresh_state()
+        elif isinstance(event, BudgetNearlySpent):
+            self._warn(event)
         elif event.status.id in self._states:
             self._on_status(event.status)
+
+    def _warn(self, warning: BudgetNearlySpent) -> None:
+        """Tell those who may know of the account, as far as it is known who they are."""
+        values = views.budget_warning(warning)
+        if warning.principal is None:
+            self._emit("BudgetWarning", *values)
+            return
+        for caller in self._exporter.callers:
+            if self._spending.concerns(caller, warning.principal):
+                self._emit("BudgetWarning", *values, to=caller.connection)
 
     def _on_status(self, status: ModelStatus) -> None:
         changed = views.status_properties(status)
@@ -337,5 +357,5 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
     def _set_root(self, values: dict[str, object]) -> None:
         self._exporter.set_properties(ROOT_PATH, MANAGER_INTERFACE, values)
 
-    def _emit(self, signal: str, *values: object) -> None:
-        self._exporter.emit_signal(ROOT_PATH, MANAGER_INTERFACE, signal, *values)
+    def _emit(self, signal: str, *values: object, to: str | None = None) -> None:
+        self._exporter.emit_signal(ROOT_PATH, MANAGER_INTERFACE, signal, *values, to=to)

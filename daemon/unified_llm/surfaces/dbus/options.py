@@ -17,8 +17,9 @@ from unified_llm.domain.chat import ChatRequest, JsonAnswer, Message, Role, Samp
 from unified_llm.domain.errors import InvalidRequest
 from unified_llm.domain.models import MODEL_ID_PATTERN, ModelId, is_model_id
 from unified_llm.domain.sampling import NUMBERS
-from unified_llm.domain.units import Tokens
+from unified_llm.domain.units import Bytes, Tokens
 from unified_llm.operations.memory_leases import LeasePurpose
+from unified_llm.operations.routes import Question
 
 _INTEGERS: Final = frozenset("ynqiuxt")
 _LARGEST_U: Final = 2**32 - 1
@@ -166,6 +167,24 @@ class RemoveOptions(NoOptions):
     """Whether a loaded model is unloaded first."""
 
     force: _Flag = False
+
+
+class ExplainOptions(NoOptions):
+    """What is known of the request whose route is to be explained."""
+
+    local_only: _Flag = False
+    prompt_tokens: _Count = 0
+    prompt_bytes: _Count = 0
+    tools: _Flag = False
+
+    def question(self) -> Question:
+        """The same, as it is asked."""
+        return Question(
+            local_only=self.local_only,
+            prompt_tokens=Tokens(self.prompt_tokens),
+            prompt=Bytes(self.prompt_bytes),
+            has_tools=self.tools,
+        )
 
 
 class ReserveOptions(NoOptions):

@@ -37,6 +37,7 @@ from unified_llm.surfaces.dbus.options import (
     parse_messages,
     parse_options,
 )
+from unified_llm.surfaces.dbus.routing import RoutingVerbs
 
 Options = Mapping[str, object]
 Began = tuple[int, str]
@@ -54,6 +55,7 @@ class Verbs:
     http: HttpAccess
     holdings: Holdings
     administration: AdministrationVerbs
+    routing: RoutingVerbs
 
     def of_manager(self) -> dict[str, Handler]:
         """Every method of org.unifiedllm1.Manager."""
@@ -75,6 +77,7 @@ class Verbs:
             "Inhibit": self._inhibit,
             "ListInhibitors": self._list_inhibitors,
             **self.administration.of_manager(),
+            **self.routing.of_manager(),
         }
 
     def of_model(self, model: ModelId) -> dict[str, Handler]:

@@ -6,9 +6,10 @@ from unified_llm.bus import faults
 from unified_llm.bus.names import ROOT_PATH, job_path, model_path
 from unified_llm.bus.values import Variant
 from unified_llm.domain.errors import UnifiedLlmError, concrete_errors
-from unified_llm.domain.events import ModelStatus, Surroundings
+from unified_llm.domain.events import BudgetNearlySpent, ModelStatus, Surroundings
 from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.models import ModelSpec
+from unified_llm.domain.money import render_dollars
 from unified_llm.domain.providers import RemoteModel
 from unified_llm.operations.devices import Gpu
 from unified_llm.operations.inhibitors import Inhibitor
@@ -131,6 +132,12 @@ def surroundings_properties(found: Surroundings) -> dict[str, object]:
         "OnBattery": found.on_battery is True,
         "VramPressure": _PRESSURES[found.is_gpu_full],
     }
+
+
+def budget_warning(found: BudgetNearlySpent) -> tuple[object, ...]:
+    """The arguments of BudgetWarning."""
+    spent, limit = render_dollars(found.spent), render_dollars(found.limit)
+    return (found.budget, found.period, found.principal or "", spent, limit)
 
 
 def lease_properties(lease: MemoryLease) -> dict[str, object]:

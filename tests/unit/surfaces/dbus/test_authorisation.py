@@ -77,6 +77,8 @@ ROWS = [
     Row("Manager.ReserveVram", (1, "game", "why", {}), MANAGERS, Action.RESERVE_VRAM),
     Row("Manager.Inhibit", ("load", "backup", "why", "block"), MANAGERS, Action.INHIBIT),
     Row("Manager.ListInhibitors", ({},), EVERYBODY, None),
+    Row("Manager.ListRoutes", ({},), EVERYBODY, None),
+    Row("Manager.ExplainRoute", ("tiny", {}), EVERYBODY, None),
     Row("Manager.CancelAll", ({},), MANAGERS, Action.MANAGE_JOBS),
     Row("Manager.VerifyModel", ("tiny", {}), MANAGERS, Action.SCAN_MODELS),
     Row("Model.Verify", ({},), MANAGERS, Action.SCAN_MODELS),

@@ -14,10 +14,11 @@ from unified_llm.surfaces.dbus import contract, views
 # A removed or changed member breaks clients that exist; see the versioning rule in the reference.
 INTERFACES = contract.INTERFACES
 PROMISED = {
-    contract.MANAGER.name: "CancelAll Flush Generate GenerateText GetModel ImportModel Inhibit "
-    "ListInhibitors ListJobs ListModels LoadModel OpenHttpConnection Reload RemoveModel "
-    "ReserveVram ScanModels SwitchModel UnloadModel VerifyModel "
-    "JobNew JobRemoved PrepareForUnload "
+    contract.MANAGER.name: "CancelAll ExplainRoute Flush Generate GenerateText GetModel "
+    "ImportModel Inhibit ListInhibitors ListJobs ListModels ListRoutes LoadModel "
+    "OpenHttpConnection Reload RemoveModel ReserveVram ScanModels SwitchModel UnloadModel "
+    "VerifyModel "
+    "BudgetWarning JobNew JobRemoved PrepareForUnload "
     "ApiFeatures Degraded DelayInhibited GameMode HttpSocketPath LoadedModels "
     "NJobs OnBattery State Version VramPressure",
     contract.MODEL.name: "Load Remove Unload Verify "
