@@ -25,8 +25,8 @@ pytestmark = [pytest.mark.system, pytest.mark.slow]
 
 NOBODY: Final = 65534
 FLOOD_SECONDS: Final = 3
-# Many times what it takes beside a flood, and a fifth of what clients wait by default.
-LIMIT: Final = Seconds(5)
+# What clients wait by default. Beside a flood it takes a small part of that.
+LIMIT: Final = Seconds(25)
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import pytest
 
@@ -36,28 +37,44 @@ class Rest:
 
 
 @asynccontextmanager
-async def watching(bus: PrivateBus, rest: Rest) -> AsyncIterator["asyncio.Queue[Power]"]:
+async def watching(bus: PrivateBus, rest: Rest) -> AsyncIterator["Watched"]:
     told: asyncio.Queue[Power] = asyncio.Queue()
     async with open_connection(bus.address) as connection, asyncio.TaskGroup() as group:
-        task = group.create_task(PowerWatch(connection, told.put_nowait, sleep=rest).run())
+        watch = PowerWatch(connection, told.put_nowait, sleep=rest)
+        task = group.create_task(watch.run())
         async with asyncio.timeout(60):
-            yield told
+            yield Watched(told, watch)
         task.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What a watch has told, and what it knows beyond that."""
+
+    told: "asyncio.Queue[Power]"
+    watch: PowerWatch
+
+    async def next(self) -> Power:
+        return await self.told.get()
+
+    async def until_known(self, power: Power) -> None:
+        while self.watch._now() != power:
+            await asyncio.sleep(0.005)
 
 
 async def test_the_battery_is_told_at_once_and_a_change_when_it_has_lasted(bus: PrivateBus) -> None:
     rest = Rest()
     async with (
         open_power_service(bus.address, power.UPOWER, value=True) as upower,
-        watching(bus, rest) as told,
+        watching(bus, rest) as watched,
     ):
-        assert await told.get() == Power(on_battery=True)
+        assert await watched.next() == Power(on_battery=True)
         upower.set(False)
         await rest.begun.wait()
         assert rest.lengths == [5.0]
-        assert told.empty()
+        assert watched.told.empty()
         rest.over.set()
-        assert await told.get() == Power(on_battery=False)
+        assert await watched.next() == Power(on_battery=False)
 
 
 async def test_a_loose_plug_is_no_change(bus: PrivateBus) -> None:
@@ -65,9 +82,9 @@ async def test_a_loose_plug_is_no_change(bus: PrivateBus) -> None:
     async with (
         open_power_service(bus.address, power.UPOWER, value=False) as upower,
         open_power_service(bus.address, power.PROFILES, value="balanced") as profiles,
-        watching(bus, rest) as told,
+        watching(bus, rest) as watched,
     ):
-        while (await told.get()) != Power(on_battery=False, profile="balanced"):
+        while await watched.next() != Power(on_battery=False, profile="balanced"):
             rest.over.set()
         rest.over.clear()
         rest.begun.clear()
@@ -76,15 +93,15 @@ async def test_a_loose_plug_is_no_change(bus: PrivateBus) -> None:
         upower.set(False)
         profiles.set("power-saver")
         # Both are there before the rest is over: signals of one service keep their order only.
-        await asyncio.sleep(0.2)
+        await watched.until_known(Power(on_battery=False, profile="power-saver"))
         rest.over.set()
-        assert await told.get() == Power(on_battery=False, profile="power-saver")
+        assert await watched.next() == Power(on_battery=False, profile="power-saver")
 
 
 async def test_profiles_are_found_under_their_old_name_too(bus: PrivateBus) -> None:
     rest = Rest()
     rest.over.set()
-    async with watching(bus, rest) as told:
+    async with watching(bus, rest) as watched:
         async with open_power_service(bus.address, power.OLD_PROFILES, value="power-saver"):
-            assert await told.get() == Power(profile="power-saver")
-        assert await told.get() == Power()
+            assert await watched.next() == Power(profile="power-saver")
+        assert await watched.next() == Power()

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -104,8 +105,18 @@ def test_a_client_that_leaves_stops_the_work_and_a_dead_worker_is_one_error(
             http.post("/v1/embeddings", json=slow, timeout=3)
         after = http.post("/v1/embeddings", json={"model": "minilm", "input": "x"})
         assert after.status_code == 200
+        daemon.audit(2)  # nothing of them runs any more
         (worker,) = daemon.workers()
-        killer = threading.Timer(1, os.kill, (worker, signal.SIGKILL))
+
+        def kill_at_work() -> None:
+            deadline = time.monotonic() + PATIENCE
+            with daemon.open_http() as other:
+                while not other.get("/v1/status").json()["requests"]["running"]:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.02)
+            os.kill(worker, signal.SIGKILL)
+
+        killer = threading.Thread(target=kill_at_work)
         killer.start()
         died = http.post("/v1/embeddings", json=slow)
         killer.join()

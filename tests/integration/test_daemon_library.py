@@ -73,7 +73,7 @@ def test_a_file_of_a_user_is_imported_asked_and_removed(tmp_path: Path) -> None:
         assert list((daemon.folder / "models" / "imported").iterdir()) == []
         done = [
             (record["UNIFIED_LLM_ACTION"], record["UNIFIED_LLM_RESULT"])
-            for record in daemon.audit()
+            for record in daemon.audit(4)
             if record["UNIFIED_LLM_OBJECT"] == "org/mine:q4"
         ]
         assert done == [

@@ -85,6 +85,7 @@ async def test_memory_is_empty_before_a_sleep_models_are_back_after_it_and_a_los
                 await asyncio.sleep(0.05)
             assert await asyncio.to_thread(degraded, daemon) == "[]"
             assert await asyncio.to_thread(daemon.property, "State") == 's "running"'
+            await client.call_bus("GetId")
             assert told == [(True, "suspend"), (False, "suspend")]
             logind.announce(is_sleep=True)
             await logind.locks_closed()
