@@ -52,6 +52,40 @@ DEEPSEEK = (
 )
 """Names and arguments apart, and a model that thinks first."""
 
+QWEN_CODER = (
+    "{%if tools%}<|im_start|>system\n{%for t in tools%}{{t.function|tojson}}\n{%endfor%}"
+    "<|im_end|>\n{%endif%}"
+    "{%for m in messages%}<|im_start|>{{m.role}}{{'\n' + m.content if m.content}}"
+    "{%for c in m.tool_calls or []%}{{'\n'}}<tool_call>\n<function={{c.function.name}}>\n"
+    "{%for key, value in c.function.arguments|items%}<parameter={{key}}>\n"
+    "{{value if value is string else value|tojson|safe}}\n</parameter>\n{%endfor%}"
+    "</function>\n</tool_call>{%endfor%}<|im_end|>\n{%endfor%}"
+    "{%if add_generation_prompt%}<|im_start|>assistant\n{%endif%}"
+)
+"""Arguments one by one, each a line or more between its markers; Qwen3-Coder's kind."""
+
+GLM = (
+    "[gMASK]<sop>{%if tools%}<|system|>\n{%for t in tools%}{{t|tojson(ensure_ascii=False)}}\n"
+    "{%endfor%}{%endif%}{%for m in messages%}<|{{m.role}}|>\n"
+    "{%if m.role == 'assistant'%}<think></think>\n{%endif%}{{m.content}}"
+    "{%for c in m.tool_calls or []%}{{'\n'}}<tool_call>{{c.function.name}}\n"
+    "{%for key, value in c.function.arguments.items()%}<arg_key>{{key}}</arg_key>\n"
+    "<arg_value>{{value|tojson(ensure_ascii=False) if value is not string else value}}"
+    "</arg_value>\n{%endfor%}</tool_call>{%endfor%}{%endfor%}"
+    "{%if add_generation_prompt%}<|assistant|>\n{%endif%}"
+)
+"""Keys and values one by one, each between markers of its own; GLM-4.5's kind."""
+
+MINIMAX = (
+    "{%for t in tools or []%}<tool>{{t.function|tojson}}</tool>\n{%endfor%}"
+    "{%for m in messages%}]~b]{{m.role}}\n{{m.content}}{%if m.tool_calls%}{{'\n'}}<calls>\n"
+    '{%for c in m.tool_calls%}<invoke name="{{c.function.name}}">\n'
+    "{%for key, value in c.function.arguments.items()%}"
+    '<parameter name="{{key}}">{{value}}</parameter>\n{%endfor%}</invoke>\n{%endfor%}</calls>'
+    "{%endif%}[e~[\n{%endfor%}{%if add_generation_prompt%}]~b]assistant\n{%endif%}"
+)
+"""One marker around all calls, and keys as attributes; MiniMax-M2's kind."""
+
 WITHOUT_JSON = (
     "{%for t in tools or []%}{{t.function.name}}\n{%endfor%}{%for m in messages%}<|{{m.role}}|>"
     "{{m.content}}{%for c in m.tool_calls or []%}<function={{c.function.name}}>"

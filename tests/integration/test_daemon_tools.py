@@ -8,7 +8,7 @@ import openai
 import pytest
 
 from tests.tiny_gguf import write_tiny_gguf
-from tests.tool_templates import write_smollm2_with_tools
+from tests.tool_templates import QWEN_CODER, write_smollm2_with_tools
 from tests.whole_daemon import open_daemon
 
 pytestmark = pytest.mark.slow
@@ -85,3 +85,41 @@ def test_the_official_client_calls_and_goes_on(tmp_path: Path) -> None:
                 model="plain", messages=ASKED, tools=[WEATHER], max_tokens=4
             )
         assert caught.value.param == "tools"  # its template takes none
+
+
+def test_arguments_written_one_by_one_reach_the_client_as_json(tmp_path: Path) -> None:
+    path = write_tiny_gguf(tmp_path / "coder.gguf", context_tokens=2048, chat_template=QWEN_CODER)
+    unit: Any = {"properties": {"unit": {"enum": ["celsius", "kelvin"]}, "exact": {"const": True}}}
+    parameters = unit | {"type": "object", "required": ["unit", "exact"]}
+    tool: Any = {"type": "function", "function": {"name": "weather", "parameters": parameters}}
+    asked: dict[str, Any] = {"model": "coder", "tools": [tool], "tool_choice": "required"}
+    asked |= {"messages": ASKED, "seed": 3, "parallel_tool_calls": False}
+    changes = {
+        "worker": {"engine": "llama"},
+        "models": {"coder": {"path": str(path)}},
+        "defaults": {"context_tokens": 2048},
+    }
+    with open_daemon(changes, with_bus=False) as daemon, daemon.open_openai() as client:
+        whole = client.chat.completions.create(**asked)
+        message = whole.choices[0].message
+        assert (whole.choices[0].finish_reason, message.content) == ("tool_calls", None)
+        assert message.tool_calls is not None
+        (call,) = message.tool_calls
+        assert call.type == "function"
+        found = json.loads(call.function.arguments)
+        assert found["unit"] in ("celsius", "kelvin")
+        assert found == {"unit": found["unit"], "exact": True}
+
+        streamed = list(client.chat.completions.create(**asked, stream=True))
+        pieces = [each for one in streamed for each in one.choices[0].delta.tool_calls or ()]
+        told = "".join(piece.function.arguments or "" for piece in pieces if piece.function)
+        assert told == call.function.arguments
+        assert len(pieces) > 2
+
+        turns: list[Any] = [
+            *ASKED,
+            message.model_dump(exclude_none=True),
+            {"role": "tool", "tool_call_id": call.id, "content": "Rain."},
+        ]
+        after = client.chat.completions.create(model="coder", messages=turns, max_tokens=2)
+        assert after.choices[0].message.tool_calls is None

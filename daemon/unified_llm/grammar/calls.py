@@ -4,6 +4,9 @@ A form is what stands around names and arguments:
 
     <opening> name <middle> {arguments} <between> name <middle> {arguments} <closing>
 
+Where arguments stand one by one, `parameters` says what is around them, from a name to the end of
+its call, and there is no middle and no closing.
+
 Hermes and Qwen have `<tool_call>{"name": "` as opening, Mistral `[TOOL_CALLS] [{"name": "`, Llama 3
 `{"name": "`. Names and arguments are the tools' own: nothing else can be called.
 """
@@ -18,6 +21,7 @@ from unified_llm.domain.chat import Tool, ToolChoice, ToolUse
 from unified_llm.domain.errors import InvalidRequest
 from unified_llm.grammar.gbnf import Grammar, GrammarTooLarge, any_of, literal
 from unified_llm.grammar.objects import SPACE
+from unified_llm.grammar.parameters import ParameterForm, parameters_rule
 from unified_llm.grammar.refusal import refused
 from unified_llm.grammar.schema import schema_rule
 from unified_llm.grammar.until import until_rule
@@ -36,12 +40,22 @@ _CACHED: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class CallForm:
-    """How a model writes its calls. between: None if it makes one call at a time."""
+    """How a model writes its calls. between: None if it makes one call at a time.
+
+    parameters: None if arguments are JSON.
+    """
 
     opening: str
     middle: str
     between: str | None
     closing: str
+    parameters: ParameterForm | None = None
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All of it."""
+        inside = self.parameters.texts if self.parameters is not None else ()
+        return self.opening, self.middle, self.between or "", self.closing, *inside
 
     @property
     def trigger(self) -> str:
@@ -97,7 +111,11 @@ def _more(grammar: Grammar, form: CallForm, use: ToolUse, call: str) -> str:
 
 def _call(grammar: Grammar, form: CallForm, tool: Tool, index: int) -> str:
     where = f"tools[{index}].function.parameters"
-    arguments = schema_rule(grammar, object_schema(tool.parameters, where), where)
+    schema = object_schema(tool.parameters, where)
+    if form.parameters is not None:
+        rest = parameters_rule(grammar, form.parameters, schema, where)
+        return grammar.add(f"{literal(tool.name)} {rest}")
+    arguments = schema_rule(grammar, schema, where)
     return grammar.add(f"{literal(tool.name)} {_fixed(form.middle)} {arguments}")
 
 

@@ -21,16 +21,26 @@ class Member:
 def object_body(grammar: Grammar, members: Sequence[Member], other: str | None) -> str:
     """An object with these members in this order, and then any number of `other`, if given."""
     space = grammar.add(SPACE)
-    between = comma(grammar)
+    inner = in_order(grammar, members, comma(grammar), other)
+    if inner and not any(member.is_required for member in members):
+        inner = f"({inner})?"
+    return f'"{{" {space} {inner} {space} "}}"'
+
+
+def in_order(
+    grammar: Grammar, members: Sequence[Member], between: str, other: str | None = None
+) -> str:
+    """Members in this order with `between` between them, and then any number of `other`, if given.
+
+    All that are required, and one at least; nothing where there are none.
+    """
     required = next((i for i, member in enumerate(members) if member.is_required), None)
     others = f" {grammar.add(f'{between} {other}')}*" if other else ""
     if required is None:
-        inner = _all_optional(grammar, members, between, other, others)
-    else:
-        before = [f"({member.body} {between})?" for member in members[:required]]
-        after = [_following(member, between) for member in members[required + 1 :]]
-        inner = " ".join([*before, members[required].body, *after]) + others
-    return f'"{{" {space} {inner} {space} "}}"'
+        return _some(grammar, members, between, other, others)
+    before = [f"({member.body} {between})?" for member in members[:required]]
+    after = [_following(member, between) for member in members[required + 1 :]]
+    return " ".join([*before, members[required].body, *after]) + others
 
 
 def comma(grammar: Grammar) -> str:
@@ -44,7 +54,7 @@ def _following(member: Member, between: str) -> str:
     return body if member.is_required else f"({body})?"
 
 
-def _all_optional(
+def _some(
     grammar: Grammar, members: Sequence[Member], between: str, other: str | None, others: str
 ) -> str:
     """Whichever member comes first has no comma before it."""
@@ -53,7 +63,7 @@ def _all_optional(
     for member in reversed(members):
         starts.append(f"{member.body} {rest}".strip())
         rest = grammar.add(f"({between} {member.body})? {rest}".strip())
-    return f"({any_of(reversed(starts))})?" if starts else ""
+    return any_of(reversed(starts))
 
 
 def map_body(grammar: Grammar, other: str, least: int, most: int | None) -> str:

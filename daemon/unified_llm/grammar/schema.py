@@ -52,6 +52,18 @@ def schema_grammar(text: str, where: str = "schema") -> str:
 
 def schema_rule(grammar: Grammar, text: str, where: str) -> str:
     """The name of a rule of `grammar` for what matches the JSON Schema in `text`."""
+    with open_compiler(grammar, text, where) as (compiler, root):
+        return compiler.rule(root, (where,))
+
+
+@contextmanager
+def open_compiler(
+    grammar: Grammar, text: str, where: str
+) -> Iterator[tuple["SchemaCompiler", object]]:
+    """A compiler for the JSON Schema in `text`, and that schema.
+
+    Raises InvalidRequest, also for the limits that the body meets.
+    """
     size = len(text.encode(errors="surrogatepass"))
     if size > MAX_SCHEMA_BYTES:
         raise refused((where,), f"has {size} bytes; the most is {MAX_SCHEMA_BYTES}")
@@ -60,7 +72,7 @@ def schema_rule(grammar: Grammar, text: str, where: str) -> str:
     except (ValueError, RecursionError) as error:
         raise refused((where,), "is not JSON") from error
     try:
-        return SchemaCompiler(grammar, root).rule(root, (where,))
+        yield SchemaCompiler(grammar, root), root
     except GrammarTooLarge as error:
         raise refused((where,), str(error)) from error
     except RecursionError as error:
@@ -109,6 +121,13 @@ class SchemaCompiler:
         with self._deeper(path):
             flat = self._flat(schema, path, frozenset())
             return None if flat is None else self._flat_rule(flat, path)
+
+    def flat(self, schema: object, path: Path) -> Schema:
+        """`schema` without `$ref`, `allOf` and annotations. Raises InvalidRequest."""
+        found = self._flat(schema, path, frozenset())
+        if found is None:
+            raise refused(path, "matches nothing")
+        return found
 
     @contextmanager
     def _deeper(self, path: Path) -> Iterator[None]:

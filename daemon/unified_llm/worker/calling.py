@@ -8,10 +8,13 @@ has begun is one that a tool can take. White space between the pieces of a form 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import AnyStr, Final
+from typing import Final, Protocol
 
 from unified_llm.domain.chat import ToolUse
 from unified_llm.grammar.calls import ID_CHARACTERS, ID_SLOT, CallForm, calls_grammar, must_call
+from unified_llm.grammar.parameters import ParameterForm, bare_parameters
+from unified_llm.worker.parameters import ParameterReader
+from unified_llm.worker.text import begun
 
 _NAME_CHARACTERS: Final = frozenset(
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
@@ -65,7 +68,7 @@ class CallWatch:
             start = text.lstrip()
             self._is_on = self._trigger.startswith(start)
             return start
-        return text[len(text) - _begun(text, self._trigger) :]
+        return text[len(text) - begun(text, self._trigger) :]
 
 
 class _State(Enum):
@@ -86,13 +89,14 @@ class CallSplitter:
 
     def __init__(self, form: CallForm, use: ToolUse) -> None:
         self._form = form
+        self._use = use
         self.watch = CallWatch(form, use)
         self._state = _State.TEXT
         self._held = ""
         self._name = ""
         self._fixed = _Fixed(form.opening)
         self._between = _Fixed("")
-        self._json = _JsonEnd()
+        self._arguments: _Arguments = _JsonArguments()
         self._calls = 0
         self._is_silent = True  # white space before a call, with no other text, is not told
 
@@ -124,7 +128,7 @@ class CallSplitter:
             self._state = _State.OPENING
             yield from self._read_call(text)
             return
-        kept = _begun(text, trigger)
+        kept = begun(text, trigger)
         if self._is_silent and not text[: len(text) - kept].strip():
             kept = len(text)
         told, self._held = text[: len(text) - kept], text[len(text) - kept :]
@@ -138,18 +142,18 @@ class CallSplitter:
     def _read_call(self, text: str) -> Iterator[str | CallPiece]:
         pending = ""  # of the arguments
         for character in text:
-            if self._is_in_arguments():
-                pending += character
-                if self._json.is_end(character):
-                    yield CallPiece(self._calls, arguments=pending)
-                    pending = ""
-                    self._end_call()
-            else:
+            if not self._is_in_arguments():
                 name = self._take(character)
                 if name is not None:
                     yield CallPiece(self._calls, name)
-                if self._is_in_arguments():
-                    self._json, pending = _JsonEnd(), character
+            if self._is_in_arguments():
+                pending += self._arguments.take(character)
+                if self._arguments.is_whole:
+                    yield CallPiece(self._calls, arguments=pending)
+                    pending = ""
+                    self._end_call()
+                elif self._arguments.is_broken:
+                    self._state = _State.OVER
         if pending:
             yield CallPiece(self._calls, arguments=pending)
 
@@ -180,12 +184,21 @@ class CallSplitter:
         if character in _NAME_CHARACTERS:
             self._name += character
             return None
-        self._state = _State.MIDDLE
-        self._take_middle(character)
+        if self._form.parameters is not None:
+            self._arguments = self._parameters(self._form.parameters)
+            self._state = _State.ARGUMENTS
+        else:
+            self._state = _State.MIDDLE
+            self._take_middle(character)
         return self._name
+
+    def _parameters(self, form: ParameterForm) -> ParameterReader:
+        schemas = (tool.parameters for tool in self._use.tools if tool.name == self._name)
+        return ParameterReader(form, bare_parameters(form, next(schemas, "{}")))
 
     def _take_middle(self, character: str) -> None:
         if self._fixed.is_whole and character == "{":
+            self._arguments = _JsonArguments()
             self._state = _State.ARGUMENTS
         elif not self._fixed.take(character):
             self._state = _State.OVER
@@ -220,16 +233,26 @@ class _Fixed:
         return fits
 
 
-class _JsonEnd:
-    """Finds the end of a JSON object that has just begun."""
+class _Arguments(Protocol):
+    """As ParameterReader, which reads other arguments than JSON."""
+
+    is_whole: bool
+    is_broken: bool
+
+    def take(self, character: str) -> str: ...
+
+
+class _JsonArguments:
+    """Reads arguments that are a JSON object, from its first character on."""
 
     def __init__(self) -> None:
-        self._depth = 1
+        self._depth = 0
         self._is_text = False
         self._is_escaped = False
+        self.is_whole = False
+        self.is_broken = False
 
-    def is_end(self, character: str) -> bool:
-        """Whether this character is the last one."""
+    def take(self, character: str) -> str:
         if self._is_text:
             if self._is_escaped:
                 self._is_escaped = False
@@ -243,10 +266,5 @@ class _JsonEnd:
             self._depth += 1
         elif character in "}]":
             self._depth -= 1
-        return self._depth == 0
-
-
-def _begun(text: AnyStr, trigger: AnyStr) -> int:
-    """How much of the end of `text` may be the beginning of a trigger."""
-    longest = min(len(trigger) - 1, len(text))
-    return next((n for n in range(longest, 0, -1) if trigger.startswith(text[-n:])), 0)
+        self.is_whole = self._depth == 0
+        return character

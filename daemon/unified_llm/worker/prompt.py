@@ -91,8 +91,7 @@ def known_form(
     """
     if form is None:
         return None, {}
-    text = "".join((form.opening, form.middle, form.between or "", form.closing))
-    tokens = set(vocabulary.tokenise(text, parse_special=True))
+    tokens = set(vocabulary.tokenise("".join(form.texts), parse_special=True))
     if any(vocabulary.is_end(token) for token in tokens):
         return None, {}
     texts = (vocabulary.text_of(token) for token in tokens if vocabulary.is_special(token))

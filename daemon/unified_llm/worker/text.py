@@ -2,6 +2,7 @@
 
 import codecs
 from collections.abc import Iterable
+from typing import AnyStr
 
 
 class CharacterJoiner:
@@ -55,3 +56,9 @@ class StopTexts:
             if any(stop.startswith(text[-length:]) for stop in self._stops):
                 return length
         return 0
+
+
+def begun(text: AnyStr, marker: AnyStr) -> int:
+    """How much of the end of `text` may be the beginning of `marker`."""
+    longest = min(len(marker) - 1, len(text))
+    return next((n for n in range(longest, 0, -1) if marker.startswith(text[-n:])), 0)
