@@ -7,9 +7,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from unified_llm.domain.events import ModelStatus
 from unified_llm.domain.models import ModelId, ModelSpec
@@ -83,8 +86,10 @@ def create_app(
         redoc_url=None,
         openapi_url=None,
         redirect_slashes=False,
-        exception_handlers={HTTPException: _no_such_route},
     )
+    app.router.route_class = _Route
+    # Routes are tried in this order, so the one that is asked most comes first.
+    _add(app, "POST", "/v1/chat/completions", answers.create_chat_completion, _CHAT_BODY)
     _add(app, "GET", "/health", answers.health)
     _add(app, "GET", "/v1/status", answers.report)
     _add(app, "GET", "/v1/models", answers.list_models)
@@ -93,13 +98,33 @@ def create_app(
     _add(app, "POST", "/v1/models/{model:path}/plan", answers.plan_model, _PLAN_BODY)
     _add(app, "GET", "/v1/usage", answers.report_usage)
     _add(app, "POST", "/v1/routes/explain", answers.explain_route, _EXPLAIN_BODY)
-    _add(app, "POST", "/v1/chat/completions", answers.create_chat_completion, _CHAT_BODY)
     _add(app, "POST", "/v1/embeddings", answers.create_embeddings, _body_of(EmbeddingsShape))
     _add(app, "POST", "/v1/rerank", answers.rerank, _body_of(RerankShape))
     return app
 
 
+class _Route(APIRoute):
+    """What FastAPI describes and starlette answers.
+
+    The endpoints read their own requests and make their own responses, so that FastAPI's way to
+    them (dependencies, three exit stacks, two layers that look for exceptions) had nothing to do.
+    """
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        self.app = self._respond
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        response: Response = await self.endpoint(request, **request.path_params)
+        await response(scope, receive, send)
+
+
 class _Api(FastAPI):
+    def build_middleware_stack(self) -> ASGIApp:
+        """What turns starlette's refusals into ours; everything else happens in the endpoints."""
+        return ExceptionMiddleware(self.router, handlers={HTTPException: _no_such_route})
+
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document, with the shapes of bodies that we parse ourselves."""
         document = super().openapi()

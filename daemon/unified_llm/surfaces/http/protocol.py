@@ -24,6 +24,7 @@ from unified_llm.domain.errors import UnifiedLlmError
 from unified_llm.domain.units import Seconds
 from unified_llm.guard.peers import read_caller
 from unified_llm.surfaces.http.connections import Connections, Peer
+from unified_llm.surfaces.http.corked import CorkedTransport
 from unified_llm.surfaces.http.intake import Intake
 from unified_llm.surfaces.http.limits import HttpLimits
 from unified_llm.wire.problem import INVALID, DoorCode, HttpProblem, describe
@@ -79,6 +80,7 @@ class DeadlineProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Find out who it is; without an identity nobody is let in."""
         super().connection_made(transport)
+        self.transport = CorkedTransport(transport, self.loop)
         # Every byte the kernel does not take is a client not reading: the write deadline runs.
         transport.set_write_buffer_limits(high=0)
         transport.max_size = BYTES_PER_TURN  # type: ignore[attr-defined]
