@@ -23,7 +23,7 @@ from unified_llm.domain.measurements import DryRun
 from unified_llm.domain.models import FileIdentity, ModelId, ModelSpec
 from unified_llm.domain.money import Price
 from unified_llm.domain.placement import Placement
-from unified_llm.domain.ports import Backend
+from unified_llm.domain.ports import Backend, Embedder
 from unified_llm.domain.profile import Purpose
 from unified_llm.domain.units import Bytes, Seconds, Tokens
 from unified_llm.guard.audit import Audit
@@ -58,6 +58,7 @@ from unified_llm.routing.retry_budget import RetryBudget
 from unified_llm.routing.router import Router
 from unified_llm.routing.routes import RouteBook
 from unified_llm.routing.rules import Situation
+from unified_llm.routing.vectors import VectorRouter
 from unified_llm.scheduler.loop import SchedulerLoop
 from unified_llm.scheduler.policy import SchedulingPolicy
 from unified_llm.surfaces.dbus.administration import AdministrationVerbs
@@ -211,7 +212,7 @@ def make_routes(
 ) -> Routes:
     """Over `backend` as this machine's, and these providers."""
     health = Health(providers, BreakerPolicy(), lambda: 1.0)
-    directory = Directory(backend, providers)
+    directory = Directory[Backend](backend, providers)
     prospects = Prospects(models, directory, health, accounts, Latencies(), gate.clock)
     return Routes(gate, models, prospects, book or RouteBook(), lambda: NOON)
 
@@ -221,6 +222,12 @@ def make_router(routes: Routes) -> Router:
     known = routes.prospects
     parts = known.directory, known.health, known.accounts, known.latencies
     return Router(*parts, FakeTimers(), AttemptPolicy(), RetryBudget())
+
+
+def _vectors(
+    router: Router, here: Embedder, providers: Mapping[str, Embedder] | None
+) -> VectorRouter:
+    return VectorRouter(Directory[Embedder](here, providers or {}), router)
 
 
 def _permissions(authority: Authority | None) -> Permissions:
@@ -271,10 +278,11 @@ async def open_house(
     book: RouteBook | None = None,
     limits: Sequence[Limit] = (),
     prices: Mapping[ModelId, Price] | None = None,
+    embedders: Mapping[str, Embedder] | None = None,
 ) -> AsyncIterator[House]:
     """Models `tiny` and `org/big:q4`, on disk and not loaded; leaving writes the audit log.
 
-    authority: asked on the D-Bus door; None if groups decide there as well.
+    authority: asked on the D-Bus door; None if groups decide there too. embedders: providers too.
     """
     clock, watch, trail = FakeClock(), Watch(), AuditTrail()
     workers, encoder, complaints = FakeWorkers(obedient=obedient), FakeVectors(), list[str]()
@@ -288,6 +296,7 @@ async def open_house(
             shelf, memory, ledger = FakeShelf(), FakeMemory(), FakeLedger()
             accounts = make_accounts(ledger, limits, prices or {})
             routes = make_routes(gate, models, backend, providers or {}, book, accounts)
+            router = make_router(routes)
             status = _status(gate, scheduler, complaints, routes.prospects.health, memory)
             house = House(
                 gate,
@@ -304,8 +313,8 @@ async def open_house(
                 shelf,
                 routes,
                 Spending(gate, ledger, accounts.budgets, lambda: TODAY),
-                Inference(gate, routes, make_router(routes)),
-                Embedding(gate, models, encoder, encoder),
+                Inference(gate, routes, router),
+                Embedding(gate, models, routes, _vectors(router, encoder, embedders), encoder),
                 jobs,
                 status,
                 watch,

@@ -12,12 +12,14 @@ class FakeVectors:
     """Implements domain.ports.Embedder and Reranker: a text's vector is its length's direction.
 
     refusal: raised instead. hold: waited for before the answer. open: requests going on now.
+    is_counting: whether it tells the tokens of texts.
     """
 
     def __init__(self) -> None:
         self.refusal: UnifiedLlmError | None = None
         self.hold: asyncio.Event | None = None
         self.open = 0
+        self.is_counting = True
         self.asked: list[tuple[EmbeddingRequest | RerankRequest, Caller]] = []
 
     async def embed(self, request: EmbeddingRequest, caller: Caller) -> Embeddings:
@@ -25,7 +27,7 @@ class FakeVectors:
         await self._take(request, caller)
         odd = (0.6, 0.8, 0.0)
         vectors = tuple(odd if len(text) % 2 else odd[::-1] for text in request.texts)
-        return Embeddings(vectors, Tokens(3 * len(request.texts)))
+        return Embeddings(vectors, Tokens(3 * len(request.texts)) if self.is_counting else None)
 
     async def rerank(self, request: RerankRequest, caller: Caller) -> Ranking:
         """As in domain.ports.Reranker."""

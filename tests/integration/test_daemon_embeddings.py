@@ -61,6 +61,30 @@ def test_the_official_client_gets_the_vectors_that_the_model_makes(tmp_path: Pat
     assert outcomes.count(("embed", "refused")) == 2
 
 
+def test_a_providers_vectors_are_those_that_it_makes(tmp_path: Path) -> None:
+    with open_encoders(tmp_path, engine="fake") as upstream:
+        there = {"kind": "openai-compatible", "socket": str(upstream.socket_path)}
+        with (
+            open_daemon(
+                {"providers": {"far": {**there, "models": ["minilm"]}}}, with_bus=False
+            ) as daemon,
+            daemon.open_openai() as client,
+            upstream.open_openai() as there_itself,
+        ):
+            asked = client.embeddings.create(model="far/minilm", input=TEXTS)
+            direct = there_itself.embeddings.create(model="minilm", input=TEXTS)
+            with pytest.raises(openai.BadRequestError, match="the least is 1"):
+                client.embeddings.create(model="far/minilm", input=TEXTS, dimensions=0)
+            used = daemon.run("unified-llm", "usage")
+            records = daemon.audit(2)
+    assert [each.embedding for each in asked.data] == [each.embedding for each in direct.data]
+    assert asked.usage.prompt_tokens == direct.usage.prompt_tokens > 0
+    assert "far/minilm" in used.stdout
+    asked_by = {record["UNIFIED_LLM_RESULT"]: record for record in records}
+    assert asked_by["done"]["UNIFIED_LLM_BACKEND"] == "far"
+    assert "UNIFIED_LLM_BACKEND" not in asked_by["refused"]
+
+
 def test_documents_are_ranked_as_the_model_judges(tmp_path: Path) -> None:
     reference = tiny_encoder(300)
     asked = {"model": "judge", "query": "a cat", "documents": TEXTS, "top_n": 2}

@@ -30,7 +30,7 @@ from unified_llm.domain.errors import (
     UnifiedLlmError,
 )
 from unified_llm.domain.models import ModelId
-from unified_llm.domain.ports import Timers
+from unified_llm.domain.ports import Backend, Timers
 from unified_llm.domain.providers import ProviderKind
 from unified_llm.domain.units import Seconds
 from unified_llm.fleet.timers import LoopTimers
@@ -201,7 +201,7 @@ class Stage:
         local = FakeBackend(ANSWER)
         timers, heard = FakeTimers(), list[ChatEvent]()
         stall = next((step for step in case.script if isinstance(step, Stall)), None)
-        directory = Directory(local, {"a": self.provider(timers if stall else None)})
+        directory = Directory[Backend](local, {"a": self.provider(timers if stall else None)})
         async with asyncio.TaskGroup() as group:
             asking = group.create_task(outcome_of(directory, heard=heard))
             if stall is not None:
@@ -223,7 +223,10 @@ def text_of(heard: Sequence[ChatEvent]) -> str:
 
 
 async def outcome_of(
-    directory: Directory, *, kept_local: str | None = None, heard: list[ChatEvent] | None = None
+    directory: Directory[Backend],
+    *,
+    kept_local: str | None = None,
+    heard: list[ChatEvent] | None = None,
 ) -> tuple[Outcome, int]:
     """What a caller gets, and how many attempts it took; there is one end, and nothing after it.
 
@@ -295,7 +298,7 @@ async def test_a_provider_killed_at_any_token_leaves_a_whole_answer_or_one_error
 async def test_nothing_that_stays_here_opens_a_connection_even_if_nothing_here_answers() -> None:
     async with open_stage() as stage:
         local = FakeBackend(refusal=NoRoom("There is no room."))
-        directory = Directory(local, {"a": stage.provider()})
+        directory = Directory[Backend](local, {"a": stage.provider()})
         for _ in range(1000):
             outcome, tried = await outcome_of(directory, kept_local="the request")
             assert (outcome, tried) == (Outcome("", "no-room"), 1)

@@ -13,7 +13,7 @@ from unified_llm.app.engine import Engine
 from unified_llm.app.ledger import Ledger, open_ledger
 from unified_llm.app.plan import Plan
 from unified_llm.domain.events import BudgetNearlySpent
-from unified_llm.domain.ports import EventSink, Timers
+from unified_llm.domain.ports import Backend, Embedder, EventSink, Timers
 from unified_llm.host.clock import minute_of_day, today
 from unified_llm.operations.embedding import Embedding
 from unified_llm.operations.gate import Gate
@@ -31,6 +31,7 @@ from unified_llm.routing.latency import Latencies
 from unified_llm.routing.retry_budget import RetryBudget
 from unified_llm.routing.router import Router
 from unified_llm.routing.rules import Situation
+from unified_llm.routing.vectors import VectorRouter
 from unified_llm.settings.sections.money import MoneySettings
 from unified_llm.settings.sections.routing import RoutingSettings
 
@@ -81,7 +82,7 @@ async def open_answering(
     """
     routing = plan.settings.routing
     async with open_ledger(store) as ledger, _open_providers(plan, timers, models) as providers:
-        directory = Directory(engine.backend, providers.backends() if providers else {})
+        directory = Directory[Backend](engine.backend, providers.backends() if providers else {})
         budget = RetryBudget(routing.retry_percent / 100)
         health = Health(
             plan.settings.providers, routing_terms.breaker_policy(routing), random.random
@@ -98,7 +99,10 @@ async def open_answering(
             lambda: Situation(minute_of_day(), engine.neighbourhood.now.on_battery),
         )
         inference = Inference(gate, routes, router)
-        embedding = Embedding(gate, models, engine.vectors, engine.vectors)
+        vectors = VectorRouter(
+            Directory[Embedder](engine.vectors, providers.on if providers else {}), router
+        )
+        embedding = Embedding(gate, models, routes, vectors, engine.vectors)
         spending = Spending(gate, ledger, accounts.budgets, today)
         yield Answering(routes, inference, embedding, health, spending, providers)
 

@@ -54,10 +54,10 @@ def ensure_sane(request: ChatRequest) -> None:
         )
 
 
-def ensure_sane_texts(request: EmbeddingRequest, context_tokens: Tokens) -> None:
+def ensure_sane_texts(request: EmbeddingRequest, context_tokens: Tokens | None) -> None:
     """The same for texts that shall become vectors.
 
-    context_tokens: most tokens of one text.
+    context_tokens: most tokens of one text; None if not known.
     """
     _check_texts(request.texts, "input", context_tokens)
     if request.dimensions is not None and request.dimensions < 1:
@@ -75,13 +75,14 @@ def ensure_sane_documents(request: RerankRequest, context_tokens: Tokens) -> Non
 
 
 def _check_texts(
-    texts: tuple[str, ...], parameter: str, context_tokens: Tokens, beside: str = ""
+    texts: tuple[str, ...], parameter: str, context_tokens: Tokens | None, beside: str = ""
 ) -> None:
     if not 1 <= len(texts) <= MAX_TEXTS:
         raise InvalidRequest(
             f"There are {len(texts)} texts; allowed are 1 to {MAX_TEXTS}.", parameter=parameter
         )
-    limit, more = context_tokens * MAX_BYTES_PER_TOKEN, len(beside.encode())
+    limit = None if context_tokens is None else context_tokens * MAX_BYTES_PER_TOKEN
+    more = len(beside.encode())
     total = 0
     for index, text in enumerate(texts):
         where = f"{parameter}[{index}]"
@@ -90,7 +91,7 @@ def _check_texts(
         ensure_sane_text(text, where)
         size = len(text.encode()) + more
         total += size
-        if size > limit:
+        if limit is not None and size > limit:
             raise TooLarge(
                 f"{where} has {size} bytes{' with the query' if beside else ''}; {limit} is the "
                 f"most for a model that sees {context_tokens} tokens at once.",

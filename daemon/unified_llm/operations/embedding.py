@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from unified_llm.domain.callers import Caller
 from unified_llm.domain.chat import Usage
 from unified_llm.domain.embeddings import EmbeddingRequest, Embeddings, Ranking, RerankRequest
-from unified_llm.domain.ports import Embedder, Reranker
+from unified_llm.domain.ports import Reranker
 from unified_llm.domain.profile import Purpose
 from unified_llm.domain.routing import Attempt
 from unified_llm.domain.units import Tokens
 from unified_llm.guard.permissions import Action
-from unified_llm.guard.sanitize import ensure_sane_documents, ensure_sane_texts
+from unified_llm.guard.sanitize import ensure_sane_documents
 from unified_llm.operations.gate import Gate
 from unified_llm.operations.models import Models
+from unified_llm.operations.routes import Routes
 from unified_llm.routing.candidates import LOCAL
+from unified_llm.routing.vectors import VectorRouter
 
 Scope = AbstractAsyncContextManager[None]
 
@@ -28,7 +30,8 @@ class Embedding:
 
     gate: Gate
     models: Models
-    embedder: Embedder
+    routes: Routes
+    vectors: VectorRouter
     reranker: Reranker
 
     async def embed(
@@ -41,12 +44,14 @@ class Embedding:
     ) -> Embeddings:
         """A vector of each text. Raises any UnifiedLlmError."""
         with self.gate.open_entry(caller, Action.EMBED, request.model, request=request_id) as entry:
-            spec = self.models.spec_for(request.model, Purpose.EMBEDDING)
-            ensure_sane_texts(request, spec.context_tokens)
-            entry.attempts = (Attempt(spec.id, LOCAL),)
-            async with scope or nullcontext():
-                found = await self.embedder.embed(request, caller)
-            entry.usage = Usage(found.prompt_tokens, Tokens(0))
+            attempts = self.vectors.router.begin(self.routes.plan_vectors(caller, request))
+            try:
+                async with scope or nullcontext():
+                    found = await self.vectors.embed(attempts, request, caller)
+            finally:
+                entry.attempts = attempts.trail
+            if found.prompt_tokens is not None:
+                entry.usage = Usage(found.prompt_tokens, Tokens(0))
             return found
 
     async def rerank(

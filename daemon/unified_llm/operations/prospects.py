@@ -14,7 +14,7 @@ from unified_llm.domain.errors import (
 from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.money import Money
-from unified_llm.domain.ports import Clock
+from unified_llm.domain.ports import Backend, Clock
 from unified_llm.domain.profile import Purpose
 from unified_llm.domain.units import Instant, Seconds
 from unified_llm.operations.models import Models, ModelView, ensure_is_for
@@ -39,7 +39,7 @@ class Prospects:
     """Looks at everything that could answer, and touches none of it."""
 
     models: Models
-    directory: Directory
+    directory: Directory[Backend]
     health: Health
     accounts: Accounts
     latencies: Latencies
@@ -49,8 +49,18 @@ class Prospects:
         """How large `request` is at most."""
         return Size(self.accounts.most_prompt(request), request.max_tokens, request.choices)
 
-    def of(self, model: ModelId, size: Size, *, is_compared: bool) -> Candidate:
-        """The target `model`. is_compared: it matters what loading it would take."""
+    def of(
+        self,
+        model: ModelId,
+        size: Size,
+        *,
+        is_compared: bool,
+        purpose: Purpose = Purpose.CHAT,
+    ) -> Candidate:
+        """The target `model`. is_compared: it matters what loading it would take.
+
+        purpose: what it is asked for.
+        """
         try:
             view = self.models.look(model)
         except (UnknownModel, InvalidRequest) as error:
@@ -66,7 +76,7 @@ class Prospects:
             is_resident=is_resident,
             cost=self._most(model, backend, size),
             first_content=self.latencies.expected(model, self._now(), is_resident=is_resident),
-            obstacle=self._obstacle(view, backend),
+            obstacle=self._obstacle(view, backend, purpose),
             adapted=(view.spec.id, view.adapter.name) if view.adapter else None,
         )
         if found.is_cold and is_compared:
@@ -101,9 +111,9 @@ class Prospects:
         free_at = self.health.free_at(found.backend, self._now())
         return replace(found, obstacle=refusal, free_at=free_at)
 
-    def _obstacle(self, view: ModelView, backend: str) -> UnifiedLlmError | None:
+    def _obstacle(self, view: ModelView, backend: str, purpose: Purpose) -> UnifiedLlmError | None:
         try:
-            ensure_is_for(view.spec, Purpose.CHAT)
+            ensure_is_for(view.spec, purpose)
             self.directory.backend(backend)
         except (InvalidRequest, ProviderDenied) as error:
             return error

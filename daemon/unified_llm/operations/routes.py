@@ -5,19 +5,22 @@ from dataclasses import dataclass, field
 
 from unified_llm.domain.callers import Caller
 from unified_llm.domain.chat import ChatRequest, prompt_bytes
+from unified_llm.domain.embeddings import EmbeddingRequest
 from unified_llm.domain.errors import UnknownModel
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.money import Money
+from unified_llm.domain.profile import Purpose
 from unified_llm.domain.routing import Route
 from unified_llm.domain.units import Bytes, Seconds, Tokens
 from unified_llm.guard.permissions import Action
-from unified_llm.guard.sanitize import ensure_sane, tokens_at_least
+from unified_llm.guard.sanitize import ensure_sane, ensure_sane_texts, tokens_at_least
 from unified_llm.operations.gate import Gate
 from unified_llm.operations.models import Models
 from unified_llm.operations.prospects import Prospects, Size
 from unified_llm.routing.candidates import Candidate
 from unified_llm.routing.order import compares
 from unified_llm.routing.plan import Plan, Wish, make_plan
+from unified_llm.routing.prices import most_text_tokens
 from unified_llm.routing.rotation import Credits
 from unified_llm.routing.routes import RouteBook
 from unified_llm.routing.rules import Asking, Considered, Ruled, Situation, apply_rules
@@ -120,11 +123,24 @@ class Routes:
         route = self._ruled(caller, request.model, prompt, bool(tools), kept).route
         size = self.prospects.size_of(request)
         plan = self._plan(route, Wish(kept, tokens_at_least(prompt)), size)
-        if not plan.attempts and not plan.later:
-            failures = [Failure(each.candidate.model, each.error) for each in plan.skipped]
-            raise one_error(request.model, failures) if failures else _nothing_in(plan.route)
+        _ensure_somebody(plan, request.model)
         if not is_only_asked:
             self._credits[_rotation(plan.route)] = plan.credits
+        return plan
+
+    def plan_vectors(self, caller: Caller, request: EmbeddingRequest) -> Plan:
+        """The plan for a request, which is sane then; its one target can be asked.
+
+        Raises UnknownModel, InvalidRequest, LocalOnly, TooLarge, ProviderDenied.
+        """
+        kept = self._kept_local(caller, "the request" if request.local_only else None)
+        route = self.book.resolve_alone(request.model)
+        (model,) = self._targets(route)
+        ensure_sane_texts(request, self.models.find(model).context_tokens)
+        size = Size(most_text_tokens(request), 0)
+        target = self.prospects.of(model, size, is_compared=False, purpose=Purpose.EMBEDDING)
+        plan = make_plan(route, [target], Wish(kept))
+        _ensure_somebody(plan, request.model)
         return plan
 
     def follow(self, book: RouteBook) -> None:
@@ -169,6 +185,12 @@ class Routes:
         if len(targets) == 1:
             self.models.look(targets[0])
         return targets
+
+
+def _ensure_somebody(plan: Plan, name: ModelId) -> None:
+    if not plan.attempts and not plan.later:
+        failures = [Failure(each.candidate.model, each.error) for each in plan.skipped]
+        raise one_error(name, failures) if failures else _nothing_in(plan.route)
 
 
 def _rotation(route: Route) -> _Rotation:

@@ -7,13 +7,23 @@ from typing import Final
 
 from unified_llm.domain.callers import Caller
 from unified_llm.domain.chat import ChatEvent, ChatRequest, Finished
+from unified_llm.domain.embeddings import EmbeddingRequest, Embeddings
 from unified_llm.domain.errors import LocalOnly, RequestTimedOut, UnifiedLlmError
+from unified_llm.domain.models import ModelId
 from unified_llm.domain.ports import Timers
 from unified_llm.domain.providers import ProviderKind
 from unified_llm.domain.secret import Secret
 from unified_llm.domain.units import Instant, Seconds, later
-from unified_llm.providers.api import AnswerReader, Api, Exchange, OfferedModel, broken_off
-from unified_llm.providers.features import ensure_supported
+from unified_llm.providers.api import (
+    AnswerReader,
+    Api,
+    Exchange,
+    OfferedModel,
+    Outgoing,
+    broken_off,
+)
+from unified_llm.providers.features import Feature, ensure_supported, not_taken
+from unified_llm.providers.kinds import EMBEDDING_APIS
 
 # The end of a body is in the same packet as its last event, or it is not waited for.
 DRAIN_SECONDS: Final = Seconds(0.25)
@@ -34,7 +44,7 @@ class Deadlines:
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """A Backend for every model whose id begins with `<name>/`."""
+    """A Backend and an Embedder for every model whose id begins with `<name>/`."""
 
     name: str
     kind: ProviderKind
@@ -68,17 +78,50 @@ class Provider:
         ContentFiltered, ProviderRefused, ProviderDenied or ProviderOverloaded if it does not take
         it; and, also while iterating, ProviderFailed and RequestTimedOut.
         """
-        if request.local_only:
-            # The plan keeps such a request here; this is the last line before the network.
-            raise LocalOnly(f"Provider {self.name} is not asked: the request stays here.")
+        self._ensure_may_leave(request)
         ensure_supported(self.kind, request)
-        outgoing = self.api.render_chat(request, request.model.removeprefix(f"{self.name}/"))
+        outgoing = self.api.render_chat(request, self._their_name(request.model))
         answer = _Answer(self, self.api.open_reader(request.choices), self.timers.now())
         async with AsyncExitStack() as stack:
             opening = self.transport.open_stream(outgoing.path, self._headers(), outgoing.body)
             async with answer.step():
                 chunks = await stack.enter_async_context(opening)
             yield await stack.enter_async_context(aclosing(answer.events(chunks)))
+
+    async def embed(self, request: EmbeddingRequest, caller: Caller) -> Embeddings:
+        """As in domain.ports.Embedder. Raises what `chat` does; there is one answer and one limit,
+        that of all of it.
+        """
+        self._ensure_may_leave(request)
+        api = EMBEDDING_APIS.get(self.kind)
+        if api is None:
+            raise not_taken(self.kind, request.model, Feature.EMBEDDINGS, parameter="model")
+        outgoing, limit = api.render_texts(request, self._their_name(request.model)), self.deadlines
+        try:
+            async with self.timers.timeout_at(later(self.timers.now(), limit.total)):
+                return api.parse_vectors(await self._whole(outgoing), request)
+        except TimeoutError as error:
+            raise self.named(
+                RequestTimedOut(
+                    f"The vectors took longer than {limit.total:g} s.",
+                    hint="Send fewer texts at once, or ask later.",
+                )
+            ) from error
+        except UnifiedLlmError as error:
+            raise self.named(error) from error.__cause__
+
+    async def _whole(self, outgoing: Outgoing) -> bytes:
+        opening = self.transport.open_stream(outgoing.path, self._headers(), outgoing.body)
+        async with opening as chunks:
+            return b"".join([chunk async for chunk in chunks])
+
+    def _ensure_may_leave(self, request: ChatRequest | EmbeddingRequest) -> None:
+        # The plan keeps such a request here; this is the last line before the network.
+        if request.local_only:
+            raise LocalOnly(f"Provider {self.name} is not asked: the request stays here.")
+
+    def _their_name(self, model: ModelId) -> str:
+        return model.removeprefix(f"{self.name}/")
 
     def named(self, error: UnifiedLlmError) -> UnifiedLlmError:
         """`error`, saying whose it is, and without our key."""

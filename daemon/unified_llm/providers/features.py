@@ -10,6 +10,7 @@ from typing import Final
 
 from unified_llm.domain.chat import ChatRequest, ToolChoice, ToolUse
 from unified_llm.domain.errors import InvalidRequest
+from unified_llm.domain.models import ModelId
 from unified_llm.domain.providers import ProviderKind
 
 
@@ -35,6 +36,7 @@ class Feature(StrEnum):
     JSON_SCHEMA = "response_format.json_schema"
     IMAGES = "image_url"
     IMAGE_DETAIL = "image_url.detail"
+    EMBEDDINGS = "embeddings"
 
 
 _F = Feature
@@ -46,17 +48,19 @@ _CHAT_COMPLETIONS: Final = _EVERYWHERE | {
 
 SUPPORTED: Final[dict[ProviderKind, frozenset[Feature]]] = {
     ProviderKind.OPENAI: _CHAT_COMPLETIONS
-    | {_F.SEED, _F.ONE_TOOL, _F.JSON_SCHEMA, _F.IMAGES, _F.IMAGE_DETAIL, _F.CHOICES},
+    | {_F.SEED, _F.ONE_TOOL, _F.JSON_SCHEMA, _F.IMAGES, _F.IMAGE_DETAIL, _F.CHOICES}
+    | {_F.EMBEDDINGS},
     ProviderKind.DEEPSEEK: _CHAT_COMPLETIONS,
     # Its official client (2.12) has no field for any way of sampling.
     ProviderKind.ANTHROPIC: _EVERYWHERE | {_F.FORCED_TOOL, _F.ONE_TOOL, _F.JSON_SCHEMA, _F.IMAGES},
     ProviderKind.OLLAMA: _EVERYWHERE
     | {_F.TEMPERATURE, _F.TOP_P, _F.TOP_K, _F.REPEAT_PENALTY, _F.SEED}
-    | {_F.FREQUENCY_PENALTY, _F.PRESENCE_PENALTY, _F.JSON_OBJECT, _F.JSON_SCHEMA, _F.IMAGES},
+    | {_F.FREQUENCY_PENALTY, _F.PRESENCE_PENALTY, _F.JSON_OBJECT, _F.JSON_SCHEMA, _F.IMAGES}
+    | {_F.EMBEDDINGS},
     # Servers of this kind agree on top_k and min_p; a repeat penalty has another name with each.
     ProviderKind.OPENAI_COMPATIBLE: _CHAT_COMPLETIONS
     | {_F.SEED, _F.ONE_TOOL, _F.JSON_SCHEMA, _F.TOP_K, _F.MIN_P, _F.IMAGES, _F.IMAGE_DETAIL}
-    | {_F.CHOICES},
+    | {_F.CHOICES, _F.EMBEDDINGS},
 }
 
 
@@ -104,9 +108,15 @@ def ensure_supported(kind: ProviderKind, request: ChatRequest) -> None:
     """Raise InvalidRequest, naming the option, if `kind` can not do what `request` asks for."""
     for feature in asked_features(request):
         if feature not in SUPPORTED[kind]:
-            raise InvalidRequest(
-                f"{feature} is not possible with {request.model}: providers of kind "
-                f"{kind.value} do not take it.",
-                hint="Leave it out, or ask another model.",
-                parameter=feature.partition(".")[0],
-            )
+            raise not_taken(kind, request.model, feature, parameter=feature.partition(".")[0])
+
+
+def not_taken(
+    kind: ProviderKind, model: ModelId, feature: str, *, parameter: str
+) -> InvalidRequest:
+    """The refusal of something that `kind` can not do."""
+    return InvalidRequest(
+        f"{feature} is not possible with {model}: providers of kind {kind.value} do not take it.",
+        hint="Leave it out, or ask another model.",
+        parameter=parameter,
+    )

@@ -7,6 +7,7 @@ from unified_llm.domain.providers import ProviderKind
 from unified_llm.providers.anthropic import Messages
 from unified_llm.providers.api import Api
 from unified_llm.providers.chat_completions import ChatCompletions
+from unified_llm.providers.embeddings import EmbeddingApi, OllamaEmbeddings, OpenAiEmbeddings
 from unified_llm.providers.ollama import OllamaChat
 
 APIS: Final[dict[ProviderKind, Callable[[], Api]]] = {
@@ -17,3 +18,10 @@ APIS: Final[dict[ProviderKind, Callable[[], Api]]] = {
     ProviderKind.OLLAMA: OllamaChat,
     ProviderKind.OPENAI_COMPATIBLE: ChatCompletions,
 }
+
+EMBEDDING_APIS: Final[dict[ProviderKind, EmbeddingApi]] = {
+    ProviderKind.OPENAI: OpenAiEmbeddings(),
+    ProviderKind.OLLAMA: OllamaEmbeddings(),
+    ProviderKind.OPENAI_COMPATIBLE: OpenAiEmbeddings(),
+}
+"""Those that make vectors."""

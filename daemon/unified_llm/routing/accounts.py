@@ -49,17 +49,22 @@ class Accounts:
         once for all of them.
         """
         price = self._price(model, backend)
-        said = choices * (limit or self.assumed_output)
+        said = choices * (self.assumed_output if limit is None else limit)
         return None if price is None else most_cost(price, prompt, said)
 
-    def begin(self, candidate: Candidate, request: ChatRequest, principal: str) -> "Charge":
-        """Set money aside for a request that is about to be made. Raises BudgetSpent."""
+    def most_for(self, candidate: Candidate, request: ChatRequest) -> Money | None:
+        """The most that `request` costs there; None if the price is not known."""
+        prompt = self.most_prompt(request)
+        limit, choices = request.max_tokens, request.choices
+        return self.most(candidate.model, candidate.backend, prompt, limit, choices)
+
+    def begin(self, candidate: Candidate, held: Money | None, principal: str) -> "Charge":
+        """Set money aside for a request that is about to be made. Raises BudgetSpent.
+
+        held: the most that it costs; None if that is not known.
+        """
         day = self.today()
         price = self._price(candidate.model, candidate.backend)
-        prompt = self.most_prompt(request)
-        held = self.most(
-            candidate.model, candidate.backend, prompt, request.max_tokens, request.choices
-        )
         if candidate.is_local:
             reservation = Reservation(Money(0), ())
         else:

@@ -3,6 +3,7 @@
 from typing import Final
 
 from unified_llm.domain.chat import ChatRequest, Usage
+from unified_llm.domain.embeddings import EmbeddingRequest
 from unified_llm.domain.money import Money, Price
 
 # A token is at least a byte. Beside its text a message has a role and separators, and a provider
@@ -42,6 +43,11 @@ def most_prompt_tokens(request: ChatRequest) -> int:
     if request.answer is not None and request.answer.schema is not None:
         sent += len(request.answer.schema.encode())
     return sent + _TOKENS_BEFORE + _TOKENS_PER_MESSAGE * (len(messages) + len(tools))
+
+
+def most_text_tokens(request: EmbeddingRequest) -> int:
+    """How many tokens the texts of `request` have at most; each may get some around it."""
+    return sum(len(text.encode()) + _TOKENS_PER_MESSAGE for text in request.texts)
 
 
 def most_cost(price: Price, prompt: int, completion: int) -> Money:

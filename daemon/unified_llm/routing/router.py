@@ -15,7 +15,7 @@ from unified_llm.domain.callers import Caller
 from unified_llm.domain.chat import ChatEvent, ChatRequest, Finished, FinishReason, Usage
 from unified_llm.domain.errors import ContentFiltered, UnifiedLlmError
 from unified_llm.domain.money import Money
-from unified_llm.domain.ports import Clock, Timers
+from unified_llm.domain.ports import Backend, Clock, Timers
 from unified_llm.domain.units import Instant, Seconds
 from unified_llm.routing.accounts import Accounts, Charge
 from unified_llm.routing.attempts import AttemptPolicy, Attempts
@@ -31,7 +31,7 @@ from unified_llm.routing.retry_budget import RetryBudget
 class Router:
     """Carries out plans. policy: of requests to come. budget: of all requests together."""
 
-    directory: Directory
+    directory: Directory[Backend]
     health: Health
     accounts: Accounts
     latencies: Latencies
@@ -52,7 +52,7 @@ class Router:
         Leaving stops it. Raises, on entry or while iterating, any UnifiedLlmError.
         """
         while (following := attempts.next(self.timers.now())) is not None:
-            await self._wait_until(following.moment)
+            await self.wait_until(following.moment)
             async with AsyncExitStack() as stack:
                 try:
                     answer = await self._begin(
@@ -76,7 +76,8 @@ class Router:
     ) -> "_Answer":
         """The answer of `candidate`, whose first event is there."""
         asked = _as_asked(request, candidate, attempts.plan)
-        charge = self.accounts.begin(candidate, asked, caller.principal)
+        held = self.accounts.most_for(candidate, asked)
+        charge = self.accounts.begin(candidate, held, caller.principal)
         stack.callback(charge.end)
         begun = self.timers.now()
         visit = self.health.begin(candidate.backend, begun)
@@ -94,7 +95,8 @@ class Router:
         charge.began()
         return _Answer(first, events, attempts, _Books(visit, charge, self.timers))
 
-    async def _wait_until(self, moment: Instant | None) -> None:
+    async def wait_until(self, moment: Instant | None) -> None:
+        """Return then; at once for None."""
         if moment is None:
             return
         with suppress(TimeoutError):

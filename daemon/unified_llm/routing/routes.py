@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from unified_llm.domain.errors import InvalidRequest
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.routing import AUTO, Route, Strategy
 
@@ -31,6 +32,23 @@ class RouteBook:
         if model == AUTO:
             return _AUTO
         return Route(name, Strategy.IN_ORDER, (model, *self.fallbacks.get(model, ())))
+
+    def resolve_alone(self, name: ModelId) -> Route:
+        """As `resolve`, for what only one model can do: nothing falls back.
+
+        Raises InvalidRequest if `name` stands for several.
+        """
+        model = self.aliases.get(name, name)
+        route = self.routes.get(model)
+        if route is None and model != AUTO:
+            return Route(name, Strategy.IN_ORDER, (model,))
+        if route is None or route.rules or route.targets is None or len(route.targets) > 1:
+            raise InvalidRequest(
+                f"{name} stands for several models, and their vectors can not be compared.",
+                hint="Name one model, or an alias of it.",
+                parameter="model",
+            )
+        return route
 
     def listed(self) -> tuple[tuple[ModelId, Route], ...]:
         """Every name of the settings, and what it stands for; by name."""

@@ -17,8 +17,10 @@ from pydantic_core import PydanticCustomError
 
 from unified_llm.domain.embeddings import EmbeddingRequest, Embeddings
 from unified_llm.domain.models import ModelId
+from unified_llm.domain.money import render_dollars
+from unified_llm.domain.units import Tokens
 from unified_llm.wire.fields import Shape, decode_json, parse_shape
-from unified_llm.wire.openai import Ignored
+from unified_llm.wire.openai import Ignored, OwnFieldsShape
 
 _encode = msgspec.json.Encoder().encode
 
@@ -43,6 +45,7 @@ class EmbeddingsShape(Shape):
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = None
     user: Ignored = None
+    x_unified_llm: OwnFieldsShape | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,12 @@ class AskedEmbeddings:
 def parse_embeddings(raw: bytes) -> AskedEmbeddings:
     """What a request's body asks for. Raises InvalidRequest."""
     shape = parse_shape(EmbeddingsShape, decode_json(raw))
-    request = EmbeddingRequest(ModelId(shape.model), tuple(shape.input), shape.dimensions)
+    request = EmbeddingRequest(
+        ModelId(shape.model),
+        tuple(shape.input),
+        shape.dimensions,
+        local_only=bool(shape.x_unified_llm and shape.x_unified_llm.local_only),
+    )
     return AskedEmbeddings(request, shape.encoding_format == "base64")
 
 
@@ -67,9 +75,20 @@ def encode_embeddings(asked: AskedEmbeddings, found: Embeddings) -> Iterator[byt
         shown: Any = _base64(vector) if asked.is_base64 else _floats(vector)
         entry = {"object": "embedding", "index": index, "embedding": shown}
         yield (b"," if index else b"") + _encode(entry)
-    tokens = found.prompt_tokens
     yield b'],"model":' + _encode(asked.request.model)
-    yield b',"usage":' + _encode({"prompt_tokens": tokens, "total_tokens": tokens}) + b"}"
+    yield b',"usage":' + _encode(_usage(found.prompt_tokens))
+    yield b',"x_unified_llm":' + _encode(_extras(found)) + b"}"
+
+
+def _usage(tokens: Tokens | None) -> dict[str, int] | None:
+    return None if tokens is None else {"prompt_tokens": tokens, "total_tokens": tokens}
+
+
+def _extras(found: Embeddings) -> dict[str, object]:
+    return {
+        "cost_dollars": None if found.cost is None else render_dollars(found.cost),
+        "tried": [msgspec.to_builtins(attempt) for attempt in found.attempts],
+    }
 
 
 def _floats(vector: Sequence[float]) -> list[float]:

@@ -1,15 +1,36 @@
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
 import pytest
 
-from tests.fakes.house import JUDGE, MINILM, STRANGER, TINY, USER, House, open_house
+from tests.fakes.backend import FakeBackend
+from tests.fakes.house import (
+    JUDGE,
+    MINILM,
+    OTHER_USER,
+    STRANGER,
+    TINY,
+    USER,
+    House,
+    open_house,
+)
+from tests.fakes.vectors import FakeVectors
 from unified_llm.domain.chat import ChatRequest, Message, Role
 from unified_llm.domain.embeddings import EmbeddingRequest, RerankRequest
 from unified_llm.domain.errors import (
     InvalidRequest,
+    LocalOnly,
     NoRoom,
     NotPermitted,
+    ProviderDown,
     RequestError,
     TooLarge,
 )
+from unified_llm.domain.models import ModelId
+from unified_llm.domain.providers import ProviderKind, RemoteModel
+from unified_llm.domain.routing import AUTO, Route, Strategy
+from unified_llm.routing.routes import RouteBook
 
 TEXTS = EmbeddingRequest(MINILM, ("one", "four"))
 PAIRS = RerankRequest(JUDGE, "which?", ("this one", "that"))
@@ -57,6 +78,65 @@ async def test_a_model_of_another_kind_is_refused_before_anything_is_loaded() ->
                 pytest.fail("entered")
     assert not house.encoder.asked
     assert not house.backend.asked
+
+
+REMOTE = RemoteModel(ModelId("far/vectors"), "far", ProviderKind.OPENAI, "vectors")
+FAR_TEXTS = EmbeddingRequest(REMOTE.id, ("one", "four"))
+ALIAS, PAIR = ModelId("embedder"), ModelId("pair")
+BOOK = RouteBook(
+    routes={PAIR: Route(PAIR, Strategy.IN_ORDER, (MINILM, REMOTE.id))},
+    aliases={ALIAS: REMOTE.id},
+    fallbacks={REMOTE.id: (MINILM,)},
+    local_only_callers=frozenset({OTHER_USER.principal}),
+)
+
+
+@asynccontextmanager
+async def open_far(away: FakeVectors) -> AsyncIterator[House]:
+    """A provider that makes vectors beside the models of this machine."""
+    async with open_house(
+        providers={"far": FakeBackend()}, embedders={"far": away}, book=BOOK
+    ) as opened:
+        opened.models.replace_remote({REMOTE.id: REMOTE})
+        yield furnish(opened)
+
+
+async def test_a_providers_model_makes_vectors_and_the_audit_log_says_who_saw_the_texts() -> None:
+    away = FakeVectors()
+    async with open_far(away) as house:
+        found = await house.embedding.embed(USER, FAR_TEXTS)
+        await house.embedding.embed(USER, replace(FAR_TEXTS, model=ALIAS))
+    assert len(found.vectors) == 2
+    assert [request.model for request, _ in away.asked] == [REMOTE.id, REMOTE.id]
+    assert house.encoder.asked == []
+    for record in house.trail.records:
+        assert record["UNIFIED_LLM_BACKEND"] == "far"
+        assert record["UNIFIED_LLM_PROMPT_TOKENS"] == "6"
+
+
+async def test_no_other_model_makes_vectors_in_its_place() -> None:
+    away = FakeVectors()
+    away.refusal = ProviderDown("Down.")
+    async with open_far(away) as house:
+        with pytest.raises(ProviderDown):
+            await house.embedding.embed(USER, FAR_TEXTS)
+        for name in (PAIR, AUTO):
+            with pytest.raises(InvalidRequest, match="can not be compared"):
+                await house.embedding.embed(USER, replace(FAR_TEXTS, model=name))
+    assert len(away.asked) == 1
+    assert house.encoder.asked == []
+    assert house.trail.records[0]["UNIFIED_LLM_TRIED"] == "far/vectors=provider-down"
+
+
+async def test_texts_that_stay_here_are_sent_to_no_provider() -> None:
+    away = FakeVectors()
+    async with open_far(away) as house:
+        with pytest.raises(LocalOnly, match="the request"):
+            await house.embedding.embed(USER, replace(FAR_TEXTS, local_only=True))
+        with pytest.raises(LocalOnly, match="a rule for uid:1001"):
+            await house.embedding.embed(OTHER_USER, FAR_TEXTS)
+        await house.embedding.embed(USER, replace(TEXTS, local_only=True))
+    assert away.asked == []
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,10 @@ from tests.fakes.upstream import Cut, Script, Stall, open_upstream, reply, strea
 from tests.unit.fleet.asking import CALLER, request
 from tests.unit.providers.answers import sse
 from unified_llm.domain.chat import ChatEvent, Finished, FinishReason, Sampling, TextDelta
+from unified_llm.domain.embeddings import EmbeddingRequest
 from unified_llm.domain.errors import (
     InvalidRequest,
+    LocalOnly,
     ProviderDenied,
     ProviderFailed,
     ProviderOverloaded,
@@ -179,6 +181,58 @@ async def test_a_broken_connection_after_the_first_text_is_one_error() -> None:
         with pytest.raises(ProviderFailed, match="Provider far"):
             await heard(provider(transport), events)
     assert len(events) <= 1
+
+
+VECTORS = b'{"data":[{"index":0,"embedding":[0.5,1]}],"usage":{"prompt_tokens":3}}'
+TEXT_ASKED = EmbeddingRequest(ModelId("far/deep/model"), ("Sky?",))
+
+
+async def test_vectors_are_asked_for_by_the_providers_own_name() -> None:
+    exchange = FakeExchange([VECTORS[:20], VECTORS[20:]])
+    found = await provider(exchange).embed(TEXT_ASKED, CALLER)
+    assert [list(vector) for vector in found.vectors] == [[0.5, 1.0]]
+    assert found.prompt_tokens == 3
+    ((path, headers, body),) = exchange.asked
+    assert (path, json.loads(body)["model"]) == ("embeddings", "deep/model")
+    assert headers["authorization"] == "Bearer k3y-canary"
+    assert exchange.open == 0
+
+
+async def test_texts_that_stay_here_or_have_nobody_to_take_them_are_not_sent() -> None:
+    exchange = FakeExchange([VECTORS])
+    with pytest.raises(LocalOnly):
+        await provider(exchange).embed(replace(TEXT_ASKED, local_only=True), CALLER)
+    for kind in (ProviderKind.DEEPSEEK, ProviderKind.ANTHROPIC):
+        with pytest.raises(InvalidRequest, match=f"embeddings .* kind {kind.value}"):
+            await replace(provider(exchange), kind=kind).embed(TEXT_ASKED, CALLER)
+    assert exchange.asked == []
+
+
+async def test_vectors_that_fail_are_one_error_of_the_provider() -> None:
+    for fault in (ProviderOverloaded("Busy, k3y-canary."), ProviderFailed("Broke.")):
+        for exchange in (FakeExchange(refusal=fault), FakeExchange([VECTORS[:9], fault])):
+            with pytest.raises(type(fault), match="Provider far") as caught:
+                await provider(exchange).embed(TEXT_ASKED, CALLER)
+            assert "canary" not in str(caught.value)
+            assert exchange.open == 0
+    with pytest.raises(ProviderFailed, match="Provider far"):
+        await provider(FakeExchange([VECTORS[:-1]])).embed(TEXT_ASKED, CALLER)
+
+
+async def test_vectors_that_do_not_come_are_given_up() -> None:
+    timers, never = FakeTimers(), asyncio.Event()
+    exchange = FakeExchange([VECTORS[:9], never])
+
+    async def ask() -> None:
+        with pytest.raises(RequestTimedOut, match=r"Provider far.*600 s"):
+            await provider(exchange, timers).embed(TEXT_ASKED, CALLER)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(ask())
+        await timers.advance(599)
+        assert exchange.open == 1
+        await timers.advance(2)
+    assert exchange.open == 0
 
 
 async def test_models_are_asked_for() -> None:

@@ -35,7 +35,7 @@ def requests_of(kind: ProviderKind) -> Iterator[tuple[str, ChatRequest]]:
     """Everything that `kind` can be asked for, by name."""
     yield "plain", PLAIN
     yield "conversation", replace(PLAIN, messages=CONVERSATION)
-    for feature in SUPPORTED[kind]:
+    for feature in SUPPORTED[kind] - {Feature.EMBEDDINGS}:
         yield feature.value, ASKING[feature]
     if Feature.FORCED_TOOL in SUPPORTED[kind]:
         named = ToolUse((TOOL,), ToolChoice.REQUIRED, TOOL.name)

@@ -1,5 +1,8 @@
 """Names lead to models."""
 
+import pytest
+
+from unified_llm.domain.errors import InvalidRequest
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.routing import AUTO, Route, Strategy
 from unified_llm.routing.routes import RouteBook
@@ -32,3 +35,22 @@ def test_the_book_knows_what_it_names() -> None:
     book = RouteBook({SMART: ROUTE}, {OTHER: SMART}, {A: (ModelId("c"),)})
     assert [name for name, _ in book.listed()] == [OTHER, SMART]
     assert book.named_targets() == {A, B, ModelId("c")}
+
+
+def test_what_only_one_model_can_do_falls_back_to_nobody() -> None:
+    one, two, alias = ModelId("one"), ModelId("two"), ModelId("alias")
+    single, several = ModelId("single"), ModelId("several")
+    book = RouteBook(
+        routes={
+            single: Route(single, Strategy.IN_ORDER, (one,), local_only=True),
+            several: Route(several, Strategy.IN_ORDER, (one, two)),
+        },
+        aliases={alias: one, ModelId("both"): several},
+        fallbacks={one: (two,)},
+    )
+    assert book.resolve_alone(one).targets == (one,)
+    assert book.resolve_alone(alias).targets == (one,)
+    assert book.resolve_alone(single) == book.routes[single]
+    for name in (several, ModelId("both"), AUTO):
+        with pytest.raises(InvalidRequest, match="can not be compared"):
+            book.resolve_alone(name)
