@@ -13,6 +13,7 @@ from tests.lora import TINY, write_lora
 from tests.tiny_gguf import write_tiny_gguf
 from unified_llm.domain.chat import Message, Role
 from unified_llm.domain.errors import ModelFailedToLoad
+from unified_llm.domain.models import Speculation
 from unified_llm.worker.batching import BatchingEngine
 from unified_llm.worker.engine import open_llama_engine
 from unified_llm.worker.kept_states import KeptStates
@@ -99,7 +100,10 @@ def test_each_adapter_answers_in_its_own_way_and_none_leaves_a_trace(
         assert texts[0] == answer(plain, asked[0])[0]
 
 
-def test_answers_are_the_same_alone_and_beside_others(engine: BatchingEngine) -> None:
+@pytest.mark.parametrize("speculation", [Speculation.OFF, Speculation.PROMPT_LOOKUP])
+def test_answers_are_the_same_alone_and_beside_others(
+    engine: BatchingEngine, folder: Path, speculation: Speculation
+) -> None:
     asked = [
         say(text, name, number, principal=f"uid:{number}")
         for number, (text, name) in enumerate(
@@ -111,7 +115,9 @@ def test_answers_are_the_same_alone_and_beside_others(engine: BatchingEngine) ->
         msgspec.structs.replace(each, id=10 + each.id, principal=f"{each.principal}b")
         for each in asked
     ]
-    together = scores_of_all(engine, beside)
+    load = msgspec.structs.replace(load_of(folder, "law", "poetry"), speculation=speculation)
+    with open_engine(load) as busy:
+        together = scores_of_all(busy, beside)
     for scores, request in zip(alone, beside, strict=True):
         assert len(scores) == 24
         assert_same(scores, together[request.id])

@@ -48,6 +48,10 @@ def test_each_adapter_is_a_model_to_those_who_ask(tmp_path: Path) -> None:
         answers = [ask(client, name) for name in names]
         assert len(set(answers)) == 3
         assert ask(client, "lawyer") == answers[1]
+        twice = client.chat.completions.create(
+            model="tiny:law", messages=HELLO, temperature=0, max_tokens=16, n=2
+        )
+        assert [each.message.content for each in twice.choices] == [answers[1]] * 2
         assert len(daemon.workers()) == 1, "one model serves all of them"
         listed = [each.id for each in client.models.list()]
         assert listed == ["tiny", "tiny:law", "tiny:poetry", "tiny:lost", "lawyer"]

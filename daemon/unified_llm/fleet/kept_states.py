@@ -113,10 +113,10 @@ class KeptStates:
             on_dropped(number)
 
     def replace_catalogue(self, specs: Mapping[ModelId, ModelSpec]) -> None:
-        """These are all the models from now on: what belongs to another file is dropped."""
-        identities = {spec.identity for spec in specs.values()}
+        """These are all the models from now on: what belongs to other files is dropped."""
+        files = {(spec.identity, spec.sound_adapters) for spec in specs.values()}
         for state in tuple(self._states.values()):
-            if state.kind.identity not in identities:
+            if (state.kind.identity, state.kind.adapters) not in files:
                 self.drop(state.number)
 
     def close(self) -> None:

@@ -1,5 +1,6 @@
 """The store of kept states: whose they are, how much there is, and what goes first."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from tests.tiny_gguf import write_tiny_gguf
 from tests.unit.fleet.asking import TINY
 from tests.unit.fleet.specs import spec_of
-from unified_llm.domain.models import FileIdentity
+from unified_llm.domain.models import Adapter, FileIdentity
 from unified_llm.domain.units import Bytes, Tokens
 from unified_llm.fleet.kept_states import MAX_STATES, KeptState, KeptStates, StateKind
 
@@ -90,6 +91,23 @@ def test_what_belongs_to_a_model_that_is_gone_is_dropped(tmp_path: Path) -> None
     store.states.replace_catalogue({})
     assert store.told == [1, 2]
     assert store.states.used == 0
+
+
+def test_with_another_file_of_an_adapter_the_states_of_its_model_are_dropped(
+    tmp_path: Path,
+) -> None:
+    spec = spec_of(write_tiny_gguf(tmp_path / "tiny.gguf"))
+    assert spec.identity is not None
+    old, new = (
+        Adapter("law", tmp_path / "law", 1.0, replace(spec.identity, modified_ns=moment), None)
+        for moment in (1, 2)
+    )
+    store = Store(100)
+    for number, adapter in enumerate((old, new)):
+        kind = StateKind(spec.identity, "llama", "1", Tokens(512), "f16", (adapter,))
+        store.states.add(state(number, kind=kind))
+    store.states.replace_catalogue({TINY: replace(spec, adapters=(new,))})
+    assert store.told == [0]
 
 
 def test_once_closed_it_has_nothing_and_takes_nothing() -> None:
