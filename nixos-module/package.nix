@@ -51,6 +51,7 @@ python.pkgs.buildPythonApplication {
     h11
     aiohttp
     httpx
+    httpx-aiohttp
     jinja2
     llama-cpp-python
     msgspec

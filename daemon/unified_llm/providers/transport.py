@@ -14,13 +14,15 @@ import asyncio
 import os
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from http import HTTPStatus
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import Final, Self
 
 import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport
 
 from unified_llm.domain.errors import ProviderDown, ProviderFailed, UnifiedLlmError
 from unified_llm.domain.secret import Secret
@@ -62,8 +64,26 @@ class Address:
 async def open_transport(address: Address, key: Secret | None) -> AsyncIterator["Transport"]:
     """A transport to `address`. Raises ProviderDown if its `ca_file` is of no use."""
     tls = await asyncio.to_thread(_tls_context, address.ca_file)
-    async with _session(address, tls) as session:
-        yield Transport(address, session, key)
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(_session(address, tls))
+        through = AiohttpTransport(
+            client=session,
+            verify=tls,
+            trust_env=False,
+            proxy=None if address.proxy is None else httpx.Proxy(address.proxy),
+        )
+        client = await stack.enter_async_context(
+            httpx.AsyncClient(
+                transport=through,
+                headers=_HEADERS,
+                trust_env=False,
+                follow_redirects=False,
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+                # Deadlines of the answer are the caller's; these are of the connection.
+                timeout=httpx.Timeout(None, connect=address.connect, pool=2 * address.connect),
+            )
+        )
+        yield Transport(address, client, key)
 
 
 def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
@@ -88,57 +108,49 @@ def _session(address: Address, tls: ssl.SSLContext) -> aiohttp.ClientSession:
         )
     return aiohttp.ClientSession(
         connector=connector,
-        headers=_HEADERS,
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
         auto_decompress=False,
-        proxy=address.proxy,
-        # Deadlines of the answer are the caller's; these are of the connection.
-        timeout=aiohttp.ClientTimeout(
-            total=None, sock_connect=address.connect, connect=2 * address.connect
-        ),
     )
 
 
 class Transport:
     """Requests to one provider over connections that are used again."""
 
-    def __init__(
-        self, address: Address, session: aiohttp.ClientSession, key: Secret | None
-    ) -> None:
+    def __init__(self, address: Address, client: httpx.AsyncClient, key: Secret | None) -> None:
         self._address = address
-        self._session = session
+        self._client = client
         self._key = key
 
     async def get(self, path: str, headers: Mapping[str, str]) -> bytes:
         """The body at `path`. Raises ProviderDown and what a bad status means."""
-        async with self._sent("GET", path, headers) as chunks:
+        request = self._client.build_request("GET", self._url(path), headers=headers)
+        async with self._sent(request) as chunks:
             return await _bounded_body(chunks, MAX_BODY_BYTES)
 
-    def open_stream(
+    @asynccontextmanager
+    async def open_stream(
         self, path: str, headers: Mapping[str, str], body: bytes
-    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
         """POST `body`; entered when the provider has begun to answer with status 200.
 
         Raises, on entry or while iterating, ProviderDown, and what a bad status or a broken
         connection means. Leaving closes the connection unless the answer has been read to its end.
         """
-        return self._sent("POST", path, {**headers, "content-type": "application/json"}, body)
+        sent = {**headers, "content-type": "application/json"}
+        request = self._client.build_request("POST", self._url(path), headers=sent, content=body)
+        async with self._sent(request) as chunks:
+            yield chunks
 
     @asynccontextmanager
-    async def _sent(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None
-    ) -> AsyncIterator["_Chunks"]:
-        url = f"{self._address.url}/{path}"
+    async def _sent(self, request: httpx.Request) -> AsyncIterator["_Chunks"]:
         try:
-            response = await self._session.request(
-                method, url, headers=headers, data=body, allow_redirects=False
-            )
+            response = await self._client.send(request, stream=True)
         except _FOREIGN as error:
             raise _error_of(error, self._address) from None
         chunks = _Chunks(response, self._address)
         try:
-            if response.status != HTTPStatus.OK:
+            if response.status_code != httpx.codes.OK:
                 raise await self._refusal(response, chunks)
             encoding = response.headers.get("content-encoding", "identity")
             if encoding != "identity":
@@ -147,12 +159,10 @@ class Transport:
         finally:
             await chunks.aclose()
 
-    async def _refusal(
-        self, response: aiohttp.ClientResponse, chunks: "_Chunks"
-    ) -> UnifiedLlmError:
-        if response.status in _REDIRECTS:
+    async def _refusal(self, response: httpx.Response, chunks: "_Chunks") -> UnifiedLlmError:
+        if response.is_redirect:
             return ProviderFailed(
-                f"The provider answered with status {response.status}, a redirect. None is "
+                f"The provider answered with status {response.status_code}, a redirect. None is "
                 "followed, as it would take the key elsewhere.",
                 hint="The operator gives the right `url` under `providers` in the settings.",
             )
@@ -161,20 +171,24 @@ class Transport:
         except UnifiedLlmError:
             said = parse_said(b"")
         retry_after = parse_retry_after(response.headers)
-        return error_of_status(response.status, said, retry_after)
+        return error_of_status(response.status_code, said, retry_after)
 
     def _redacted(self, body: bytes) -> bytes:
         if self._key is None:
             return body
         return self._key.redacted(body.decode(errors="replace")).encode()
 
+    def _url(self, path: str) -> str:
+        return f"{self._address.url}/{path}"
+
 
 class _Chunks:
     """The bytes of a body as they come, as one of our errors if they stop coming."""
 
-    def __init__(self, response: aiohttp.ClientResponse, address: Address) -> None:
+    def __init__(self, response: httpx.Response, address: Address) -> None:
         self._response = response
         self._address = address
+        self._chunks = aiter(response.aiter_raw())
         self._size = 0
 
     def __aiter__(self) -> Self:
@@ -182,11 +196,9 @@ class _Chunks:
 
     async def __anext__(self) -> bytes:
         try:
-            chunk = await self._response.content.readany()
+            chunk = await anext(self._chunks)
         except _FOREIGN as error:
             raise _error_of(error, self._address) from None
-        if not chunk:
-            raise StopAsyncIteration
         self._size += len(chunk)
         if self._size > MAX_ANSWER_BYTES:
             raise ProviderFailed(f"The provider's answer is longer than {MAX_ANSWER_BYTES} bytes.")
@@ -194,8 +206,11 @@ class _Chunks:
 
     async def aclose(self) -> None:
         """End the connection, unless all of the body has been read."""
-        self._response.release()
-        await self._response.wait_for_close()
+        await self._response.aclose()
+        # httpx nests generators. One that is left half-way would be ended by a task that nobody
+        # owns; now that the connection is closed, the next step ends them all.
+        with suppress(StopAsyncIteration, *_FOREIGN):
+            await anext(self._chunks)
 
 
 async def _bounded_body(chunks: _Chunks, limit: int) -> bytes:
@@ -207,8 +222,10 @@ async def _bounded_body(chunks: _Chunks, limit: int) -> bytes:
     return bytes(body)
 
 
-_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-_FOREIGN: Final = (aiohttp.ClientError, OSError)
+# What httpx's adapter lets through of aiohttp's own errors is caught as such.
+_FOREIGN: Final = (
+    httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, aiohttp.ClientError, OSError,
+)  # fmt: skip
 _NOT_CONNECTED: Final = (
     aiohttp.ClientConnectorError,
     aiohttp.ConnectionTimeoutError,
@@ -217,12 +234,14 @@ _NOT_CONNECTED: Final = (
 
 
 def _error_of(error: Exception, address: Address) -> UnifiedLlmError:
-    if isinstance(error, _NOT_CONNECTED):
-        return ProviderDown(f"The provider can not be reached: {_why(error, address)}.")
-    if isinstance(error, aiohttp.ServerDisconnectedError):
+    # The adapter's classes do not tell whether the request was sent; aiohttp's own do.
+    cause = error.__cause__ or error
+    if isinstance(cause, _NOT_CONNECTED):
+        return ProviderDown(f"The provider can not be reached: {_why(cause, address)}.")
+    if isinstance(cause, aiohttp.ServerDisconnectedError):
         return ProviderFailed("The provider closed the connection instead of answering.")
     # The name of the class, as its text may hold anything that came over the line.
-    return ProviderFailed(f"The connection to the provider broke ({type(error).__name__}).")
+    return ProviderFailed(f"The connection to the provider broke ({type(cause).__name__}).")
 
 
 def _why(cause: Exception, address: Address) -> str:
