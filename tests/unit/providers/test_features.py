@@ -43,7 +43,8 @@ def test_every_feature_is_tried() -> None:
 def test_nothing_a_request_can_say_is_passed_over() -> None:
     """A new field of ChatRequest has to be put into the table, or into this list."""
     asked = {"max_tokens", "stop", "sampling", "tool_use", "answer", "top_logprobs", "choices"}
-    decided_before = {"model", "messages", "local_only"}  # who is asked, and what everybody takes
+    # Who is asked (an adapter is one of a model of this machine), and what everybody takes.
+    decided_before = {"model", "adapter", "messages", "local_only"}
     assert {field.name for field in fields(ChatRequest)} == decided_before | asked
     said_everywhere = {"role", "content", "tool_calls", "tool_call_id"}
     assert {field.name for field in fields(Message)} == said_everywhere | {"images"}
