@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from llama_cpp import llama_cpp as native
 
+from tests.contracts.test_engine_states_llama import recurrent, sliding
 from tests.real_models import smollm2
 from tests.tiny_gguf import write_tiny_gguf
 from unified_llm.domain.chat import JsonAnswer, Message, Role, Sampling
@@ -152,6 +153,49 @@ def test_drafts_are_both_right_and_wrong_and_leave_nothing_wrong_in_memory(tiny:
         for kept in engine._slots.remembered():
             last = native.llama_memory_seq_pos_max(model._memory, kept.slot)
             assert last == len(kept.tokens) - 1
+    finally:
+        engine.close()
+
+
+@pytest.mark.slow
+def test_a_window_that_slides_on_while_drafts_come_and_go_changes_nothing(tmp_path: Path) -> None:
+    """Its layers keep 768 tokens, so their cells are used again, after drafts too."""
+    path = sliding().write_drawn(tmp_path)
+    requests = [
+        ask(
+            number,
+            _PROMPT,
+            max_tokens=900,
+            sampling=Sampling(temperature=temperature, seed=3, ignore_eos=True, top_k=4),
+        )
+        for number, temperature in enumerate((0.0, 0.3))
+    ]
+    said = {}
+    for mode in (Speculation.OFF, Speculation.PROMPT_LOOKUP):
+        engine = open_llama_engine()
+        engine.load(load_of(path, mode, 1024), lambda _: None)
+        try:
+            said[mode] = answers(engine, requests)
+        finally:
+            engine.close()
+    for number in (0, 1):
+        drafted = said[Speculation.PROMPT_LOOKUP][number]
+        assert drafted.end.accepted_tokens > 0
+        ensure_same(drafted, said[Speculation.OFF][number])
+
+
+def test_a_model_that_can_take_no_token_back_drafts_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = open_llama_engine()
+    path = recurrent().write_drawn(tmp_path)
+    engine.load(load_of(path, Speculation.PROMPT_LOOKUP, 256), lambda _: None)
+    try:
+        assert "no tokens are drafted" in capsys.readouterr().err
+        sampling = Sampling(temperature=0, ignore_eos=True)
+        end = answers(engine, [ask(1, _PROMPT, sampling=sampling)])[1].end
+        assert end.completion_tokens == 40
+        assert end.accepted_tokens == end.rejected_tokens == 0
     finally:
         engine.close()
 
