@@ -7,7 +7,7 @@ from typing import Final
 from unified_llm.domain.devices import RAM, DeviceId
 from unified_llm.domain.errors import InvalidRequest, ModelFailedToLoad
 from unified_llm.domain.measurements import DryRun, FigureSource
-from unified_llm.domain.models import GpuUse, ModelSpec
+from unified_llm.domain.models import GpuUse, ModelSpec, Speculation
 from unified_llm.domain.placement import Placement
 from unified_llm.domain.profile import ModelProfile
 from unified_llm.domain.units import Bytes, Tokens
@@ -142,6 +142,7 @@ def _wishes(spec: ModelSpec, question: PlanQuestion, order: tuple[Sacrifice, ...
         cache_type=_cache_type(question.cache_type or spec.cache_type),
         order=order,
         needs_gpu=must,
+        drafts=spec.speculation is not Speculation.OFF,
     )
 
 

@@ -52,6 +52,7 @@ class DeviceEstimate:
 
     repacked: second copies of weights. cache: keys and values. state: of recurrent layers.
     compute: intermediate results. output: logits handed to the sampler. process: the worker itself.
+    drafts: logits of drafted tokens, which llama.cpp allocates when there are some, not in a load.
     correction: by how much a better source than arithmetic differs from the sum of these; may be
     below zero.
     """
@@ -63,11 +64,12 @@ class DeviceEstimate:
     compute: Bytes = Bytes(0)
     output: Bytes = Bytes(0)
     process: Bytes = Bytes(0)
+    drafts: Bytes = Bytes(0)
     correction: Bytes = Bytes(0)
 
     @property
     def buffers(self) -> Bytes:
-        """What llama.cpp allocates."""
+        """What llama.cpp allocates in a load."""
         return Bytes(self.parts + self.correction)
 
     @property
@@ -80,7 +82,7 @@ class DeviceEstimate:
     @property
     def total(self) -> Bytes:
         """All of it."""
-        return Bytes(self.buffers + self.process)
+        return Bytes(self.buffers + self.process + self.drafts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +182,7 @@ def _ram(profile: ModelProfile, run: RunShape, count: int, layout: Layout) -> De
         compute=compute,
         output=Bytes(_F32 * _output_width(profile, run) * run.outputs),
         process=PROCESS_BYTES,
+        drafts=Bytes(_F32 * profile.vocabulary_size * run.drafted),
     )
 
 

@@ -84,6 +84,7 @@ def _ram_parts(profile: ModelProfile, name: str, plan: Plan) -> Iterator[Explain
         need.output,
         f"{profile.vocabulary_size} logits for each slot",
     )
+    yield ExplainedPart(name, "drafts", need.drafts, f"logits of {plan.run.drafted} drafted tokens")
     yield ExplainedPart(name, "process", need.process, "the worker before it loads anything")
 
 

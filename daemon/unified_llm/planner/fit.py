@@ -72,8 +72,8 @@ class Wishes:
     """What is asked for, and how far down it may go.
 
     minimum_context: at most `context_tokens`. order: every sacrifice once, the first to be given
-    up leading. needs_gpu: rather refuse than compute in main memory. keeps_whole_windows: see
-    RunShape.
+    up leading. needs_gpu: rather refuse than compute in main memory. keeps_whole_windows, drafts:
+    see RunShape.
     """
 
     context_tokens: Tokens
@@ -83,6 +83,7 @@ class Wishes:
     order: tuple[Sacrifice, ...] = DEFAULT_ORDER
     needs_gpu: bool = False
     keeps_whole_windows: bool = False
+    drafts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +182,7 @@ class _Search:
             cache_type or self._type,
             self._wishes.keeps_whole_windows,
             is_whole=makes_vectors(self._profile),
+            drafts=self._wishes.drafts,
         )
 
     def _best(self, rungs: tuple[Rung, ...], run_of: Callable[[Rung], RunShape]) -> Rung:

@@ -11,6 +11,8 @@ from unified_llm.planner.cache_types import F16, CacheType
 STEP_TOKENS: Final = 512
 # `worker.embedding` has so many texts in one step.
 STEP_TEXTS: Final = 32
+# `worker.draft_pace` lets so many tokens of one step be drafted.
+MOST_DRAFTED: Final = 16
 
 _CELLS_AT_ONCE: Final = 256
 
@@ -23,6 +25,7 @@ class RunShape:
         (`swa_full` of llama.cpp), so that a conversation can be cut back to any token.
     is_whole: each text is seen in one step, as those of models are that make vectors, and all
         slots share the cells of one step.
+    drafts: tokens may be drafted.
     """
 
     context_tokens: Tokens
@@ -30,6 +33,7 @@ class RunShape:
     cache_type: CacheType = F16
     keeps_whole_windows: bool = False
     is_whole: bool = False
+    drafts: bool = False
 
     @property
     def step_tokens(self) -> int:
@@ -48,6 +52,11 @@ class RunShape:
         A context that makes vectors has one for every token, whether or not the model has logits.
         """
         return self.step_tokens if self.is_whole else self.slots
+
+    @property
+    def drafted(self) -> int:
+        """Rows of logits by which the output buffer grows when tokens are drafted."""
+        return MOST_DRAFTED if self.drafts and not self.is_whole else 0
 
     @property
     def graph_tokens(self) -> int:

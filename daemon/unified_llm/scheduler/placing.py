@@ -9,7 +9,7 @@ from typing import Final
 
 from unified_llm.domain.devices import RAM, DeviceId
 from unified_llm.domain.errors import NoRoom
-from unified_llm.domain.models import GpuUse, ModelId, ModelSpec
+from unified_llm.domain.models import GpuUse, ModelId, ModelSpec, Speculation
 from unified_llm.domain.placement import Placement
 from unified_llm.domain.profile import ModelProfile
 from unified_llm.domain.units import Bytes
@@ -98,6 +98,7 @@ class Placer:
             cache_type=CACHE_TYPES[spec.cache_type],
             order=self._order,
             needs_gpu=spec.gpu is GpuUse.REQUIRED,
+            drafts=spec.speculation is not Speculation.OFF,
         )
 
     def _placement(

@@ -10,10 +10,12 @@ from tests.real_models import smollm2
 from tests.unit.gguf import published as p
 from unified_llm.domain.profile import LayerProfile, ModelProfile
 from unified_llm.domain.units import Bytes, Tokens
+from unified_llm.planner import run_shape
 from unified_llm.planner.cache_types import CACHE_TYPES, F16, Q8_0
 from unified_llm.planner.estimate import PROCESS_BYTES, Layout, estimate_memory
 from unified_llm.planner.run_shape import RunShape
 from unified_llm.registry.files import ModelFiles
+from unified_llm.worker import draft_pace
 
 MIB = 1024 * 1024
 
@@ -49,6 +51,16 @@ def test_a_recurrent_state_grows_with_slots_and_not_with_context() -> None:
     profile = p.MAMBA_2_8B.profile()
     assert estimate_memory(profile, run(512)).ram.state == 64 * 5120 * 19 * 4
     assert estimate_memory(profile, run(65_536, 4)).ram.state == 4 * 64 * 5120 * 19 * 4
+
+
+def test_logits_of_drafted_tokens_are_set_aside_where_there_are_drafts() -> None:
+    assert run_shape.MOST_DRAFTED == draft_pace.MOST_DRAFTED
+    profile, plain = p.LLAMA_3_8B.profile(), run(8192)
+    without = estimate_memory(profile, plain).ram
+    drafting = estimate_memory(profile, replace(plain, drafts=True)).ram
+    assert drafting.drafts == drafting.total - without.total == 16 * 4 * profile.vocabulary_size
+    assert drafting.buffers == without.buffers  # a load has none
+    assert estimate_memory(profile, replace(plain, drafts=True, is_whole=True)).ram.drafts == 0
 
 
 def test_smollm2_takes_what_llama_cpp_prints() -> None:

@@ -10,10 +10,11 @@ from unified_llm.planner.fit import find_plan
 
 def test_every_byte_of_a_plan_is_in_one_row() -> None:
     profile, devices = llama(), machine(64, 4, 3)
-    plan = find_plan(profile, devices, WISHES)
+    plan = find_plan(profile, devices, replace(WISHES, drafts=True))
     rows = explain_parts(profile, devices, plan)
     assert sum(row.size_bytes for row in rows) == plan.estimate.total
     assert {row.device for row in rows} == {"RAM", "GPU 0", "GPU 1"}
+    assert [row.device for row in rows if row.part == "drafts"] == ["RAM"]
     assert all(row.size_bytes > 0 and row.why for row in rows)
 
 

@@ -73,7 +73,7 @@ class DefaultsSettings(Section):
             "(`prompt-lookup`), and computed before it is known that they come next: `auto` does "
             "so where it measures faster. It changes the speed of answers, not their text."
         ),
-        json_schema_extra=about(reason="quotes and corrections come faster, at no memory"),
+        json_schema_extra=about(reason="what quotes comes faster, the rest no slower"),
     )
     priority: Annotated[int, Field(ge=0, le=100)] = Field(
         default=50,
