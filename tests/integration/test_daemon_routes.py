@@ -5,10 +5,13 @@ import json
 import re
 import signal
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from openai.types.chat import ChatCompletion
 
+from tests.fakes.upstream import Cut, open_upstream, stream
 from tests.whole_daemon import PATIENCE, WholeDaemon, open_daemon, write_settings
 from unified_llm.bus.connection import open_connection
 from unified_llm.bus.names import BUS_NAME, MANAGER_INTERFACE, ROOT_PATH
@@ -161,8 +164,8 @@ def test_a_changed_section_is_in_force_after_a_reload_and_a_wrong_one_never() ->
             long: list[Any] = [{"role": "user", "content": "!tokens 1000000 !step 0.01"}]
             with client.chat.completions.create(
                 model="first", messages=long, stream=True
-            ) as stream:
-                chunks = iter(stream)
+            ) as answer_stream:
+                chunks = iter(answer_stream)
                 next(chunks)
                 status = reload({"routes": {"second": {"targets": ["tiny"]}}})
                 assert "wait for a restart" not in status
@@ -174,3 +177,49 @@ def test_a_changed_section_is_in_force_after_a_reload_and_a_wrong_one_never() ->
             assert models() == {"tiny", "second"}
             answer = client.chat.completions.create(model="second", messages=HELLO)
             assert answer.choices[0].message.content == "Hello there."
+
+
+def delta(text: str) -> bytes:
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
+    return f"data: {json.dumps({'choices': [choice]})}\n\n".encode()
+
+
+async def test_another_model_goes_on_where_a_provider_breaks_off(tmp_path: Path) -> None:
+    place = tmp_path / "far.sock"
+    far = {"kind": "openai-compatible", "socket": str(place), "models": ["x"]}
+    routing = {"routes": {"smart": {"strategy": "cloud-first", "targets": ["tiny", "far/x"]}}}
+    half = stream(delta("1 "), delta("2 "), delta("3"), Cut(), is_whole=False)
+    async with open_upstream(half, socket=place):
+        changes = {"providers": {"far": far}, "routing": routing}
+        with open_daemon(changes, with_bus=False) as daemon:
+            (text, found, end), whole = await asyncio.to_thread(ask_to_count, daemon)
+    numbers = "".join(f"{each} " for each in range(1, 21))
+    change = {"model": "tiny", "backend": "local", "offset": 5}
+    assert (text, found) == (numbers, [(change, 5)])
+    assert end["continued"] == [change]
+    assert [f"{each['model']}:{each['code']}" for each in end["tried"]] == [
+        "far/x:provider-failed",
+        "tiny:None",
+    ]
+    assert whole.choices[0].message.content == numbers
+    assert (whole.model_extra or {})["x_unified_llm"]["continued"] == [change]
+
+
+def ask_to_count(
+    daemon: WholeDaemon,
+) -> tuple[tuple[str, list[tuple[Any, int]], Any], ChatCompletion]:
+    """Streamed: the text, each change with the length before it, and the last extras; and whole."""
+    counting: list[Any] = [{"role": "user", "content": "!tokens 20"}]
+    asked: Any = {"model": "smart", "messages": counting}
+    asked["extra_body"] = {"x_unified_llm": {"continue": True}}
+    text, changes, end = "", [], None
+    with daemon.open_openai() as client:
+        with client.chat.completions.create(**asked, stream=True) as chunks:
+            for chunk in chunks:
+                extras: Any = (chunk.model_extra or {}).get("x_unified_llm", {})
+                if chunk.choices[0].finish_reason is not None:
+                    end = extras
+                elif "continued" in extras:
+                    changes.append((extras["continued"], len(text)))
+                text += chunk.choices[0].delta.content or ""
+        return (text, changes, end), client.chat.completions.create(**asked)

@@ -195,6 +195,18 @@ class Stage:
         kind, timers = ProviderKind.OPENAI_COMPATIBLE, timers or LoopTimers()
         return Provider("a", kind, APIS[kind](), self.transport, timers, DEADLINES, None)
 
+    async def run_on(self, case: Case) -> None:
+        """As `run`, for a request that another may go on with."""
+        self.upstream.scripts = [case.script]
+        local = FakeBackend(ANSWER)
+        directory = Directory[Backend](local, {"a": self.provider()})
+        outcome, tried = await outcome_of(directory, request=replace(REQUEST, may_continue=True))
+        is_cut = case.expected.code is not None
+        expected = Outcome(case.expected.text + LOCAL) if is_cut else case.expected
+        assert outcome == expected, case.name
+        begun = case.expected.text if is_cut else ""
+        assert [request.begun for request, _ in local.asked] == [begun] * (tried - 1), case.name
+
     async def run(self, case: Case) -> None:
         self.upstream.scripts = [case.script]
         already = len(self.upstream.asked)
@@ -227,6 +239,7 @@ async def outcome_of(
     *,
     kept_local: str | None = None,
     heard: list[ChatEvent] | None = None,
+    request: ChatRequest = REQUEST,
 ) -> tuple[Outcome, int]:
     """What a caller gets, and how many attempts it took; there is one end, and nothing after it.
 
@@ -240,7 +253,7 @@ async def outcome_of(
     heard = [] if heard is None else heard
     code = None
     try:
-        async with router.open_chat(attempts, REQUEST, USER) as events:
+        async with router.open_chat(attempts, request, USER) as events:
             while not (heard and isinstance(heard[-1], Finished)):
                 heard.append(await anext(events))
             assert await anext(events, None) is None
@@ -273,6 +286,15 @@ async def test_whatever_a_provider_does_the_caller_gets_one_answer_or_one_error(
     async with open_stage() as stage:
         for case in cases():
             await stage.run(case)
+
+
+@pytest.mark.parametrize("cases", FAMILIES)
+async def test_whatever_a_provider_does_another_goes_on_after_what_was_heard(
+    cases: Callable[[], Iterator[Case]],
+) -> None:
+    async with open_stage() as stage:
+        for case in cases():
+            await stage.run_on(case)
 
 
 async def test_a_provider_killed_at_any_token_leaves_a_whole_answer_or_one_error() -> None:

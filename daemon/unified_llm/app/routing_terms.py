@@ -36,6 +36,7 @@ def _route(name: ModelId, route: RouteSettings) -> Route:
         {ModelId(target): weight for target, weight in route.weights.items()},
         route.local_only,
         tuple(map(_rule, route.rules)),
+        route.continues,
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from unified_llm.domain.chat import (
     ChatEvent,
     ChoiceEnded,
+    Continued,
     Delta,
     Finished,
     FinishReason,
@@ -45,6 +46,8 @@ class AnswerBuilder:
 
     def add(self, event: ChatEvent) -> Answer | None:
         """Take the next event; the answer when it was the last."""
+        if isinstance(event, Continued):
+            return None  # the end tells of it again
         choice = self._choices.get(event.choice)
         if choice is None:
             choice = self._choices[event.choice] = _Choice()

@@ -3,7 +3,8 @@
 A stream of ChatEvent is: any number of deltas, then exactly one Finished. A stream that cannot end
 that way raises a UnifiedLlmError instead; there is no third ending. Where several choices were
 asked for, their deltas come in any order, and all of them but the last to end are ended by a
-ChoiceEnded of their own, after which nothing more of them comes.
+ChoiceEnded of their own, after which nothing more of them comes. Where a router has
+another target go on, Continued stands between the deltas of the two.
 
 JSON that people write freely (a schema, the arguments of a call) travels as text: it is checked
 where it is understood, and no dicts travel inside.
@@ -169,6 +170,8 @@ class ChatRequest:
     choices: how many answers are wanted, 1 to MAX_CHOICES; each is as if it were asked for alone.
     adapter: which of the model's adapters it is answered with; None for none. A client names it as
         part of the model, and the route takes it apart.
+    may_continue: another model may go on with the answer where the first breaks off; None leaves it
+    to the route. begun: the answer begins with this text, and only what follows it is asked for.
     """
 
     model: ModelId
@@ -182,6 +185,20 @@ class ChatRequest:
     local_only: bool = False
     choices: int = 1
     adapter: str | None = None
+    may_continue: bool | None = None
+    begun: str = ""
+
+    @property
+    def turns(self) -> tuple[Message, ...]:
+        """The messages, and last what the answer begins with, for those who go on with that."""
+        begun = (Message(Role.ASSISTANT, self.begun),) if self.begun else ()
+        return (*self.messages, *begun)
+
+
+def is_plain(request: ChatRequest) -> bool:
+    """Whether nothing but one text is asked for: no tools, no form, no chances."""
+    extras = (request.tool_use, request.answer, request.top_logprobs)
+    return request.choices == 1 and all(each is None for each in extras)
 
 
 class FinishReason(StrEnum):
@@ -290,6 +307,20 @@ class ChoiceEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class Continued:
+    """From here on another target speaks, which knows what was said so far.
+
+    backend: as in Attempt. offset: characters (code points) of the text before it. choice: as in
+    TextDelta; only an answer of one choice is gone on with.
+    """
+
+    model: ModelId
+    backend: str
+    offset: int
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The end of the answer, or of the last of several.
 
@@ -298,7 +329,8 @@ class Finished:
     unknown then, not nothing.
     first_token, total: seconds from the lease to the first token and to the end.
     attempts: every target that was asked, the one that answered last; empty from a backend.
-    cost: None if it is not known.
+    cost: None if it is not known. continued: each change of who speaks; then usage and times are
+    unknown, as whoever broke off did not tell.
     """
 
     reason: FinishReason
@@ -308,7 +340,8 @@ class Finished:
     attempts: tuple[Attempt, ...] = ()
     cost: Money | None = None
     choice: int = 0
+    continued: tuple[Continued, ...] = ()
 
 
 Delta = TextDelta | ReasoningDelta | ToolCallDelta | RefusalDelta
-ChatEvent = Delta | ChoiceEnded | Finished
+ChatEvent = Delta | ChoiceEnded | Continued | Finished

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.units import Tokens
@@ -15,6 +16,10 @@ class ProviderKind(StrEnum):
     ANTHROPIC = "anthropic"
     OLLAMA = "ollama"
     OPENAI_COMPATIBLE = "openai-compatible"
+
+
+CONTINUING: Final = frozenset({ProviderKind.ANTHROPIC, ProviderKind.OLLAMA})
+"""Kinds that go on with a last message of the assistant's; others begin a new one."""
 
 
 @dataclass(frozen=True, slots=True)

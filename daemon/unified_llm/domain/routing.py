@@ -59,7 +59,8 @@ class Route:
 
     targets: None for every model of this machine. weights: of WEIGHTED; what is not there has 1.
     local_only: nothing that is asked under this name leaves the machine. rules: the first that
-    applies to a request says what the route is for it.
+    applies to a request says what the route is for it. continues: where an answer breaks off,
+    another target goes on with it, unless the request says otherwise.
     """
 
     name: ModelId
@@ -68,6 +69,7 @@ class Route:
     weights: Mapping[ModelId, int] = field(default_factory=dict)
     local_only: bool = False
     rules: tuple[Rule, ...] = ()
+    continues: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,7 @@ class Order:
                     answer=chat.answer,
                     tool_use=chat.tool_use,
                     adapter=chat.adapter,
+                    begun=chat.begun,
                 )
             case EmbeddingRequest() as texts:
                 return Embed(id=number, texts=texts.texts, dimensions=texts.dimensions)

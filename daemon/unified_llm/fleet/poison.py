@@ -46,7 +46,7 @@ class Quarantine:
         content: object = request
         if isinstance(request, ChatRequest):
             form = (request.adapter, request.answer, request.tool_use)
-            content = (request.model, request.sampling, form, request.messages)
+            content = (request.model, request.sampling, form, request.turns)
         told_apart_by = msgspec.msgpack.encode(content)
         return blake2b(told_apart_by, key=self._key, digest_size=_DIGEST_BYTES).digest()
 

@@ -5,7 +5,7 @@ exists because an engine without it was crashed or starved by its like
 (CVE-2026-21869, CVE-2026-34756, CVE-2025-52566).
 """
 
-from unified_llm.domain.chat import MAX_CHOICES, ChatRequest
+from unified_llm.domain.chat import MAX_CHOICES, ChatRequest, is_plain
 from unified_llm.domain.embeddings import EmbeddingRequest, RerankRequest
 from unified_llm.domain.errors import InvalidRequest, TooLarge
 from unified_llm.domain.sampling import MAX_TOP_LOGPROBS, ensure_sane_sampling
@@ -143,6 +143,12 @@ def _check_stops(stops: tuple[str, ...]) -> None:
 
 
 def _check_end(request: ChatRequest) -> None:
+    if request.may_continue and not is_plain(request):
+        raise InvalidRequest(
+            "Only an answer in plain text can be continued, without tools, a form or logprobs.",
+            hint="Leave out `continue`, or the others.",
+            parameter="x_unified_llm.continue",
+        )
     # A grammar that is done admits nothing but the end; without it native code would abort.
     if request.sampling.ignore_eos and (request.answer or request.tool_use):
         raise InvalidRequest(

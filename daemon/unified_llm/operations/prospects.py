@@ -12,10 +12,11 @@ from unified_llm.domain.errors import (
     UnknownModel,
 )
 from unified_llm.domain.lifecycle import ModelState
-from unified_llm.domain.models import ModelId
+from unified_llm.domain.models import ModelId, ModelSpec
 from unified_llm.domain.money import Money
 from unified_llm.domain.ports import Backend, Clock
 from unified_llm.domain.profile import Purpose
+from unified_llm.domain.providers import CONTINUING
 from unified_llm.domain.units import Instant, Seconds
 from unified_llm.operations.models import Models, ModelView, ensure_is_for
 from unified_llm.routing.accounts import Accounts
@@ -78,6 +79,7 @@ class Prospects:
             first_content=self.latencies.expected(model, self._now(), is_resident=is_resident),
             obstacle=self._obstacle(view, backend, purpose),
             adapted=(view.spec.id, view.adapter.name) if view.adapter else None,
+            takes_begun=isinstance(view.spec, ModelSpec) or view.spec.kind in CONTINUING,
         )
         if found.is_cold and is_compared:
             found = self._with_arrival(found, self.models.forecast(view.spec.id))

@@ -60,7 +60,7 @@ class Messages:
 
     def render_chat(self, request: ChatRequest, name: str) -> Outgoing:
         """As in Api."""
-        system, turns = _split(request.messages)
+        system, turns = _split(request.turns)
         body: dict[str, object] = {
             "model": name,
             "max_tokens": request.max_tokens or DEFAULT_MAX_TOKENS,

@@ -34,6 +34,7 @@ class Feature(StrEnum):
     CHOICES = "n"
     JSON_OBJECT = "response_format.json_object"
     JSON_SCHEMA = "response_format.json_schema"
+    CONTINUE = "x_unified_llm.continue"  # an answer that another has begun
     IMAGES = "image_url"
     IMAGE_DETAIL = "image_url.detail"
     EMBEDDINGS = "embeddings"
@@ -52,11 +53,12 @@ SUPPORTED: Final[dict[ProviderKind, frozenset[Feature]]] = {
     | {_F.EMBEDDINGS},
     ProviderKind.DEEPSEEK: _CHAT_COMPLETIONS,
     # Its official client (2.12) has no field for any way of sampling.
-    ProviderKind.ANTHROPIC: _EVERYWHERE | {_F.FORCED_TOOL, _F.ONE_TOOL, _F.JSON_SCHEMA, _F.IMAGES},
+    ProviderKind.ANTHROPIC: _EVERYWHERE
+    | {_F.FORCED_TOOL, _F.ONE_TOOL, _F.JSON_SCHEMA, _F.IMAGES, _F.CONTINUE},
     ProviderKind.OLLAMA: _EVERYWHERE
     | {_F.TEMPERATURE, _F.TOP_P, _F.TOP_K, _F.REPEAT_PENALTY, _F.SEED}
     | {_F.FREQUENCY_PENALTY, _F.PRESENCE_PENALTY, _F.JSON_OBJECT, _F.JSON_SCHEMA, _F.IMAGES}
-    | {_F.EMBEDDINGS},
+    | {_F.EMBEDDINGS, _F.CONTINUE},
     # Servers of this kind agree on top_k and min_p; a repeat penalty has another name with each.
     ProviderKind.OPENAI_COMPATIBLE: _CHAT_COMPLETIONS
     | {_F.SEED, _F.ONE_TOOL, _F.JSON_SCHEMA, _F.TOP_K, _F.MIN_P, _F.IMAGES, _F.IMAGE_DETAIL}
@@ -94,6 +96,8 @@ def _asked_of_images(request: ChatRequest) -> Iterator[str]:
         yield Feature.IMAGES
     if any(image.detail for image in images):
         yield Feature.IMAGE_DETAIL
+    if request.begun:
+        yield Feature.CONTINUE
 
 
 def _features_of(use: ToolUse) -> Iterator[str]:

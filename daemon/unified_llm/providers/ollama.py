@@ -51,7 +51,7 @@ class OllamaChat:
         """As in Api."""
         body: dict[str, object] = {
             "model": name,
-            "messages": _messages(request.messages),
+            "messages": _messages(request.turns),
             "stream": True,
         }
         if options := _options(request):

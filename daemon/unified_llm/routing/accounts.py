@@ -101,6 +101,11 @@ class Charge:
         self._settle(cost, self._line.with_tokens(usage))
         return cost
 
+    def broke_off(self) -> Money | None:
+        """The answer ends with an error after some content. What it cost; None if not known."""
+        self._settle_unknown()
+        return Money(0) if self._price is FREE else None
+
     def end(self) -> None:
         """Nothing more will come."""
         if self._is_settled:

@@ -1,7 +1,7 @@
 """What is asked next when a target did not answer: pure, one object for each request.
 
-Rule 1: it decides before the first content only. After that nobody is asked any more, as two
-answers can not be joined.
+Rule 1: after the first content nobody is asked any more, as two answers can not be joined; unless
+the request lets another target go on with the text, and then only one that can.
 Rule 2: a request that a worker died of goes to no other worker of this machine: it would take one
 model after another from everybody.
 Rule 3: what was too large for one context goes to larger ones only.
@@ -96,7 +96,7 @@ class Attempts:
         return found
 
     def failed(self, error: UnifiedLlmError, now: Instant) -> bool:
-        """The latest attempt has failed before any content. Whether another target may be asked."""
+        """The latest attempt has failed. Whether another target may be asked."""
         asked = self._end(error)
         self._failures.append(Failure(asked.model, error))
         if type(error) not in PASSING:
@@ -106,8 +106,13 @@ class Attempts:
             self._promised.append(Next(asked, later(now, error.retry_after)))
         return True
 
+    def narrow_to_continuing(self) -> None:
+        """From now on only those are asked that go on with what was begun."""
+        self._left = [each for each in self._left if each.takes_begun]
+        self._promised = [each for each in self._promised if each.candidate.takes_begun]
+
     def broke_off(self, error: UnifiedLlmError) -> None:
-        """The latest attempt has failed after some content."""
+        """The latest attempt has failed after some content, and nobody goes on."""
         self._end(error)
 
     def verdict(self) -> UnifiedLlmError:

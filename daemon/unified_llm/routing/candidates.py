@@ -22,6 +22,7 @@ class Candidate:
     loading: how much of that it would be loaded for; None if not known. leaving: the models that
     would leave memory for it; None if there would not be room even then.
     obstacle: why it can not be asked; None if nothing is known.
+    takes_begun: whether it goes on with an answer that another has begun.
     free_at: when the obstacle is gone by itself; None if it will not be, or nobody knows.
     adapted: the model and its adapter that `model` stands for; None if it names no adapter.
     """
@@ -37,6 +38,7 @@ class Candidate:
     obstacle: UnifiedLlmError | None = None
     free_at: Instant | None = None
     adapted: tuple[ModelId, str] | None = None
+    takes_begun: bool = True
 
     @property
     def is_local(self) -> bool:

@@ -35,7 +35,7 @@ def cost_of(price: Price, usage: Usage) -> Money | None:
 def most_prompt_tokens(request: ChatRequest) -> int:
     """How many tokens the texts of `request` have at most, whatever the vocabulary."""
     messages = request.messages
-    sent = sum(len(message.content.encode()) for message in messages)
+    sent = sum(len(message.content.encode()) for message in messages) + len(request.begun.encode())
     calls = (call for message in messages for call in message.tool_calls)
     sent += sum(len(f"{call.name}{call.arguments}".encode()) for call in calls)
     tools = request.tool_use.tools if request.tool_use is not None else ()

@@ -14,6 +14,7 @@ from unified_llm.domain.embeddings import EmbeddingRequest, Embeddings
 from unified_llm.domain.errors import UnifiedLlmError
 from unified_llm.domain.ports import Embedder
 from unified_llm.domain.units import Tokens
+from unified_llm.routing.asking import wait_until
 from unified_llm.routing.attempts import Attempts
 from unified_llm.routing.candidates import Candidate
 from unified_llm.routing.directory import Directory
@@ -34,7 +35,7 @@ class VectorRouter:
         """All vectors. Cancelling stops the work. Raises any UnifiedLlmError."""
         timers = self.router.timers
         while (following := attempts.next(timers.now())) is not None:
-            await self.router.wait_until(following.moment)
+            await wait_until(following.moment, timers)
             try:
                 found = await self._ask(following.candidate, attempts, request, caller)
             except UnifiedLlmError as error:

@@ -7,7 +7,7 @@ daemon can not do is refused by name, because an option that is silently ignored
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, FailFast, Tag
+from pydantic import BeforeValidator, Discriminator, FailFast, Field, Tag
 from pydantic_core import PydanticCustomError
 
 from unified_llm.domain.chat import ChatRequest, Message, Role
@@ -114,9 +114,14 @@ class StreamOptionsShape(Shape):
 
 
 class OwnFieldsShape(Shape):
-    """What OpenAI has no field for. local_only: the request may not leave this machine."""
+    """What OpenAI has no field for.
+
+    local_only: the request may not leave this machine. continue: another model may go on with the
+    answer where the first breaks off.
+    """
 
     local_only: bool | None = None
+    may_continue: Annotated[bool | None, Field(alias="continue")] = None
 
 
 class ChatCompletionShape(SamplingShape):
@@ -200,6 +205,7 @@ class AskedChat:
 def parse_chat(raw: bytes) -> AskedChat:
     """The chat asked for by a request's body. Raises InvalidRequest."""
     shape = parse_shape(ChatCompletionShape, decode_json(raw))
+    own = shape.x_unified_llm or OwnFieldsShape()
     request = ChatRequest(
         model=ModelId(shape.model),
         messages=tuple(each.message(index) for index, each in enumerate(shape.messages)),
@@ -209,7 +215,8 @@ def parse_chat(raw: bytes) -> AskedChat:
         top_logprobs=shape.asked_logprobs(),
         tool_use=tool_use(shape.tools, shape.tool_choice, shape.parallel_tool_calls),
         answer=shape.response_format.answer() if shape.response_format else None,
-        local_only=bool(shape.x_unified_llm and shape.x_unified_llm.local_only),
+        local_only=bool(own.local_only),
+        may_continue=own.may_continue,
         choices=1 if shape.n is None else shape.n,
     )
     options = shape.stream_options

@@ -11,6 +11,7 @@ import msgspec
 from unified_llm.domain.answers import Answer, Choice
 from unified_llm.domain.chat import (
     ChoiceEnded,
+    Continued,
     Delta,
     Finished,
     ReasoningDelta,
@@ -27,6 +28,7 @@ from unified_llm.domain.money import render_dollars
 from unified_llm.domain.placement import Placement
 from unified_llm.domain.providers import RemoteModel
 from unified_llm.domain.routing import Route
+from unified_llm.wire.continuing import told_change
 from unified_llm.wire.logprobs import told_logprobs
 from unified_llm.wire.problem import HttpProblem
 
@@ -71,9 +73,12 @@ class CompletionWriter:
             }
         )
 
-    def piece(self, piece: Delta | ChoiceEnded) -> bytes:
+    def piece(self, piece: Delta | ChoiceEnded | Continued) -> bytes:
         """The event of the next piece; the first of a choice brings the one that names the role."""
         index = piece.choice
+        if isinstance(piece, Continued):
+            extras = {"continued": told_change(piece)}
+            return self._role(index) + self._chunk(index, {}, None, x_unified_llm=extras)
         if isinstance(piece, ChoiceEnded):
             return self._role(index) + self._chunk(index, {}, piece.reason.value)
         logprobs = piece.logprobs if isinstance(piece, TextDelta) else ()
@@ -138,6 +143,7 @@ class CompletionWriter:
             "tried": [msgspec.to_builtins(attempt) for attempt in end.attempts],
             "first_token_seconds": end.first_token,
             "total_seconds": end.total,
+            "continued": list(map(told_change, end.continued)),
         }
 
 

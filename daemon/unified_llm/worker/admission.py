@@ -28,7 +28,9 @@ class Encoder(Protocol):
     thinking: Thinking | None
     call_form: CallForm | None
 
-    def encode(self, messages: Sequence[Message], tools: Sequence[Tool]) -> list[int]: ...
+    def encode(
+        self, messages: Sequence[Message], tools: Sequence[Tool], begun: str = ""
+    ) -> list[int]: ...
     def ensure_grammar(self, grammar: str) -> None: ...
 
 
@@ -75,7 +77,7 @@ def admit(request: Generate, model: Encoder, draw_seed: Callable[[], int]) -> An
     sampling = resolve_sampling(request.sampling, draw_seed, model.vocabulary_size)
     context = model.context_tokens
     tools = request.tool_use.tools if request.tool_use and may_call(request.tool_use) else ()
-    size = prompt_bytes(request.messages, tools)
+    size = prompt_bytes(request.messages, tools) + len(request.begun.encode())
     if size > context * _MAX_BYTES_PER_TOKEN:
         raise TooLarge(
             f"Messages and tools have {size} bytes; a context of {context} tokens takes at most "
@@ -83,7 +85,7 @@ def admit(request: Generate, model: Encoder, draw_seed: Callable[[], int]) -> An
             hint="Shorten the conversation, or give the model a larger context.",
         )
     grammar, calls = _form_of(request, model)
-    prompt = model.encode(request.messages, tools)
+    prompt = model.encode(request.messages, tools, request.begun)
     if len(prompt) >= context:
         raise TooLarge(
             f"The prompt has {len(prompt)} tokens; the context has {context}, and the answer "
@@ -99,7 +101,8 @@ def admit(request: Generate, model: Encoder, draw_seed: Callable[[], int]) -> An
         limit,
         AnswerText(request.stop),
         grammar,
-        ThoughtSplitter(model.thinking),
+        # What has begun to speak has done its thinking.
+        ThoughtSplitter(None if request.begun else model.thinking),
         calls,
         thought_tokens=None if model.thinking is None else 0,
     )

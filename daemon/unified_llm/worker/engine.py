@@ -41,7 +41,7 @@ from unified_llm.worker.offload import (
     without_paths,
 )
 from unified_llm.worker.pace import Pace
-from unified_llm.worker.prompt import encode_prompt, known_form
+from unified_llm.worker.prompt import begun_parts, encode_prompt, known_form
 from unified_llm.worker.protocol import Load, Rehearsed, Score
 from unified_llm.worker.samplers import Samplers
 from unified_llm.worker.sampling import ResolvedSampling
@@ -139,8 +139,11 @@ class LlamaModel:
     def step_tokens(self) -> int:
         return self._pace.step_tokens
 
-    def encode(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> list[int]:
-        return encode_prompt(self._template.render(messages, tools), self.vocabulary)
+    def encode(
+        self, messages: Sequence[Message], tools: Sequence[Tool] = (), begun: str = ""
+    ) -> list[int]:
+        parts = self._template.render(messages, tools)
+        return encode_prompt((*parts, *begun_parts(begun, self.thinking)), self.vocabulary)
 
     def ensure_grammar(self, grammar: str) -> None:
         try:

@@ -48,6 +48,7 @@ _DIRECTIVES: Final = re.compile(
 _TOKEN_BITS: Final = 2**31 - 1
 _END: Final = 0
 _TURN: Final = 1
+_BEGUN: Final = 2
 
 
 @dataclass(slots=True)
@@ -63,7 +64,7 @@ class Script:
 
 def parse_script(text: str) -> Script:
     """What `text` says shall be done."""
-    script = Script(words=re.findall(r"\s*\S+|\s+$", _DIRECTIVES.sub("", text)))
+    script = Script(words=words_of(_DIRECTIVES.sub("", text)))
     for deed, tokens, count, _, seconds in _DIRECTIVES.findall(text):
         script.crashes |= deed == "crash"
         script.hangs |= deed == "hang"
@@ -73,6 +74,19 @@ def parse_script(text: str) -> Script:
             script.words = [f"{number} " for number in numbers]
         if seconds:
             script.step_seconds = min(float(seconds), _MAX_SECONDS)
+    return script
+
+
+def words_of(text: str) -> list[str]:
+    """The tokens of `text`."""
+    return re.findall(r"\s*\S+|\s+$", text)
+
+
+def go_on(script: Script, begun: str) -> Script:
+    """The same, of which `begun` has been said, if it can have been said by it."""
+    whole = "".join(script.words)
+    if begun and whole.startswith(begun):
+        script.words = words_of(whole.removeprefix(begun))
     return script
 
 
@@ -109,12 +123,13 @@ class FakeModel:
         self._scripts: dict[int, Script] = {}
         self._remembered: dict[int, list[int]] = {}
 
-    def encode(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> list[int]:
+    def encode(
+        self, messages: Sequence[Message], tools: Sequence[Tool] = (), begun: str = ""
+    ) -> list[int]:
         tokens: list[int] = []
         for message in messages:
-            words = re.findall(r"\s*\S+|\s+$", message.content)
-            tokens += [_TURN, *(self._token(word) for word in words)]
-        return tokens
+            tokens += [_TURN, *self._tokens(message.content)]
+        return [*tokens, _BEGUN, *self._tokens(begun)] if begun else tokens
 
     def ensure_grammar(self, grammar: str) -> None:
         raise InvalidRequest(
@@ -126,9 +141,10 @@ class FakeModel:
         self, seat: Seat, sampling: ResolvedSampling, prompt: Sequence[int], grammar: str | None
     ) -> int:
         turn = max(index for index, token in enumerate(prompt) if token == _TURN)
-        self._scripts[seat.slot] = parse_script(
-            "".join(self._word_of[token] for token in prompt[turn + 1 :])
-        )
+        last = list(prompt[turn + 1 :])
+        cut = last.index(_BEGUN) if _BEGUN in last else len(last)
+        script = parse_script(self._text_of(last[:cut]))
+        self._scripts[seat.slot] = go_on(script, self._text_of(last[cut + 1 :]))
         source = seat.slot if seat.source is None else seat.source
         remembered = self._remembered.get(source, [])[: seat.cached]
         if remembered != list(prompt[: seat.cached]):
@@ -200,10 +216,16 @@ class FakeModel:
     def close(self) -> None:
         self._scripts.clear()
 
+    def _tokens(self, text: str) -> list[int]:
+        return [self._token(word) for word in words_of(text)]
+
+    def _text_of(self, tokens: Sequence[int]) -> str:
+        return "".join(self._word_of[token] for token in tokens)
+
     def _token(self, word: str) -> int:
         # The same in every process, so that a kept state means the same to the next one.
         token = zlib.crc32(word.encode()) & _TOKEN_BITS
-        while token <= _TURN or self._word_of.setdefault(token, word) != word:
+        while token <= _BEGUN or self._word_of.setdefault(token, word) != word:
             token = token + 1 & _TOKEN_BITS
         return token
 

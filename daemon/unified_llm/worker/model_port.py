@@ -37,10 +37,12 @@ class Model(StateMemory, Protocol):
     @property
     def step_tokens(self) -> int: ...
 
-    def encode(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> list[int]:
+    def encode(
+        self, messages: Sequence[Message], tools: Sequence[Tool] = (), begun: str = ""
+    ) -> list[int]:
         """The tokens of a conversation, with tools offered. Raises InvalidRequest or DecodeError.
 
-        Tools are offered only if there is a `call_form`.
+        begun: what the answer begins with. Tools are offered only if there is a `call_form`.
         """
 
     def ensure_grammar(self, grammar: str) -> None:

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from unified_llm.domain.errors import InvalidRequest
 from unified_llm.grammar.calls import CallForm
 from unified_llm.worker.placeholders import Part
+from unified_llm.worker.thinking import Thinking
 
 _MAX_ROUNDS: Final = 8
 
@@ -60,6 +61,14 @@ def encode_prompt(parts: Sequence[Part], vocabulary: Vocabulary) -> list[int]:
     if leading is not None and tokens[:1] != [leading]:
         tokens.insert(0, leading)
     return tokens
+
+
+def begun_parts(begun: str, thinking: Thinking | None) -> tuple[Part, ...]:
+    """What follows the prompt where the answer has begun already: its thinking is over."""
+    if not begun:
+        return ()
+    closing = f"\n\n{thinking.tags.closing}\n\n" if thinking and thinking.is_open else ""
+    return Part(closing, is_markup=True), Part(begun, is_markup=False)
 
 
 def encode_text(text: str, vocabulary: Vocabulary) -> list[int]:

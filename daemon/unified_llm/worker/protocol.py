@@ -103,6 +103,7 @@ class Generate(_Struct, frozen=True, tag="generate"):
     top_logprobs: score each token, and name so many of the likeliest; None for no scores.
     answer: what the text has to look like; None for anything.
     adapter: the one of the load's adapters to be used; None for none.
+    begun: what the answer begins with; only what follows it is asked for.
     """
 
     id: int
@@ -115,6 +116,7 @@ class Generate(_Struct, frozen=True, tag="generate"):
     answer: JsonAnswer | None = None
     tool_use: ToolUse | None = None
     adapter: str | None = None
+    begun: str = ""
 
 
 class Embed(_Struct, frozen=True, tag="embed"):

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from unified_llm.domain.answers import AnswerBuilder, Choice
 from unified_llm.domain.chat import (
     ChoiceEnded,
+    Continued,
     Delta,
     Finished,
     FinishReason,
@@ -18,6 +19,7 @@ from unified_llm.domain.chat import (
     ToolCallDelta,
     Usage,
 )
+from unified_llm.domain.models import ModelId
 from unified_llm.domain.units import Tokens
 
 END = Finished(FinishReason.STOP, Usage(Tokens(1), Tokens(2)))
@@ -96,3 +98,13 @@ def test_a_choice_that_said_nothing_is_there() -> None:
     end = Finished(FinishReason.LENGTH, None, choice=1)
     choices = build_all(ChoiceEnded(0, FinishReason.STOP), end=end)
     assert choices == (Choice(FinishReason.STOP), Choice(FinishReason.LENGTH))
+
+
+def test_a_change_of_who_speaks_is_no_part_of_the_text() -> None:
+    builder = AnswerBuilder()
+    change = Continued(ModelId("far/x"), "far", 2)
+    for event in (TextDelta("Bl"), change, TextDelta("ue")):
+        assert builder.add(event) is None
+    answer = builder.add(Finished(FinishReason.STOP, None, continued=(change,)))
+    assert answer is not None
+    assert answer.choices[0].text == "Blue"

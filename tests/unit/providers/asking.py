@@ -62,6 +62,7 @@ ASKING: Final[dict[str, ChatRequest]] = {
     "n": replace(PLAIN, choices=2),
     "response_format.json_object": replace(PLAIN, answer=JsonAnswer()),
     "response_format.json_schema": replace(PLAIN, answer=JsonAnswer(SCHEMA)),
+    "x_unified_llm.continue": replace(PLAIN, begun="Blue li"),
     "image_url": replace(PLAIN, messages=(_LOOK,)),
     "image_url.detail": replace(PLAIN, messages=(_LOOK_CLOSELY,)),
     **{

@@ -1,5 +1,6 @@
 """Every feature with every kind of provider: it is sent, or refused by its name."""
 
+import json
 from dataclasses import fields
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from tests.unit.providers.asking import ASKING, PLAIN
 from unified_llm.domain.chat import ChatRequest, Message
 from unified_llm.domain.errors import InvalidRequest
-from unified_llm.domain.providers import ProviderKind
+from unified_llm.domain.providers import CONTINUING, ProviderKind
 from unified_llm.providers.features import SUPPORTED, Feature, asked_features, ensure_supported
 from unified_llm.providers.kinds import APIS, EMBEDDING_APIS
 
@@ -44,8 +45,8 @@ def test_nothing_a_request_can_say_is_passed_over() -> None:
     """A new field of ChatRequest has to be put into the table, or into this list."""
     asked = {"max_tokens", "stop", "sampling", "tool_use", "answer", "top_logprobs", "choices"}
     # Who is asked (an adapter is one of a model of this machine), and what everybody takes.
-    decided_before = {"model", "adapter", "messages", "local_only"}
-    assert {field.name for field in fields(ChatRequest)} == decided_before | asked
+    decided_before = {"model", "adapter", "messages", "local_only", "may_continue"}
+    assert {field.name for field in fields(ChatRequest)} == decided_before | asked | {"begun"}
     said_everywhere = {"role", "content", "tool_calls", "tool_call_id"}
     assert {field.name for field in fields(Message)} == said_everywhere | {"images"}
 
@@ -54,3 +55,15 @@ def test_every_kind_has_its_api_and_its_row() -> None:
     assert set(APIS) == set(SUPPORTED) == set(ProviderKind)
     vectors = {kind for kind, features in SUPPORTED.items() if Feature.EMBEDDINGS in features}
     assert set(EMBEDDING_APIS) == vectors
+
+
+def test_who_goes_on_with_an_answer_is_known_where_plans_are_made() -> None:
+    assert {kind for kind in ProviderKind if Feature.CONTINUE in SUPPORTED[kind]} == CONTINUING
+
+
+def test_what_was_begun_is_the_last_turn_of_the_assistants() -> None:
+    for kind in CONTINUING:
+        sent = json.loads(APIS[kind]().render_chat(ASKING[Feature.CONTINUE], "model").body)
+        last = sent["messages"][-1]
+        assert last["role"] == "assistant"
+        assert last["content"] in ("Blue li", [{"type": "text", "text": "Blue li"}])

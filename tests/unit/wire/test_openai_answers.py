@@ -12,6 +12,7 @@ from tests.fakes.house import make_spec
 from unified_llm.domain.answers import Answer, Choice
 from unified_llm.domain.chat import (
     ChoiceEnded,
+    Continued,
     Delta,
     Finished,
     FinishReason,
@@ -51,6 +52,17 @@ def read(events: bytes) -> list[ChatCompletionChunk]:
 def chunks(*pieces: Delta) -> list[ChatCompletionChunk]:
     writes = writer()
     return read(b"".join(writes.piece(piece) for piece in pieces))
+
+
+def test_a_change_of_who_speaks_is_a_chunk_without_content() -> None:
+    change = Continued(ModelId("far/x"), "far", 7)
+    role, chunk = read(writer().piece(change))
+    assert role.choices[0].delta.role == "assistant"
+    assert chunk.choices[0].delta.content is None
+    told = {"model": "far/x", "backend": "far", "offset": 7}
+    assert (chunk.model_extra or {})["x_unified_llm"] == {"continued": told}
+    extras = whole(end=replace(END, continued=(change,))).model_extra or {}
+    assert extras["x_unified_llm"]["continued"] == [told]
 
 
 def test_a_text_has_content_and_no_calls() -> None:

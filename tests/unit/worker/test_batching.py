@@ -52,7 +52,9 @@ class FragileModel:
     def constrain(self, slot: int, grammar: str, token: int) -> int:
         raise DecodeError("no grammar can be kept to")
 
-    def encode(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> list[int]:
+    def encode(
+        self, messages: Sequence[Message], tools: Sequence[Tool] = (), begun: str = ""
+    ) -> list[int]:
         if self.broken_encode:
             raise DecodeError("no tokens")
         return [ord(each) for each in messages[-1].content]

@@ -21,7 +21,7 @@ def open_loaded(path: Path, slept: list[float], content: str = "") -> BatchingEn
     return engine
 
 
-def answer(engine: BatchingEngine, *texts: str) -> str:
+def answer(engine: BatchingEngine, *texts: str, begun: str = "") -> str:
     engine.submit(
         Generate(
             id=1,
@@ -30,6 +30,7 @@ def answer(engine: BatchingEngine, *texts: str) -> str:
             max_tokens=None,
             stop=(),
             sampling=Sampling(),
+            begun=begun,
         )
     )
     reports: list[Report] = []
@@ -51,6 +52,16 @@ def answer(engine: BatchingEngine, *texts: str) -> str:
 )
 def test_it_says_what_the_last_message_says(tmp_path: Path, text: str, expected: str) -> None:
     assert answer(open_loaded(tmp_path / "m", []), "before", text) == expected
+
+
+@pytest.mark.parametrize(
+    ("begun", "left"),
+    [("one", " two 3"), ("one tw", "o 3"), ("one two 3", ""), ("uno", "one two 3")],
+)
+def test_it_goes_on_with_what_it_may_have_said(tmp_path: Path, begun: str, left: str) -> None:
+    engine = open_loaded(tmp_path / "m", [])
+    assert answer(engine, "before", "one two 3", begun=begun) == left
+    assert answer(engine, "!tokens 4", begun="1 2") == " 3 4 "
 
 
 def test_a_directive_in_an_earlier_message_does_nothing(tmp_path: Path) -> None:

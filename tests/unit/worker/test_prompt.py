@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from unified_llm.domain.errors import InvalidRequest
 from unified_llm.worker.placeholders import Part
-from unified_llm.worker.prompt import encode_prompt, encode_text
+from unified_llm.worker.prompt import begun_parts, encode_prompt, encode_text
+from unified_llm.worker.thinking import Tags, Thinking
 
 _MARKERS = ("<a>", "<b>", "<<", "a>")
 
@@ -65,6 +66,22 @@ def shown(tokens: list[int], vocabulary: CharacterVocabulary) -> str:
 
 def encode(vocabulary: CharacterVocabulary, *parts: Part) -> str:
     return shown(encode_prompt(parts, vocabulary), vocabulary)
+
+
+@pytest.mark.parametrize(
+    ("thinking", "expected"),
+    [
+        (None, "[<a>]Hi <b>"),
+        (Thinking(Tags("<o>", "<b>"), is_open=False), "[<a>]Hi <b>"),
+        (Thinking(Tags("<o>", "<b>"), is_open=True), "[<a>]\n\n[<b>]\n\nHi <b>"),
+    ],
+)
+def test_what_an_answer_begins_with_is_text_and_thinking_is_over(
+    thinking: Thinking | None, expected: str
+) -> None:
+    parts = begun_parts("Hi <b>", thinking)
+    assert encode(CharacterVocabulary(), markup("<a>"), *parts) == expected
+    assert begun_parts("", thinking) == ()
 
 
 def test_special_tokens_come_from_markup_only() -> None:

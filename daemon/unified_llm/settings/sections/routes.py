@@ -173,6 +173,14 @@ class RouteSettings(Section):
         json_schema_extra=about(reason="the targets say where it goes"),
     )
 
+    continues: bool = Field(
+        default=False,
+        description=(
+            "Where an answer in plain text breaks off, another target goes on with it; a request "
+            "may say otherwise (`x_unified_llm.continue`)."
+        ),
+        json_schema_extra=about(reason="two models do not write with one voice"),
+    )
     rules: Annotated[tuple[RuleSettings, ...], Field(strict=False, max_length=64)] = Field(
         default=(),
         description="Looked at in their order; the first that applies to a request is used.",

@@ -14,6 +14,7 @@ from unified_llm.domain.chat import (
     ChatEvent,
     ChatRequest,
     ChoiceEnded,
+    Continued,
     Delta,
     Finished,
     ReasoningDelta,
@@ -26,6 +27,7 @@ from unified_llm.operations.inference import Inference
 from unified_llm.operations.interruption import Interruptible
 from unified_llm.operations.jobs import Details, Job, JobId, Jobs, JobState, JobType
 from unified_llm.surfaces.dbus.stream import LineWriter, open_pipe
+from unified_llm.wire.continuing import told_change
 from unified_llm.wire.logprobs import told_logprobs
 
 
@@ -129,8 +131,10 @@ def _which(event: ChatEvent, request: ChatRequest) -> dict[str, object]:
     return {} if request.choices == 1 else {"choice": event.choice}
 
 
-def _told(piece: Delta | ChoiceEnded) -> dict[str, object]:
+def _told(piece: Delta | ChoiceEnded | Continued) -> dict[str, object]:
     match piece:
+        case Continued():
+            return {"continued": told_change(piece)}
         case TextDelta(text=text, logprobs=()):
             return {"text": text}
         case TextDelta(text=text, logprobs=logprobs):

@@ -110,6 +110,7 @@ class AnswerOptions(NoOptions):
     stop: _Texts = ()
     json_schema: _Text | None = None
     local_only: _Flag = False
+    may_continue: Annotated[_Flag | None, Field(alias="continue")] = None
 
     def request(self, model: ModelId, messages: tuple[Message, ...]) -> ChatRequest:
         """These options, applied to a conversation."""
@@ -128,6 +129,7 @@ class AnswerOptions(NoOptions):
             sampling,
             answer=answer,
             local_only=self.local_only,
+            may_continue=self.may_continue,
         )
 
 

@@ -23,6 +23,7 @@ from unified_llm.domain.chat import (
     ChatEvent,
     ChatRequest,
     ChoiceEnded,
+    Continued,
     Finished,
     FinishReason,
     Message,
@@ -251,3 +252,10 @@ async def test_a_text_that_fails_half_way_is_an_error_and_no_text() -> None:
     async with open_house(backend=FakeBackend([TextDelta("Bl"), error])) as house:
         with pytest.raises(Cancelled, match="no more"):
             await connected(house).answer(USER, request())
+
+
+async def test_a_change_of_who_speaks_is_a_line_of_its_own() -> None:
+    change = Continued(ModelId("far/x"), "far", 4)
+    _, lines = await stream_of([TextDelta("Blue"), change, *ANSWER[-1:]])
+    told = {"model": "far/x", "backend": "far", "offset": 4}
+    assert lines == [{"text": "Blue"}, {"continued": told}, DONE]

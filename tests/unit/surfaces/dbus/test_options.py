@@ -104,8 +104,10 @@ def test_all_options_reach_the_request() -> None:
         "stop": Variant("as", ["a", "b"]),
         "json_schema": Variant("s", '{"type": "object"}'),
         "local_only": Variant("b", True),
+        "continue": Variant("b", True),
     }
-    assert given.keys() == GenerateOptions.model_fields.keys()
+    fields = GenerateOptions.model_fields.items()
+    assert given.keys() == {field.alias or name for name, field in fields}
     messages = (Message(Role.USER, "hello"),)
     request = parse_options(GenerateOptions, given).request(TINY, messages)
     assert (request.model, request.messages) == (TINY, messages)
@@ -115,6 +117,7 @@ def test_all_options_reach_the_request() -> None:
     assert request.sampling == Sampling(**numbers, logit_bias=((7, -100.0),), ignore_eos=True)
     assert request.answer == JsonAnswer('{"type": "object"}')
     assert request.local_only
+    assert request.may_continue
 
 
 def test_an_empty_schema_stands_for_any_object() -> None:
