@@ -14,8 +14,10 @@ from tests.tiny_gguf import write_tiny_gguf
 from tests.tool_templates import HERMES, LLAMA3, MISTRAL, write_smollm2_with_tools
 from tests.unit.worker.test_calling import DEEPSEEK, FORMS, written
 from tests.unit.worker.test_calling import HERMES as HERMES_FORM
+from tests.unit.worker.test_calling import MISTRAL as MISTRAL_FORM
 from unified_llm.domain.chat import (
     FinishReason,
+    JsonAnswer,
     Message,
     Role,
     Sampling,
@@ -25,7 +27,7 @@ from unified_llm.domain.chat import (
     ToolUse,
 )
 from unified_llm.domain.errors import InvalidRequest
-from unified_llm.grammar.calls import CallForm, calls_grammar
+from unified_llm.grammar.calls import CallForm, calls_grammar, calls_or_answer_grammar
 from unified_llm.worker.batching import BatchingEngine
 from unified_llm.worker.engine import open_llama_engine
 from unified_llm.worker.protocol import Call, Delta, Done, Failed, Generate
@@ -89,6 +91,21 @@ def test_named_tools_and_single_calls_are_enforced(judge: Judge) -> None:
     assert not judge.accepts(single, written(HERMES_FORM, [weather, time]))
     thinking = calls_grammar(DEEPSEEK, FORCED, thoughts_end="</think>")
     assert judge.accepts(thinking, "Hm, <think> </think>\n" + written(DEEPSEEK, [time]))
+
+
+@pytest.mark.keeps_descriptors
+@pytest.mark.parametrize("form", [HERMES_FORM, MISTRAL_FORM, DEEPSEEK])
+def test_an_answer_is_calls_or_has_its_form(judge: Judge, form: CallForm) -> None:
+    shape = JsonAnswer('{"type": "array", "items": {"type": "string"}}')
+    grammar = calls_or_answer_grammar(form, ToolUse(TOOLS), shape)
+    call = written(form, [("get_time", {"zone": 1})])
+    for right in (call, "[]", f"[{json.dumps(call)}]"):
+        assert judge.accepts(grammar, right), right
+    for wrong in ("", "{}", call + "[]", "[]" + call, "Well: " + call, "[1]"):
+        assert not judge.accepts(grammar, wrong), wrong
+    thinking = calls_or_answer_grammar(form, ToolUse(TOOLS), JsonAnswer(), "</think>")
+    assert judge.accepts(thinking, "Hm.</think>\n{}")
+    assert judge.accepts(thinking, "Hm.</think>\n" + call)
 
 
 @pytest.mark.parametrize("parameters", ['"object"', "[]", '{"type": "string"}', '{"not": {}}'])
@@ -184,6 +201,47 @@ def test_a_free_model_that_begins_a_call_has_to_finish_it(
     _, calls, end = answer(engine, silent)
     assert isinstance(end, Done), end
     assert not calls
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    ("template", "marker"), [(HERMES, "<tool_call>"), (MISTRAL, "[TOOL_CALLS]")]
+)
+def test_a_model_that_may_call_keeps_to_the_form_of_its_answer(
+    tmp_path: Path, template: str, marker: str
+) -> None:
+    path = write_tiny_gguf(
+        tmp_path / "tiny.gguf", context_tokens=2048, chat_template=template, special=(marker,)
+    )
+    engine = opened(path)
+    shape = JsonAnswer('{"enum": [{"a": "yes"}, {"a": "no"}]}')
+    for number, wanted in enumerate((marker, "{"), 1):
+        (token,) = (each for each in range(200, 400) if _text_of(engine, each) == wanted)
+        request = ask(
+            ToolUse(TOOLS, is_parallel=False), number=number, seed=3, logit_bias=((token, 50.0),)
+        )
+        text, calls, end = answer(engine, msgspec.structs.replace(request, answer=shape))
+        assert isinstance(end, Done), end
+        if wanted == marker:
+            assert (text, len(calls), end.reason) == ("", 1, FinishReason.TOOL_CALLS)
+            assert_takes(*calls[0])
+        else:
+            assert json.loads(text) in ({"a": "yes"}, {"a": "no"})
+            assert (calls, end.reason) == ([], FinishReason.STOP)
+    engine.close()
+
+
+def test_calls_without_a_marker_can_not_stand_beside_a_form(tmp_path: Path) -> None:
+    path = write_tiny_gguf(tmp_path / "tiny.gguf", context_tokens=2048, chat_template=LLAMA3)
+    engine = opened(path)
+    request = msgspec.structs.replace(ask(ToolUse(TOOLS), seed=1), answer=JsonAnswer())
+    _, _, end = answer(engine, request)
+    assert isinstance(end, Failed)
+    assert (end.code, end.parameter) == (InvalidRequest.code, "response_format")
+    must = msgspec.structs.replace(ask(FORCED, number=2, seed=1), answer=JsonAnswer())
+    _, calls, end = answer(engine, must)
+    assert isinstance(end, Done), end
+    assert_takes(*calls[0])
     engine.close()
 
 

@@ -27,9 +27,16 @@ def answer_grammar(answer: JsonAnswer | None, thoughts_end: str | None = None) -
     return object_grammar() if answer.schema is None else schema_grammar(answer.schema, SCHEMA)
 
 
+def answer_rule(grammar: Grammar, answer: JsonAnswer) -> str:
+    """The name of a rule of `grammar` for what `answer` says. Raises InvalidRequest."""
+    if answer.schema is None:
+        return object_rule(grammar)
+    return schema_rule(grammar, answer.schema, SCHEMA)
+
+
 @lru_cache(maxsize=_CACHED)
 def _after_thoughts(schema: str | None, thoughts_end: str) -> str:
     grammar = Grammar()
-    form = object_rule(grammar) if schema is None else schema_rule(grammar, schema, SCHEMA)
+    form = answer_rule(grammar, JsonAnswer(schema))
     space = grammar.add(SPACE)
     return grammar.render(f"{until_rule(grammar, thoughts_end)} {space} {form}")

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from unified_llm.domain.chat import Tool, ToolChoice, ToolUse
+from unified_llm.domain.chat import JsonAnswer, Tool, ToolChoice, ToolUse
 from unified_llm.domain.errors import InvalidRequest
+from unified_llm.grammar.answers import answer_rule
 from unified_llm.grammar.gbnf import Grammar, GrammarTooLarge, any_of, literal
 from unified_llm.grammar.objects import SPACE
 from unified_llm.grammar.parameters import ParameterForm, parameters_rule
@@ -84,7 +85,29 @@ def calls_grammar(
 
 
 @lru_cache(maxsize=_CACHED)
+def calls_or_answer_grammar(
+    form: CallForm, use: ToolUse, answer: JsonAnswer, thoughts_end: str | None = None
+) -> str:
+    """The grammar of an answer that is nothing but calls, or is as `answer` says.
+
+    The form has a marker, which is no JSON, so that its beginning tells which it is.
+    Raises InvalidRequest.
+    """
+    grammar, before, calls = _new_rules(form, use, thoughts_end)
+    try:
+        said = answer_rule(grammar, answer)
+        either = grammar.add(f"{_fixed(form.opening)} {calls} | {said}")
+    except GrammarTooLarge as error:
+        raise refused(("tools",), str(error)) from error
+    return grammar.render(f"{before} {either}".strip())
+
+
+@lru_cache(maxsize=_CACHED)
 def _rules(form: CallForm, use: ToolUse, thoughts_end: str | None) -> tuple[Grammar, str, str]:
+    return _new_rules(form, use, thoughts_end)
+
+
+def _new_rules(form: CallForm, use: ToolUse, thoughts_end: str | None) -> tuple[Grammar, str, str]:
     """A grammar, and what in it stands before the opening and after it."""
     grammar = Grammar()
     try:

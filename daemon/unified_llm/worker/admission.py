@@ -8,7 +8,13 @@ from unified_llm.domain.chat import FinishReason, Message, Tool, prompt_bytes
 from unified_llm.domain.errors import InvalidRequest, TooLarge
 from unified_llm.domain.sampling import MAX_TOP_LOGPROBS
 from unified_llm.grammar.answers import answer_grammar
-from unified_llm.grammar.calls import CallForm, calls_grammar, may_call, must_call
+from unified_llm.grammar.calls import (
+    CallForm,
+    calls_grammar,
+    calls_or_answer_grammar,
+    may_call,
+    must_call,
+)
 from unified_llm.worker.answer_text import AnswerText
 from unified_llm.worker.calling import CallSplitter
 from unified_llm.worker.protocol import Done, Generate
@@ -124,17 +130,23 @@ def _form_of(request: Generate, model: Encoder) -> tuple[str | None, CallSplitte
             hint="Use a model that was made for tools, or send none.",
             parameter="tools",
         )
-    _check_beside_tools(request)
+    _check_beside_tools(request, form)
+    if request.answer is not None and not must_call(use):
+        grammar = calls_or_answer_grammar(form, use, request.answer, thoughts_end)
+        model.ensure_grammar(grammar)
+        return grammar, CallSplitter(form, use, is_all_constrained=True)
     grammar = calls_grammar(form, use, thoughts_end=thoughts_end)
     model.ensure_grammar(grammar)
     return grammar if must_call(use) else None, CallSplitter(form, use)
 
 
-def _check_beside_tools(request: Generate) -> None:
-    if request.answer is not None:
+def _check_beside_tools(request: Generate, form: CallForm) -> None:
+    must = must_call(request.tool_use)
+    if request.answer is not None and form.is_only_first and not must:
         raise InvalidRequest(
-            "The answer cannot both have a form and call tools.",
-            hint="Send either response_format or tools.",
+            "The model writes calls as JSON without a marker, so they can not be told from an "
+            "answer that has to be JSON.",
+            hint="Send either response_format or tools, or tool_choice required.",
             parameter="response_format",
         )
     if request.top_logprobs is not None:

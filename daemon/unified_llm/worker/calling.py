@@ -33,12 +33,16 @@ class CallPiece:
 class CallWatch:
     """Tells when the calls of an answer begin, by the bytes of its tokens.
 
+    is_all_constrained: a grammar has said from the first token on that the answer is calls or
+        something else, so it is calls only if it begins with them, and no other grammar is needed.
     has_begun: from the first token on, if the answer must be calls.
     """
 
-    def __init__(self, form: CallForm, use: ToolUse) -> None:
+    def __init__(self, form: CallForm, use: ToolUse, *, is_all_constrained: bool = False) -> None:
         self._form = form
         self._use = use
+        self._is_all_constrained = is_all_constrained
+        self._is_only_first = form.is_only_first or is_all_constrained
         self._trigger = form.trigger.encode()
         self._tail = b""
         self._is_on = not must_call(use)
@@ -50,10 +54,13 @@ class CallWatch:
             return None
         text = self._tail + piece
         place = text.find(self._trigger)
-        if place < 0 or (self._form.is_only_first and text[:place].strip()):
+        if place < 0 or (self._is_only_first and text[:place].strip()):
             self._tail = self._kept(text)
             return None
         self._is_on = False
+        if self._is_all_constrained:
+            self.has_begun = True
+            return None
         written = self._trigger[: max(0, len(self._tail) - place)]
         try:
             grammar = calls_grammar(self._form, self._use, written.decode())
@@ -64,7 +71,7 @@ class CallWatch:
 
     def _kept(self, text: bytes) -> bytes:
         """The end of `text` that a trigger may begin in."""
-        if self._form.is_only_first:
+        if self._is_only_first:
             start = text.lstrip()
             self._is_on = self._trigger.startswith(start)
             return start
@@ -85,12 +92,13 @@ class CallSplitter:
     """Splits what a model says into text and pieces of calls, however it is cut.
 
     watch: has to be shown the tokens of the answer; only what it has seen begin is a call.
+    is_all_constrained: as in CallWatch.
     """
 
-    def __init__(self, form: CallForm, use: ToolUse) -> None:
+    def __init__(self, form: CallForm, use: ToolUse, *, is_all_constrained: bool = False) -> None:
         self._form = form
         self._use = use
-        self.watch = CallWatch(form, use)
+        self.watch = CallWatch(form, use, is_all_constrained=is_all_constrained)
         self._state = _State.TEXT
         self._held = ""
         self._name = ""

@@ -179,3 +179,18 @@ def test_one_that_must_call_is_constrained_from_the_start() -> None:
     watch = CallWatch(HERMES, use_of(ToolChoice.REQUIRED))
     assert watch.has_begun
     assert watch.grammar_from(b"<tool_call>") is None
+
+
+def test_beside_a_form_of_the_answer_a_marker_counts_at_its_beginning_only() -> None:
+    said = json.dumps({"a": written(HERMES, [("get", {})])})
+    for text, is_call in ((written(HERMES, [("get", {})]), True), (said, False)):
+        splitter = CallSplitter(HERMES, use_of(), is_all_constrained=True)
+        assert splitter.watch.grammar_from(b"\n") is None
+        told: list[str | CallPiece] = []
+        for character in text:
+            assert splitter.watch.grammar_from(character.encode()) is None
+            told += splitter.feed(character)
+        told += splitter.finish()
+        assert splitter.watch.has_begun == is_call
+        assert splitter.calls == is_call
+        assert "".join(each for each in told if isinstance(each, str)) == ("" if is_call else text)
