@@ -26,6 +26,7 @@ let
     "defaults"
     "downloads"
     "log"
+    "money"
     "routing"
   ];
 

@@ -146,15 +146,47 @@ def chat(daemon: WholeDaemon) -> None:
         client.chat.completions.create(model="far/tiny", messages=long)
 
 
+def reload_with(daemon: WholeDaemon, **sections: Any) -> str:
+    """What the daemon tells its manager when it has read them."""
+    write_settings(daemon.folder, {"dbus": {"enabled": False}, **sections})
+    daemon.signal(signal.SIGHUP)
+    daemon.wait_for("RELOADING=1")
+    return daemon.wait_for("READY=1")
+
+
+def test_changed_money_is_in_force_after_a_reload_and_knows_what_was_spent() -> None:
+    with open_daemon(with_bus=False) as upstream:
+        far = {"kind": "openai-compatible", "socket": str(upstream.socket_path), "models": ["tiny"]}
+        sections: dict[str, Any] = {"providers": {"far": far}}
+        body = {"model": "far/tiny", "messages": HELLO, "max_tokens": 16}
+        with open_daemon(sections, with_bus=False) as daemon, daemon.open_http() as http:
+
+            def ask() -> str:
+                answer = http.post("/v1/chat/completions", json=body).json()
+                if "error" in answer:
+                    return str(answer["error"]["code"])
+                return str(answer["x_unified_llm"]["cost_dollars"])
+
+            assert ask() == "None"
+            status = reload_with(daemon, **sections, money={"prices": {"far/tiny": PRICE}})
+            assert "wait for a restart" not in status
+            spent = Decimal(ask())
+            assert spent > 0
+            money = {"prices": {"far/tiny": PRICE}, "budgets": {"each": {"dollars": 0.0001}}}
+            reload_with(daemon, **sections, money=money)
+            (budget,) = http.get("/v1/usage").json()["budgets"]
+            assert round(Decimal(budget["used_dollars"]), 6) == spent
+            assert ask() == "budget-spent"
+            money["budgets"] = {"each": {"dollars": 1}}
+            reload_with(daemon, **sections, money=money)
+            assert Decimal(ask()) == spent
+
+
 def test_a_changed_section_is_in_force_after_a_reload_and_a_wrong_one_never() -> None:
-    base = {"dbus": {"enabled": False}}
     with open_daemon({"routing": {"aliases": {"first": "tiny"}}}, with_bus=False) as daemon:
 
         def reload(routing: dict[str, Any]) -> str:
-            write_settings(daemon.folder, {**base, "routing": routing})
-            daemon.signal(signal.SIGHUP)
-            daemon.wait_for("RELOADING=1")
-            return daemon.wait_for("READY=1")
+            return reload_with(daemon, routing=routing)
 
         with daemon.open_openai() as client:
 

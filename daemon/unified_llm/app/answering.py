@@ -12,6 +12,7 @@ from unified_llm.app.beside import running
 from unified_llm.app.engine import Engine
 from unified_llm.app.ledger import Ledger, open_ledger
 from unified_llm.app.plan import Plan
+from unified_llm.domain.errors import UnavailableError
 from unified_llm.domain.events import BudgetNearlySpent
 from unified_llm.domain.ports import Backend, Embedder, EventSink, Timers
 from unified_llm.host.clock import minute_of_day, today
@@ -32,8 +33,8 @@ from unified_llm.routing.retry_budget import RetryBudget
 from unified_llm.routing.router import Router
 from unified_llm.routing.rules import Situation
 from unified_llm.routing.vectors import VectorRouter
+from unified_llm.settings.schema import Settings
 from unified_llm.settings.sections.money import MoneySettings
-from unified_llm.settings.sections.routing import RoutingSettings
 
 if TYPE_CHECKING:
     from unified_llm.app.providers import Providers
@@ -53,13 +54,22 @@ class Answering:
     spending: Spending
     providers: "Providers | None"
 
-    def follow(self, routing: RoutingSettings) -> None:
-        """Route by these from the next request on; what is under way goes on as it began."""
+    def follow(self, settings: Settings) -> None:
+        """Route and count by these from the next request on; what is under way stays as it began.
+
+        What it costs counts under the new budgets all the same.
+        """
+        routing, money = settings.routing, settings.money
         self.routes.follow(routing_terms.route_book(routing))
         self.health.follow(routing_terms.breaker_policy(routing))
         router = self.inference.router
         router.policy = routing_terms.attempt_policy(routing)
         router.budget.share = routing.retry_percent / 100
+        accounts = router.accounts
+        accounts.prices = terms.prices(money)
+        accounts.budgets.follow(terms.limits(money))
+        accounts.assumed_output = money.assumed_output_tokens
+        accounts.assumed_image = money.assumed_image_tokens
 
     def complaints(self) -> tuple[str, ...]:
         """A sentence for each thing that does not work as configured."""
@@ -115,8 +125,13 @@ async def _open_accounts(money: MoneySettings, ledger: Ledger, sink: EventSink) 
         sink(warning)
 
     budgets = Budgets(terms.limits(money), warn)
-    if budgets.limits:
+    try:
+        # Also where there is no budget yet: a reload may bring one.
         budgets.recall(await ledger.since(f"{today()[:7]}-01"))
+    except UnavailableError as error:
+        if budgets.limits:
+            raise
+        _log.warning("what was spent before this start is not known: %s", error)
     return Accounts(
         terms.prices(money),
         budgets,

@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 # The sections a reload can not change while connections and workers live.
 _FIXED_SECTIONS: Final = (
     "memory", "hardware", "registry", "scheduler", "worker", "requests", "providers",
-    "money", "socket", "dbus", "host",
+    "socket", "dbus", "host",
 )  # fmt: skip
 
 
@@ -217,7 +217,7 @@ class _Life:
             _log.warning("changes of %s take effect at the next start", ", ".join(fixed))
         self._settings = settings
         set_level(settings.log.level)
-        self._rooms.answering.follow(settings.routing)
+        self._rooms.answering.follow(settings)
         await self._rooms.catalogue.refresh(settings)
         self._rooms.preload.follow(settings)
         self._tell_state()

@@ -20,9 +20,11 @@ from unified_llm.routing.prices import cost_of, most_cost, most_prompt_tokens
 FREE = Price(Money(0), Money(0), Money(0), Money(0))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Accounts:
-    """today: the day in UTC, `2026-11-22`. on_line: told of each answer, and returns at once.
+    """prices: of requests to come; one under way is settled by the price it was begun with.
+
+    today: the day in UTC, `2026-11-22`. on_line: told of each answer, and returns at once.
 
     assumed_output: tokens of an answer to a request that sets no limit. assumed_image: tokens of an
     image, which only its provider can count.
@@ -65,9 +67,8 @@ class Accounts:
         """
         day = self.today()
         price = self._price(candidate.model, candidate.backend)
-        if candidate.is_local:
-            reservation = Reservation(Money(0), ())
-        else:
+        reservation = None
+        if not candidate.is_local:
             reservation = self.budgets.reserve(principal, candidate.backend, held, day)
         line = UsageLine(day, principal, candidate.backend, candidate.model, answers=1)
         return Charge(self, price, held, reservation, line)
@@ -83,7 +84,7 @@ class Charge:
     _accounts: Accounts
     _price: Price | None
     _most: Money | None
-    _reservation: Reservation
+    _reservation: Reservation | None
     _line: UsageLine
     _has_begun: bool = False
     _is_settled: bool = field(default=False)
@@ -114,16 +115,14 @@ class Charge:
             self._settle_unknown()
         else:
             self._is_settled = True
-            self._accounts.budgets.settle(self._reservation, Money(0))
+            self._release(Money(0))
 
     def _settle_unknown(self) -> None:
         self._settle(self._most, self._line, is_estimated=self._price is not FREE)
 
     def _settle(self, cost: Money | None, line: UsageLine, *, is_estimated: bool = False) -> None:
         self._is_settled = True
-        self._accounts.budgets.settle(
-            self._reservation, self._reservation.amount if cost is None else cost
-        )
+        self._release(cost)
         extra = UsageLine(
             *line.key,
             cost=cost or Money(0),
@@ -131,3 +130,9 @@ class Charge:
             estimated=is_estimated and cost is not None,
         )
         self._accounts.on_line(line.plus(extra))
+
+    def _release(self, cost: Money | None) -> None:
+        """cost: None if it is not known; all that was set aside counts as spent then."""
+        if self._reservation is not None:
+            spent = self._reservation.amount if cost is None else cost
+            self._accounts.budgets.settle(self._reservation, spent)

@@ -4,8 +4,11 @@ Rule 1: spent and set aside together never exceed a limit, however many requests
 of this is synchronous, so that between the look and the act nobody else acts.
 Rule 2: a request counts in the period in which it was made, whenever it ends.
 Rule 3: where a limit applies, a price that is not known is no price of zero: it is refused.
+Rule 4: limits that change are kept as if they had always been: what was spent, and what is set
+aside just now, counts under the new ones.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -71,12 +74,14 @@ class Account:
     is_warned: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Reservation:
     """Money that is set aside until it is settled."""
 
     amount: Money
-    accounts: tuple[AccountKey, ...]
+    principal: str
+    provider: str
+    day: str
 
 
 Warn = Callable[[BudgetNearlySpent], None]
@@ -90,13 +95,30 @@ class Budgets:
     limits: Sequence[Limit] = ()
     warn: Warn = lambda warning: None
     _accounts: dict[AccountKey, Account] = field(default_factory=dict)
+    _open: set[Reservation] = field(default_factory=set)
+    # By principal, provider and day, of the present month.
+    _spent: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    _month: str = ""
 
     def recall(self, earlier: Iterable[UsageLine]) -> None:
         """Take what was spent before this start."""
         for each in earlier:
-            for limit in self.limits:
-                if limit.applies_to(each.principal, each.provider):
-                    self._at(limit.account(each.principal, each.day)).spent += each.cost
+            self._spend(each.principal, each.provider, each.day, each.cost)
+
+    def follow(self, limits: Sequence[Limit]) -> None:
+        """Keep these from now on. Who was told of one that stays as it is, is not told again."""
+        before, self._accounts = self._accounts, {}
+        kept = {limit.name for limit in limits if limit in self.limits}
+        self.limits = limits
+        for (principal, provider, day), cost in self._spent.items():
+            for key in self._keys(principal, provider, day):
+                self._at(key).spent += cost
+        for each in self._open:
+            for key in self._keys(each.principal, each.provider, each.day):
+                self._at(key).held += each.amount
+        for key, account in before.items():
+            if key.limit in kept:
+                self._at(key).is_warned = account.is_warned
 
     def reserve(self, principal: str, provider: str, amount: Money | None, day: str) -> Reservation:
         """Set `amount` aside under every limit that applies. Raises BudgetSpent, setting none."""
@@ -108,20 +130,24 @@ class Budgets:
                     f"{applying[0].name} applies.",
                     hint="The operator can set it under `money.prices`.",
                 )
-            return Reservation(Money(0), ())
+            amount = Money(0)
         for limit in applying:
             self._ensure_left(limit, limit.account(principal, day), amount)
-        keys = tuple(limit.account(principal, day) for limit in applying)
-        for key in keys:
+        for key in self._keys(principal, provider, day):
             self._at(key).held += amount
-        return Reservation(amount, keys)
+        self._forget_before(day)
+        reservation = Reservation(amount, principal, provider, day)
+        self._open.add(reservation)
+        return reservation
 
     def settle(self, reservation: Reservation, cost: Money) -> None:
         """What was set aside is free again, and `cost` is spent."""
-        for key in reservation.accounts:
+        self._open.remove(reservation)
+        whose = reservation.principal, reservation.provider, reservation.day
+        self._spend(*whose, cost)
+        for key in self._keys(*whose):
             account = self._at(key)
             account.held -= reservation.amount
-            account.spent += cost
             self._warn_if_due(key, account)
 
     def spent(self) -> Mapping[AccountKey, Money]:
@@ -146,6 +172,24 @@ class Budgets:
                 f"request may cost {render_dollars(amount)}.",
                 hint="Ask for fewer tokens, or another model.",
             )
+
+    def _spend(self, principal: str, provider: str, day: str, cost: Money) -> None:
+        self._spent[principal, provider, day] += cost
+        for key in self._keys(principal, provider, day):
+            self._at(key).spent += cost
+
+    def _keys(self, principal: str, provider: str, day: str) -> list[AccountKey]:
+        applying = (limit for limit in self.limits if limit.applies_to(principal, provider))
+        return [limit.account(principal, day) for limit in applying]
+
+    def _forget_before(self, day: str) -> None:
+        """What was spent in earlier months counts nowhere any more."""
+        month = Period.MONTH.of(day)
+        if month > self._month:
+            self._month = month
+            old = [each for each in self._spent if Period.MONTH.of(each[2]) < month]
+            for each in old:
+                del self._spent[each]
 
     def _at(self, key: AccountKey) -> Account:
         return self._accounts.setdefault(key, Account())

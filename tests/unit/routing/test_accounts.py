@@ -132,6 +132,25 @@ async def test_without_a_price_the_cost_is_unknown_and_not_zero() -> None:
     assert [(line.unpriced, line.cost) for line in stage.lines] == [(1, 0)]
 
 
+async def test_an_answer_under_way_is_paid_by_the_price_it_was_begun_with() -> None:
+    go = asyncio.Event()
+    stage = Stage(TextDelta("a"), go, END)
+    async with asyncio.TaskGroup() as group:
+        asking = group.create_task(stage.ask())
+        while not stage.away.open:
+            await asyncio.sleep(0)
+        stage.accounts.prices = {FAR.model: replace(PRICE, output=Money(2 * PRICE.output))}
+        stage.budgets.follow([Limit("month", Money(10 * CENT), Period.MONTH)])
+        assert stage.used == CENT
+        go.set()
+    end = asking.result()
+    assert isinstance(end, Finished)
+    assert (end.cost, stage.used) == (CENT, CENT)
+    later = await stage.ask()
+    assert isinstance(later, Finished)
+    assert (later.cost, stage.used) == (2 * CENT, 3 * CENT)
+
+
 async def test_when_the_budget_is_spent_this_machine_answers_for_nothing() -> None:
     stage = Stage(TextDelta("a"), END, cents=1)
     await stage.ask(with_local=True)

@@ -1,5 +1,7 @@
 """Budgets are never overspent, and never refuse what fits."""
 
+from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -11,7 +13,7 @@ from unified_llm.domain.events import BudgetNearlySpent
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.money import DOLLAR, Money
 from unified_llm.domain.usage import UsageLine
-from unified_llm.routing.budget import Budgets, Limit, Period, Reservation
+from unified_llm.routing.budget import AccountKey, Budgets, Limit, Period, Reservation
 
 TODAY, TOMORROW, NEXT_MONTH = "2026-11-22", "2026-11-23", "2026-12-01"
 ALICE, BOB = "uid:1000", "uid:1001"
@@ -89,7 +91,7 @@ def test_an_unknown_price_is_refused_where_a_limit_applies() -> None:
     budgets = Budgets([replace(DAILY, provider="far")])
     with pytest.raises(BudgetSpent, match="price of what far was asked for is not known"):
         budgets.reserve(ALICE, "far", None, TODAY)
-    assert budgets.reserve(ALICE, "near", None, TODAY).accounts == ()
+    assert budgets.reserve(ALICE, "near", None, TODAY).amount == 0
 
 
 def test_what_was_spent_before_the_start_counts() -> None:
@@ -97,6 +99,52 @@ def test_what_was_spent_before_the_start_counts() -> None:
     line = UsageLine(TODAY, ALICE, "far", ModelId("far/a"), cost=Money(4 * ONE))
     budgets.recall([line, replace(line, day="2026-11-01", cost=Money(3 * ONE))])
     assert count(budgets) == 3
+
+
+def test_what_was_spent_and_is_set_aside_counts_under_limits_that_come_later() -> None:
+    budgets = Budgets()
+    budgets.settle(reserve(budgets), ONE)
+    under_way = reserve(budgets)
+    budgets.follow([DAILY])
+    assert count(budgets) == 8
+    budgets.follow([replace(DAILY, is_shared=True)])
+    budgets.settle(under_way, Money(0))
+    assert (count(budgets, BOB), count(budgets, ALICE)) == (1, 0)
+    budgets.follow([])
+    reserve(budgets)
+
+
+def test_a_limit_below_what_is_spent_refuses_until_its_period_is_over() -> None:
+    budgets = Budgets([DAILY])
+    under_way = reserve(budgets)
+    low = replace(DAILY, amount=Money(ONE // 2))
+    budgets.follow([low])
+    with pytest.raises(BudgetSpent, match=r"has 0\.000000 of 0\.500000 dollars left"):
+        reserve(budgets)
+    budgets.settle(under_way, ONE)
+    with pytest.raises(BudgetSpent):
+        budgets.reserve(ALICE, "far", Money(1), TODAY)
+    budgets.reserve(ALICE, "far", low.amount, TOMORROW)
+
+
+def test_who_was_told_of_a_limit_is_told_again_only_of_another() -> None:
+    told: list[object] = []
+    low = replace(DAILY, warn_percent=10)
+    budgets = Budgets([low], told.append)
+    budgets.settle(reserve(budgets), ONE)
+    budgets.follow([low])
+    budgets.settle(reserve(budgets), ONE)
+    assert len(told) == 1
+    budgets.follow([replace(low, warn_percent=20)])
+    budgets.settle(reserve(budgets), ONE)
+    assert len(told) == 2
+
+
+def test_what_was_spent_in_earlier_months_is_forgotten() -> None:
+    budgets = Budgets()
+    for day in (TODAY, TOMORROW, NEXT_MONTH):
+        budgets.settle(reserve(budgets, day=day), ONE)
+    assert list(budgets._spent) == [(ALICE, "far", NEXT_MONTH)]
 
 
 def test_who_has_nearly_spent_it_is_told_of_once_in_a_period() -> None:
@@ -141,3 +189,52 @@ def test_spent_and_set_aside_never_exceed_the_limit_and_nothing_that_fits_is_ref
         assert spent + held <= amount
         (told,) = budgets.spent().values() or [Money(0)]
         assert told == spent + held
+
+
+LIMITS = [
+    DAILY,
+    replace(DAILY, name="small", amount=Money(3)),
+    replace(DAILY, name="shared", amount=Money(9), is_shared=True, period=Period.MONTH),
+    replace(DAILY, name="bobs", amount=Money(5), users=frozenset({BOB})),
+    replace(DAILY, name="near", amount=Money(4), provider="near"),
+]
+REQUESTS = st.tuples(
+    st.sampled_from([ALICE, BOB]),
+    st.sampled_from(["far", "near"]),
+    st.sampled_from([TODAY, TOMORROW]),
+    st.integers(0, 4),
+)
+ENDS = st.integers(0, 4)
+CHANGES = st.sets(st.sampled_from(range(len(LIMITS))))
+
+
+@given(st.lists(st.one_of(REQUESTS, ENDS, CHANGES), max_size=40))
+def test_limits_that_change_are_kept_as_if_they_had_always_been(
+    steps: list[tuple[str, str, str, int] | int | set[int]],
+) -> None:
+    budgets, under_way = Budgets(), list[Reservation]()
+    known: list[tuple[str, str, str, int]] = []
+    for step in steps:
+        if isinstance(step, set):
+            budgets.follow([LIMITS[number] for number in sorted(step)])
+        elif isinstance(step, tuple):
+            with suppress(BudgetSpent):
+                under_way.append(budgets.reserve(step[0], step[1], Money(step[3]), step[2]))
+                known.append(step)
+        elif under_way:
+            done = under_way.pop(0)
+            whose = (done.principal, done.provider, done.day)
+            cost = min(step, done.amount)
+            budgets.settle(done, Money(cost))
+            known[known.index((*whose, done.amount))] = (*whose, cost)
+        assert +Counter(budgets.spent()) == +expected_of(budgets, known)
+
+
+def expected_of(budgets: Budgets, known: list[tuple[str, str, str, int]]) -> Counter[AccountKey]:
+    """What stands in each account, counted from the beginning."""
+    expected = Counter[AccountKey]()
+    for principal, provider, day, amount in known:
+        for limit in budgets.limits:
+            if limit.applies_to(principal, provider):
+                expected[limit.account(principal, day)] += amount
+    return expected
