@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import sys
@@ -17,6 +18,10 @@ from unified_llm.settings.load import find_settings, load_settings
 
 EX_FAILED: Final = 1
 EX_CONFIG: Final = 78  # sysexits.h; the unit does not restart after it
+
+# A request makes some thousands of objects, and few of them are garbage that only the collector
+# finds. With Python's 700 it was looked for several times in each, and took a tenth of its time.
+_NEW_OBJECTS_TO_COLLECT_AT: Final = 10_000
 
 
 def main() -> NoReturn:
@@ -75,6 +80,7 @@ def _check(file: Path, *, as_json: bool) -> int:
 
 def _run(file: Path) -> int:
     environment = dict(os.environ)
+    gc.set_threshold(_NEW_OBJECTS_TO_COLLECT_AT)
     try:
         settings = load_settings(file)
         device = configure_logs(settings.log.level, environment)

@@ -153,13 +153,16 @@ class _Answer:
                 chunk = await anext(chunks, None)
                 if chunk is None:
                     raise broken_off()
+            has_content = False
             for event in self._read(chunk):
                 if isinstance(event, Finished):
                     await self._drain(chunks)
                     yield self._finished(event)
                     return
                 self.first_content = self.first_content or self._now()
+                has_content = True
                 yield event
+            if has_content:
                 # From here on, so that a slow reader of ours is not held against the provider.
                 self.waiting_since = self._now()
 

@@ -6,7 +6,7 @@ and an answer that is cut is seen to be cut.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
@@ -21,7 +21,6 @@ from unified_llm.domain.chat import (
     Message,
     ReasoningDelta,
     RefusalDelta,
-    Sampling,
     TextDelta,
     ToolCallDelta,
     ToolChoice,
@@ -36,6 +35,7 @@ from unified_llm.providers.api import MAX_MODELS, AnswerReader, OfferedModel, Ou
 from unified_llm.providers.calls import CallNumbers
 from unified_llm.providers.decoding import decode, embed
 from unified_llm.providers.faults import error_of_event, said_of
+from unified_llm.providers.features import set_sampling
 from unified_llm.providers.framing import SseEvent, SseFramer
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -75,7 +75,7 @@ class ChatCompletions:
             "messages": [_message(message) for message in request.messages],
             "stream": True,
             "stream_options": {"include_usage": True},
-            **sampling_fields(request.sampling),
+            **set_sampling(request.sampling),
         }
         if request.choices != 1:
             body["n"] = request.choices
@@ -100,15 +100,6 @@ class ChatCompletions:
             OfferedModel(model.id, None if model.max_model_len is None else _tokens(model))
             for model in listed
         )
-
-
-def sampling_fields(sampling: Sampling) -> dict[str, object]:
-    """What is set, by the names that OpenAI and the domain share."""
-    return {
-        each.name: value
-        for each in fields(sampling)
-        if (value := getattr(sampling, each.name)) != each.default
-    }
 
 
 def _message(message: Message) -> dict[str, object]:

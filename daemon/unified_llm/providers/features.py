@@ -8,7 +8,7 @@ from dataclasses import fields
 from enum import StrEnum
 from typing import Final
 
-from unified_llm.domain.chat import ChatRequest, ToolChoice, ToolUse
+from unified_llm.domain.chat import ChatRequest, Sampling, ToolChoice, ToolUse
 from unified_llm.domain.errors import InvalidRequest
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.providers import ProviderKind
@@ -47,6 +47,8 @@ _CHAT_COMPLETIONS: Final = _EVERYWHERE | {
     _F.JSON_OBJECT,
 }  # fmt: skip
 
+_SAMPLING_DEFAULTS: Final = {field.name: field.default for field in fields(Sampling)}
+
 SUPPORTED: Final[dict[ProviderKind, frozenset[Feature]]] = {
     ProviderKind.OPENAI: _CHAT_COMPLETIONS
     | {_F.SEED, _F.ONE_TOOL, _F.JSON_SCHEMA, _F.IMAGES, _F.IMAGE_DETAIL, _F.CHOICES}
@@ -66,6 +68,12 @@ SUPPORTED: Final[dict[ProviderKind, frozenset[Feature]]] = {
 }
 
 
+def set_sampling(sampling: Sampling) -> dict[str, object]:
+    """What is set of `sampling`, by the names that OpenAI and the domain share."""
+    told = {name: getattr(sampling, name) for name in _SAMPLING_DEFAULTS}
+    return {name: value for name, value in told.items() if value != _SAMPLING_DEFAULTS[name]}
+
+
 def asked_features(request: ChatRequest) -> Iterator[str]:
     """Everything `request` asks for beyond an answer to its messages, by the names of Feature.
 
@@ -75,9 +83,7 @@ def asked_features(request: ChatRequest) -> Iterator[str]:
         yield Feature.MAX_TOKENS
     if request.stop:
         yield Feature.STOP
-    for field in fields(request.sampling):
-        if getattr(request.sampling, field.name) != field.default:
-            yield field.name
+    yield from set_sampling(request.sampling)
     if request.tool_use is not None:
         yield from _features_of(request.tool_use)
     if request.top_logprobs is not None:

@@ -6,7 +6,7 @@ What a server sends is bounded here: a line or an event that does not end takes 
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from unified_llm.domain.errors import ProviderFailed
 
@@ -27,14 +27,17 @@ class LineFramer:
             data = data.removeprefix(b"\n")
             self._is_after_cr = False
         for line in data.splitlines(keepends=True):
-            self._rest += line
-            if len(self._rest) > MAX_LINE_BYTES:
+            if len(self._rest) + len(line) > MAX_LINE_BYTES:
                 raise _endless("line")
-            if line.endswith((b"\n", b"\r")):
-                self._is_after_cr = line.endswith(b"\r")
-                whole = bytes(self._rest).rstrip(b"\r\n")
+            whole = line.rstrip(b"\r\n")
+            if len(whole) == len(line):  # its end has not come
+                self._rest += line
+                continue
+            if self._rest:
+                whole = bytes(self._rest + whole)
                 self._rest.clear()
-                yield whole
+            self._is_after_cr = line.endswith(b"\r")
+            yield whole
 
     @property
     def has_rest(self) -> bool:
@@ -42,8 +45,7 @@ class LineFramer:
         return bool(self._rest)
 
 
-@dataclass(frozen=True, slots=True)
-class SseEvent:
+class SseEvent(NamedTuple):
     """One event of the HTML standard, section 9.2. kind: `message` unless it is named."""
 
     kind: str
