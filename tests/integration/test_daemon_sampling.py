@@ -72,6 +72,24 @@ def test_sampling_reaches_the_model_by_every_door() -> None:
         assert "ZZZZZZZZ" in over_bus.stdout, over_bus.stderr
 
 
+def test_drafted_tokens_are_counted_for_the_official_client() -> None:
+    asked = {**_ASKED, "max_tokens": 40, "logit_bias": {str(_Z): 100}}
+    with (
+        open_tiny_daemon(defaults={"speculation": "prompt-lookup"}) as daemon,
+        open_openai(daemon) as client,
+        daemon.open_http() as http,
+    ):
+        answer = client.chat.completions.create(**asked)
+        assert answer.choices[0].message.content == "Z" * 40
+        assert answer.usage is not None
+        details = answer.usage.completion_tokens_details
+        assert details is not None
+        assert (details.accepted_prediction_tokens or 0) > 20
+        assert details.rejected_prediction_tokens == 0
+        model = http.get("/v1/models/tiny").json()
+        assert model["x_unified_llm"]["placement"]["speculation"] == "prompt-lookup"
+
+
 def test_chances_are_told_to_the_official_client_whole_and_streamed() -> None:
     with open_tiny_daemon() as daemon, open_openai(daemon) as client:
         wanted: Any = _ASKED | {"logprobs": True, "top_logprobs": 2}

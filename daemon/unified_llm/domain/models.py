@@ -184,6 +184,13 @@ class ModelSpec:
         return Purpose.CHAT if self.profile is None else self.profile.purpose
 
     @property
+    def drafting(self) -> Speculation:
+        """As `speculation`, but for models that can not: they take no token back, or make none."""
+        is_recurrent = self.profile is not None and self.profile.is_recurrent
+        is_able = self.purpose is Purpose.CHAT and not is_recurrent
+        return self.speculation if is_able else Speculation.OFF
+
+    @property
     def sound_adapters(self) -> tuple[Adapter, ...]:
         """Those that are loaded with it."""
         return tuple(each for each in self.adapters if each.defect is None)

@@ -142,7 +142,7 @@ def _wishes(spec: ModelSpec, question: PlanQuestion, order: tuple[Sacrifice, ...
         cache_type=_cache_type(question.cache_type or spec.cache_type),
         order=order,
         needs_gpu=must,
-        drafts=spec.speculation is not Speculation.OFF,
+        drafts=spec.drafting is not Speculation.OFF,
     )
 
 

@@ -98,7 +98,7 @@ class Placer:
             cache_type=CACHE_TYPES[spec.cache_type],
             order=self._order,
             needs_gpu=spec.gpu is GpuUse.REQUIRED,
-            drafts=spec.speculation is not Speculation.OFF,
+            drafts=spec.drafting is not Speculation.OFF,
         )
 
     def _placement(
@@ -112,6 +112,8 @@ class Placer:
         sacrifices = explain_sacrifices(profile, wishes, plan)
         if spec.gpu is GpuUse.AUTO and not gpus and (why := self._ledger.why_no_gpu):
             sacrifices = (*sacrifices, f"No GPU is used. {why}")
+        if spec.speculation is Speculation.PROMPT_LOOKUP and spec.drafting is Speculation.OFF:
+            sacrifices = (*sacrifices, "No tokens are drafted: the model can take none back.")
         needs = zip(gpus, plan.layout.gpu_layers, plan.estimate.gpus, strict=True)
         return Placement(
             context_tokens=plan.run.context_tokens,
@@ -124,6 +126,6 @@ class Placer:
             gpus=tuple(gpus) if plan.layout.offloaded else (),
             gpu_layers=plan.layout.gpu_layers if plan.layout.offloaded else (),
             cpu_experts=plan.layout.cpu_experts if plan.layout.offloaded else 0,
-            speculation=spec.speculation,
+            speculation=spec.drafting,
             sacrifices=sacrifices,
         )

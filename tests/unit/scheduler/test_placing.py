@@ -1,10 +1,15 @@
 """Models on GPUs that come, fill and go."""
 
+from dataclasses import replace
+
+import pytest
+
+from tests.unit.gguf.published import BGE_LARGE, LLAMA_3_8B, MAMBA_2_8B, Published
 from tests.unit.scheduler.scenario import CAT, DOG, GIB, Scenario, make_spec
 from unified_llm.domain.devices import DeviceId, DeviceMemory, MemoryReading
 from unified_llm.domain.errors import GpuUnusable, ModelFailedToLoad, NoRoom
 from unified_llm.domain.lifecycle import ModelState
-from unified_llm.domain.models import GpuUse, ModelSpec
+from unified_llm.domain.models import GpuUse, ModelSpec, Speculation
 from unified_llm.domain.placement import Placement
 from unified_llm.domain.units import Bytes
 from unified_llm.scheduler.policy import SchedulingPolicy
@@ -173,3 +178,23 @@ def test_out_of_memory_on_a_gpu_is_tried_once_more_with_less_of_it() -> None:
     assert second.memory[FIRST] <= 0.75 * first.memory[FIRST]
     scene.finish_load(CAT)
     assert scene.state(CAT) is ModelState.READY
+
+
+@pytest.mark.parametrize(
+    ("asked", "profile", "given", "sentences"),
+    [
+        (Speculation.AUTO, LLAMA_3_8B, Speculation.AUTO, 0),
+        (Speculation.OFF, LLAMA_3_8B, Speculation.OFF, 0),
+        (Speculation.AUTO, MAMBA_2_8B, Speculation.OFF, 0),
+        (Speculation.PROMPT_LOOKUP, MAMBA_2_8B, Speculation.OFF, 1),
+        (Speculation.AUTO, BGE_LARGE, Speculation.OFF, 0),
+    ],
+)
+def test_tokens_are_drafted_where_they_can_be_taken_back(
+    asked: Speculation, profile: Published, given: Speculation, sentences: int
+) -> None:
+    spec = replace(make_spec(CAT), profile=profile.profile(), speculation=asked)
+    scene = Scenario(spec, policy=SchedulingPolicy(ram_budget=Bytes(64 * GIB)))
+    scene.ask(CAT)
+    assert placed(scene).speculation is given
+    assert sum("drafted" in each for each in placed(scene).sacrifices) == sentences
