@@ -195,27 +195,34 @@ class Stage:
         kind, timers = ProviderKind.OPENAI_COMPATIBLE, timers or LoopTimers()
         return Provider("a", kind, APIS[kind](), self.transport, timers, DEADLINES, None)
 
+    async def run(self, case: Case) -> None:
+        already, local = len(self.upstream.asked), FakeBackend(ANSWER)
+        outcome, tried = await self.outcome_of(case, local, REQUEST)
+        assert outcome == case.expected, case.name
+        assert len(self.upstream.asked) - already == 1, case.name
+        assert tried == 1 + len(local.asked), case.name
+        assert len(local.asked) == (outcome.text == LOCAL), case.name
+
     async def run_on(self, case: Case) -> None:
         """As `run`, for a request that another may go on with."""
-        self.upstream.scripts = [case.script]
         local = FakeBackend(ANSWER)
-        directory = Directory[Backend](local, {"a": self.provider()})
-        outcome, tried = await outcome_of(directory, request=replace(REQUEST, may_continue=True))
+        outcome, tried = await self.outcome_of(case, local, replace(REQUEST, may_continue=True))
         is_cut = case.expected.code is not None
         expected = Outcome(case.expected.text + LOCAL) if is_cut else case.expected
         assert outcome == expected, case.name
         begun = case.expected.text if is_cut else ""
         assert [request.begun for request, _ in local.asked] == [begun] * (tried - 1), case.name
 
-    async def run(self, case: Case) -> None:
+    async def outcome_of(
+        self, case: Case, local: FakeBackend, request: ChatRequest
+    ) -> tuple[Outcome, int]:
+        """As the function; where the provider stalls, time passes when it does."""
         self.upstream.scripts = [case.script]
-        already = len(self.upstream.asked)
-        local = FakeBackend(ANSWER)
         timers, heard = FakeTimers(), list[ChatEvent]()
         stall = next((step for step in case.script if isinstance(step, Stall)), None)
         directory = Directory[Backend](local, {"a": self.provider(timers if stall else None)})
         async with asyncio.TaskGroup() as group:
-            asking = group.create_task(outcome_of(directory, heard=heard))
+            asking = group.create_task(outcome_of(directory, heard=heard, request=request))
             if stall is not None:
                 await stall.reached.wait()
                 told = case.expected.text
@@ -223,11 +230,7 @@ class Stage:
                     await asyncio.sleep(0.001)
                 while not asking.done():
                     await timers.advance(DEADLINES.first_event)
-        outcome, tried = asking.result()
-        assert outcome == case.expected, case.name
-        assert len(self.upstream.asked) - already == 1, case.name
-        assert tried == 1 + len(local.asked), case.name
-        assert len(local.asked) == (outcome.text == LOCAL), case.name
+        return asking.result()
 
 
 def text_of(heard: Sequence[ChatEvent]) -> str:
