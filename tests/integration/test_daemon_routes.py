@@ -48,11 +48,15 @@ def test_a_route_falls_back_when_its_provider_is_gone() -> None:
                 answer = client.chat.completions.create(model="gpt-4o", messages=HELLO, **more)
                 assert answer.choices[0].message.content == "Hello there."
                 extras: Any = (answer.model_extra or {})["x_unified_llm"]
+                cheaper.append(extras["cheaper"])
                 return [f"{each['model']}:{each['code']}" for each in extras["tried"]]
 
+            cheaper: list[Any] = []
             assert ask() == ["far/tiny:None"]
             local = {"x_unified_llm": {"local_only": True}}
             assert ask(extra_body=local) == ["tiny:None"]
+            free = {"model": "tiny", "backend": "local", "cost_dollars": "0.000000"}
+            assert cheaper == [free, None]
             asked_before = len(upstream.audit(1))
             upstream.process.kill()
             upstream.wait()

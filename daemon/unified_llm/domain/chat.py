@@ -18,7 +18,7 @@ from typing import Final
 from unified_llm.domain.images import Image
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.money import Money
-from unified_llm.domain.routing import Attempt
+from unified_llm.domain.routing import Attempt, CheaperTarget
 from unified_llm.domain.units import Seconds, Tokens
 
 MAX_CHOICES: Final = 4
@@ -331,6 +331,7 @@ class Finished:
     attempts: every target that was asked, the one that answered last; empty from a backend.
     cost: None if it is not known. continued: each change of who speaks; then usage and times are
     unknown, as whoever broke off did not tell.
+    cheaper: what would have cost least of the route's other targets, and less than this answer.
     """
 
     reason: FinishReason
@@ -341,6 +342,7 @@ class Finished:
     cost: Money | None = None
     choice: int = 0
     continued: tuple[Continued, ...] = ()
+    cheaper: CheaperTarget | None = None
 
 
 Delta = TextDelta | ReasoningDelta | ToolCallDelta | RefusalDelta

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 from unified_llm.domain.models import ModelId
+from unified_llm.domain.money import Money
 from unified_llm.domain.units import Bytes
 
 AUTO: Final = ModelId("auto")
@@ -82,3 +83,12 @@ class Attempt:
     model: ModelId
     backend: str
     code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheaperTarget:
+    """A target that was not asked. backend: as in Attempt. cost: of the same tokens there."""
+
+    model: ModelId
+    backend: str
+    cost: Money

@@ -6,12 +6,13 @@ Rule 2: a request that ended before any content is not paid: it was not taken, o
 Rule 3: the models of this machine cost nothing, and what they did is written down all the same.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from unified_llm.domain.chat import ChatRequest, Usage
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.money import Money, Price
+from unified_llm.domain.routing import CheaperTarget
 from unified_llm.domain.usage import UsageLine
 from unified_llm.routing.budget import Budgets, Reservation
 from unified_llm.routing.candidates import LOCAL, Candidate
@@ -72,6 +73,18 @@ class Accounts:
             reservation = self.budgets.reserve(principal, candidate.backend, held, day)
         line = UsageLine(day, principal, candidate.backend, candidate.model, answers=1)
         return Charge(self, price, held, reservation, line)
+
+    def cheaper(
+        self, others: Iterable[Candidate], usage: Usage, paid: Money
+    ) -> CheaperTarget | None:
+        """The one of `others` where `usage` costs least; None if none is known to cost less."""
+        found, least = None, paid
+        for each in others:
+            price = self._price(each.model, each.backend)
+            cost = None if price is None else cost_of(price, usage)
+            if cost is not None and cost < least:
+                found, least = CheaperTarget(each.model, each.backend, cost), cost
+        return found
 
     def _price(self, model: ModelId, backend: str) -> Price | None:
         return FREE if backend == LOCAL else self.prices.get(model)

@@ -86,6 +86,18 @@ class Attempts:
         self._promised = [Next(each, each.free_at) for each in self.plan.later]
         self.budget.on_request()
 
+    @property
+    def unasked(self) -> tuple[Candidate, ...]:
+        """What the route declares as good as what was asked, and could have been asked as well.
+
+        Nothing where a model was asked for by its name: what it falls back to is another.
+        """
+        route, asked = self.plan.route, {each.model for each in self.trail}
+        candidates = [planned.candidate for planned in self.plan.attempts]
+        if route.targets is not None and route.name in route.targets:
+            return ()
+        return tuple(each for each in candidates if each.model not in asked)
+
     def next(self, now: Instant) -> Next | None:
         """Who is asked next, which is taken as done; None if nobody is."""
         if len(self.trail) >= self.policy.most:

@@ -133,6 +133,9 @@ class Course:
         cost = _sum(self._costs)
         if self._changes:
             end = replace(end, usage=None, first_token=None, total=None)
+        elif end.usage is not None and cost is not None:
+            others = self._attempts.unasked
+            end = replace(end, cheaper=self._desk.accounts.cheaper(others, end.usage, cost))
         changes = tuple(self._changes)
         return replace(end, attempts=self._attempts.trail, cost=cost, continued=changes)
 

@@ -27,7 +27,7 @@ from unified_llm.domain.models import Adapter, ModelId, ModelSpec, adapted_id
 from unified_llm.domain.money import render_dollars
 from unified_llm.domain.placement import Placement
 from unified_llm.domain.providers import RemoteModel
-from unified_llm.domain.routing import Route
+from unified_llm.domain.routing import CheaperTarget, Route
 from unified_llm.wire.continuing import told_change
 from unified_llm.wire.logprobs import told_logprobs
 from unified_llm.wire.problem import HttpProblem
@@ -140,6 +140,7 @@ class CompletionWriter:
         return {
             "request_id": self._request_id,
             "cost_dollars": None if end.cost is None else render_dollars(end.cost),
+            "cheaper": None if end.cheaper is None else _cheaper(end.cheaper),
             "tried": [msgspec.to_builtins(attempt) for attempt in end.attempts],
             "first_token_seconds": end.first_token,
             "total_seconds": end.total,
@@ -255,6 +256,11 @@ def _adapter(spec: ModelSpec, adapter: Adapter, status: ModelStatus) -> dict[str
             "defect": adapter.defect,
         },
     }
+
+
+def _cheaper(target: CheaperTarget) -> dict[str, object]:
+    cost = render_dollars(target.cost)
+    return {"model": target.model, "backend": target.backend, "cost_dollars": cost}
 
 
 def _logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, object] | None:

@@ -24,6 +24,7 @@ from unified_llm.domain.errors import BudgetSpent, ProviderDown, ProviderFailed,
 from unified_llm.domain.images import Image, ImageFormat
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.money import DOLLAR, Money, Price, per_million
+from unified_llm.domain.routing import CheaperTarget
 from unified_llm.domain.units import Tokens
 from unified_llm.domain.usage import UsageLine
 from unified_llm.routing.accounts import Accounts
@@ -149,6 +150,29 @@ async def test_an_answer_under_way_is_paid_by_the_price_it_was_begun_with() -> N
     later = await stage.ask()
     assert isinstance(later, Finished)
     assert (later.cost, stage.used) == (2 * CENT, 3 * CENT)
+
+
+async def test_a_target_of_the_route_that_would_have_cost_less_is_named() -> None:
+    stage = Stage(TextDelta("a"), END)
+    end = await stage.ask(with_local=True)
+    assert isinstance(end, Finished)
+    assert end.cheaper == CheaperTarget(TINY.model, "local", Money(0))
+    alone = await stage.ask()
+    assert isinstance(alone, Finished)
+    assert alone.cheaper is None
+
+
+def test_the_cheapest_is_named_and_nothing_whose_price_is_not_known() -> None:
+    others = [far("a/dear"), far("a/same"), far("a/less"), far("a/least"), far("a/odd")]
+    cents = {"a/dear": 30, "a/same": 20, "a/less": 10, "a/least": 5}
+    prices = {ModelId(name): Price(Money(cost), Money(0)) for name, cost in cents.items()}
+    accounts = Accounts(prices, Budgets(), lambda: TODAY, lambda line: None)
+    usage = Usage(Tokens(10), Tokens(10))
+    least = CheaperTarget(ModelId("a/least"), "a", Money(50))
+    assert accounts.cheaper(others, usage, Money(200)) == least
+    assert accounts.cheaper(others[:2], usage, Money(200)) is None
+    cached = replace(usage, cached_tokens=Tokens(1))
+    assert accounts.cheaper(others, cached, Money(200)) is None
 
 
 async def test_when_the_budget_is_spent_this_machine_answers_for_nothing() -> None:

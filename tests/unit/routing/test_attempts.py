@@ -20,10 +20,11 @@ from unified_llm.domain.errors import (
     concrete_errors,
 )
 from unified_llm.domain.models import ModelId
-from unified_llm.domain.routing import Attempt
+from unified_llm.domain.routing import Attempt, Route, Strategy
 from unified_llm.domain.units import Instant, Seconds, later
 from unified_llm.routing.attempts import PASSING, AttemptPolicy, Attempts
 from unified_llm.routing.candidates import Candidate
+from unified_llm.routing.plan import Wish, make_plan
 from unified_llm.routing.retry_budget import RetryBudget
 
 NOW = Instant(100.0)
@@ -54,6 +55,20 @@ def test_targets_are_asked_in_order_and_leave_a_trail() -> None:
         Attempt(ModelId("tiny"), "local", "no-room"),
     )
     assert trial.next(NOW) is None
+
+
+def test_what_could_have_been_asked_is_the_rest_of_the_route() -> None:
+    trial = attempts(far("a/x"), here("tiny"), far("b/y"), far("c/z", obstacle=NoRoom("Full.")))
+    run(trial, ProviderDown("Down."))
+    trial.next(NOW)
+    assert [each.model for each in trial.unasked] == ["b/y"]
+
+
+def test_what_a_model_falls_back_to_is_not_as_good_as_itself() -> None:
+    model, other = far("a/x"), far("b/y")
+    route = Route(model.model, Strategy.IN_ORDER, (model.model, other.model))
+    plan = make_plan(route, [model, other], Wish())
+    assert Attempts(plan, AttemptPolicy(9), RetryBudget()).unasked == ()
 
 
 @pytest.mark.parametrize("error", [Closing("Closing."), Quarantined("It kills workers.")])

@@ -28,6 +28,8 @@ from unified_llm.domain.chat import (
 from unified_llm.domain.events import ModelStatus
 from unified_llm.domain.lifecycle import ModelState
 from unified_llm.domain.models import Adapter, ModelId
+from unified_llm.domain.money import Money
+from unified_llm.domain.routing import CheaperTarget
 from unified_llm.domain.units import Bytes, Tokens
 from unified_llm.wire.openai_answers import CompletionWriter, encode_model, encode_models
 
@@ -63,6 +65,14 @@ def test_a_change_of_who_speaks_is_a_chunk_without_content() -> None:
     assert (chunk.model_extra or {})["x_unified_llm"] == {"continued": told}
     extras = whole(end=replace(END, continued=(change,))).model_extra or {}
     assert extras["x_unified_llm"]["continued"] == [told]
+
+
+def test_a_target_that_would_have_cost_less_is_named_with_its_cost() -> None:
+    cheaper = CheaperTarget(ModelId("far/x"), "far", Money(2_000_000))
+    extras = whole(end=replace(END, cheaper=cheaper)).model_extra or {}
+    told = {"model": "far/x", "backend": "far", "cost_dollars": "0.000002"}
+    assert extras["x_unified_llm"]["cheaper"] == told
+    assert (whole().model_extra or {})["x_unified_llm"]["cheaper"] is None
 
 
 def test_a_text_has_content_and_no_calls() -> None:
