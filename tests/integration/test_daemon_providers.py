@@ -32,15 +32,22 @@ def test_another_daemon_answers_as_a_provider_through_every_door() -> None:
                 ) as stream:
                     pieces = [chunk.choices[0].delta.content or "" for chunk in stream]
                 assert "".join(pieces) == "Hello there."
+                texts = ["", "", ""]
+                with client.chat.completions.create(
+                    model="far/tiny", messages=HELLO, n=3, stream=True
+                ) as stream:
+                    for choice in (each for chunk in stream for each in chunk.choices):
+                        texts[choice.index] += choice.delta.content or ""
+                assert texts == ["Hello there."] * 3
             said = daemon.run(
                 "busctl",
                 *("--json=short", "--timeout=100", "call", "org.unifiedllm1", "/org/unifiedllm1"),
                 *("org.unifiedllm1.Manager", "GenerateText", "ssa{sv}", "far/tiny", "Bus", "0"),
             )
             assert json.loads(said.stdout)["data"][0] == "Bus", said.stderr
-            assert {record["UNIFIED_LLM_BACKEND"] for record in daemon.audit(3)} == {"far"}
-        assert {record["UNIFIED_LLM_BACKEND"] for record in upstream.audit(3)} == {"local"}
-        assert len(upstream.audit()) == 3
+            assert {record["UNIFIED_LLM_BACKEND"] for record in daemon.audit(4)} == {"far"}
+        assert {record["UNIFIED_LLM_BACKEND"] for record in upstream.audit(4)} == {"local"}
+        assert len(upstream.audit()) == 4
 
 
 def test_a_provider_without_its_key_is_off_and_the_daemon_says_so() -> None:
