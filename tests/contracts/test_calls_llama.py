@@ -231,6 +231,30 @@ def test_a_model_that_may_call_keeps_to_the_form_of_its_answer(
     engine.close()
 
 
+def test_chances_are_told_of_what_is_said_and_of_no_call(tmp_path: Path) -> None:
+    marker = "<tool_call>"
+    path = write_tiny_gguf(
+        tmp_path / "tiny.gguf", context_tokens=2048, chat_template=HERMES, special=(marker,)
+    )
+    engine = opened(path)
+    (token,) = (each for each in range(200, 400) if _text_of(engine, each) == marker)
+    for number, bias in enumerate((-100.0, 50.0), 1):
+        request = ask(ToolUse(TOOLS, is_parallel=False), number=number, logit_bias=((token, bias),))
+        limit = 12 if bias < 0 else 200
+        engine.submit(msgspec.structs.replace(request, top_logprobs=1, max_tokens=limit))
+        text, told, is_done = "", b"", False
+        while not is_done:
+            for report in engine.step(lambda: None):
+                assert not isinstance(report, Failed), report
+                is_done |= isinstance(report, Done)
+                if isinstance(report, Delta):
+                    text += report.text
+                    told += b"".join(score.chosen.data or b"" for score in report.scores)
+        assert told.decode(errors="replace") == text
+        assert bool(text) == (bias < 0)
+    engine.close()
+
+
 def test_calls_without_a_marker_can_not_stand_beside_a_form(tmp_path: Path) -> None:
     path = write_tiny_gguf(tmp_path / "tiny.gguf", context_tokens=2048, chat_template=LLAMA3)
     engine = opened(path)

@@ -1,7 +1,7 @@
 """From a request to an answer that can begin: everything is checked before a slot is taken."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from unified_llm.domain.chat import FinishReason, Message, Tool, prompt_bytes
@@ -15,7 +15,7 @@ from unified_llm.grammar.calls import (
     may_call,
     must_call,
 )
-from unified_llm.worker.answer_text import AnswerText
+from unified_llm.worker.answer_text import AnswerText, ScoreQueue
 from unified_llm.worker.calling import CallSplitter
 from unified_llm.worker.protocol import Done, Generate
 from unified_llm.worker.sampling import ResolvedSampling, resolve_sampling
@@ -45,7 +45,8 @@ class Answer:
     """A request on its way.
 
     limit: the most tokens it may get. grammar: what it has to keep to from the first token on.
-    calls: what finds the calls in what it says; None if there are none to be found.
+    calls: what finds the calls in what it says; None if there are none to be found. scores: of
+    text that these have not told yet.
     drafted_tokens: computed before they were known. accepted_tokens: of these, those in the answer.
     """
 
@@ -57,6 +58,7 @@ class Answer:
     grammar: str | None
     thoughts: ThoughtSplitter
     calls: CallSplitter | None = None
+    scores: ScoreQueue = field(default_factory=ScoreQueue)
     thought_tokens: int | None = None
     cached_tokens: int = 0
     completion_tokens: int = 0
@@ -148,12 +150,6 @@ def _check_beside_tools(request: Generate, form: CallForm) -> None:
             "answer that has to be JSON.",
             hint="Send either response_format or tools, or tool_choice required.",
             parameter="response_format",
-        )
-    if request.top_logprobs is not None:
-        raise InvalidRequest(
-            "The model does not tell chances of an answer that may call tools.",
-            hint="Leave out logprobs, or send tool_choice none.",
-            parameter="logprobs",
         )
 
 

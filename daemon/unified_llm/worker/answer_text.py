@@ -15,10 +15,14 @@ from unified_llm.worker.text import CharacterJoiner, StopTexts
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Text that may be shown, and the scores of its tokens, if they were given."""
+    """Text that may be shown, and the scores of its tokens, if they were given.
+
+    starts: where in the text each of those begins.
+    """
 
     text: str
     scores: tuple[Score, ...] = ()
+    starts: tuple[int, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.text or self.scores)
@@ -55,13 +59,45 @@ class AnswerText:
         text = self._stops.flush()
         if self.is_met:
             return self._show(text)
-        scores = tuple(score for _, score in self._held)
-        self._held.clear()
-        return Piece(text, scores)
+        held, self._held = tuple(self._held), deque()
+        return self._piece(text, held)
 
     def _show(self, text: str) -> Piece:
-        self._shown += len(text)
-        scores = []
-        while self._held and self._held[0][0] < self._shown:
-            scores.append(self._held.popleft()[1])
-        return Piece(text, tuple(scores))
+        end, shown = self._shown + len(text), []
+        while self._held and self._held[0][0] < end:
+            shown.append(self._held.popleft())
+        return self._piece(text, tuple(shown))
+
+    def _piece(self, text: str, shown: tuple[tuple[int, Score], ...]) -> Piece:
+        begin, self._shown = self._shown, self._shown + len(text)
+        starts = tuple(start - begin for start, _ in shown)
+        return Piece(text, tuple(score for _, score in shown), starts)
+
+
+class ScoreQueue:
+    """The scores of text that is told later than it came, or not at all."""
+
+    def __init__(self) -> None:
+        self._fed = 0
+        self._told = 0
+        self._held: deque[tuple[int, Score]] = deque()
+
+    def feed(self, piece: Piece) -> None:
+        """This comes next."""
+        starts = (self._fed + start for start in piece.starts)
+        self._held.extend(zip(starts, piece.scores, strict=True))
+        self._fed += len(piece.text)
+
+    def take(self, text: str) -> tuple[Score, ...]:
+        """Those of the tokens that begin in `text`, which is told next."""
+        self._told += len(text)
+        found = []
+        while self._held and self._held[0][0] < self._told:
+            found.append(self._held.popleft()[1])
+        return tuple(found)
+
+    def take_rest(self) -> tuple[Score, ...]:
+        """Those that are left, of tokens that make no character."""
+        found = tuple(score for _, score in self._held)
+        self._held.clear()
+        return found

@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unified_llm.worker.answer_text import AnswerText
+from unified_llm.worker.answer_text import AnswerText, Piece, ScoreQueue
 from unified_llm.worker.protocol import Chance, Score
 
 _TEXTS = st.text("aé€😀b", max_size=12)
@@ -89,3 +89,33 @@ def test_without_scores_there_is_only_text() -> None:
     assert answer.feed(b"hello E", None).text == "hello "
     assert not answer.feed(b"N", None)
     assert answer.finish().text == "EN"
+
+
+@given(_TEXTS, st.lists(st.integers(0, 100)), st.lists(st.integers(0, 100)))
+def test_scores_go_with_the_text_their_tokens_begin_in_however_late_it_is_told(
+    text: str, cuts: list[int], parts: list[int]
+) -> None:
+    answer, queue = AnswerText(()), ScoreQueue()
+    tokens = chop(text.encode(), cuts)
+    for token in tokens:
+        queue.feed(answer.feed(token, score_of(token)))
+    queue.feed(answer.finish())
+    borders = sorted([0, len(text), *(part % (len(text) + 1) for part in parts)])
+    told = [text[start:end] for start, end in itertools.pairwise(borders)]
+    found = [queue.take(each) for each in told]
+    rest = queue.take_rest()
+    assert b"".join(s.chosen.data or b"" for one in (*found, rest) for s in one) == text.encode()
+
+
+def test_a_score_is_not_told_before_its_text() -> None:
+    queue = ScoreQueue()
+    one, two = score_of(b"ab"), score_of(b"cd")
+    queue.feed(Piece("abc", (one, two), (0, 2)))
+    assert queue.take("ab") == (one,)
+    assert queue.take("") == ()
+    queue.feed(Piece("d"))
+    assert queue.take("c") == (two,)
+    assert queue.take("d") == ()
+    queue.feed(Piece("", (one,), (0,)))
+    assert queue.take("") == ()
+    assert queue.take_rest() == (one,)
