@@ -203,12 +203,19 @@ def test_an_interrupt_from_the_terminal_reaches_the_command_once() -> None:
 
 def test_a_restarted_daemon_is_asked_again() -> None:
     with open_daemon() as daemon:
-        command = [str(BIN / "unified-llm"), "lease", "--vram", "64M", "--", "sleep", "600"]
+        command = [str(BIN / "unified-llm"), "lease", "--vram", "64M", "--"]
         with subprocess.Popen(
-            command, env=daemon.environment, stderr=subprocess.PIPE, text=True
+            [*command, "sh", "-c", "echo started; exec sleep 600"],
+            env=daemon.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         ) as running:
             try:
-                until(lambda: committed(daemon) == 64 * MIB)
+                # One that ends before the memory is free has the command not run at all.
+                assert running.stdout is not None
+                assert running.stdout.readline() == "started\n"
+                assert committed(daemon) == 64 * MIB
                 daemon.restart()
                 until(lambda: committed(daemon) == 64 * MIB)
                 running.terminate()

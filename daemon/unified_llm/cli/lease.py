@@ -67,10 +67,13 @@ def _name(command: Sequence[str]) -> str:
 async def _run(wish: Wish, command: Sequence[str], *, may_interact: bool) -> int:
     async with open_connection() as bus:
         client = BusClient(bus, BUS_NAME)
+        news = asyncio.Event()
         opening = open_lease(client, wish, may_interact=may_interact, may_start=True)
-        async with opening as path:
+        async with open_owner_news(bus, BUS_NAME, news.set), opening as path:
+            # Whatever came before: the next answer is of a daemon that has this lease.
+            news.clear()
             await ensure_held(client, path)
-            return await _run_beside(_renew(bus, wish), command)
+            return await _run_beside(_renew(bus, wish, news), command)
 
 
 async def _run_beside(renewal: Coroutine[object, object, None], command: Sequence[str]) -> int:
@@ -81,13 +84,11 @@ async def _run_beside(renewal: Coroutine[object, object, None], command: Sequenc
     return status
 
 
-async def _renew(bus: BusConnection, wish: Wish) -> None:
-    """Take the memory again from a daemon that comes in the place of this one."""
-    news = asyncio.Event()
+async def _renew(bus: BusConnection, wish: Wish, news: asyncio.Event) -> None:
+    """Take the memory again from a daemon that comes in the place of this one; news: it is gone."""
     try:
-        async with open_owner_news(bus, BUS_NAME, news.set):
-            await news.wait()
-            await keep_lease(bus, wish, retry=_RETRY, tell=_tell)
+        await news.wait()
+        await keep_lease(bus, wish, retry=_RETRY, tell=_tell)
     except BusFault as fault:
         # The command goes on: what it holds by now it keeps.
         _tell(f"nothing is kept free of models any more: {fault}")
