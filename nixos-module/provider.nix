@@ -24,6 +24,7 @@ in
     kind = mkOption {
       type = types.enum [
         "openai"
+        "openai-responses"
         "deepseek"
         "anthropic"
         "ollama"
@@ -31,8 +32,8 @@ in
       ];
       example = "deepseek";
       description = ''
-        The API it speaks. `openai-compatible` is vLLM, TGI, llama-server, SGLang, another unified-llm
-        and the like.
+        The API it speaks. `openai` is OpenAI's chat completions, `openai-responses` its newer API;
+        `openai-compatible` is vLLM, TGI, llama-server, SGLang, another unified-llm and the like.
       '';
     };
 

@@ -27,7 +27,8 @@ from unified_llm.providers.backend import Provider
 from unified_llm.providers.kinds import APIS
 from unified_llm.worker.protocol import Delta, Done, Failed
 
-Script = Sequence[TextDelta | Finished | UnifiedLlmError]
+Step = TextDelta | Finished | UnifiedLlmError
+Script = Sequence[Step]
 
 FINISHED = Finished(FinishReason.STOP, Usage(Tokens(3), Tokens(2)))
 ANSWER: Script = [TextDelta("Hello"), TextDelta(" there"), FINISHED]
@@ -63,7 +64,7 @@ class ScriptedWorkers:
         raise AssertionError("no worker of this script leaves")
 
 
-def _frame(step: TextDelta | Finished | UnifiedLlmError) -> GenerationFrame:
+def _frame(step: Step) -> GenerationFrame:
     match step:
         case TextDelta(text):
             return Delta(id=1, text=text)
@@ -90,7 +91,7 @@ def local_stage(script: Script, refusal: UnifiedLlmError | None = None) -> Stage
     return Stage(backend, lambda: leases.out)
 
 
-def _chunk(step: TextDelta | Finished | UnifiedLlmError) -> bytes:
+def _chunk(step: Step) -> bytes:
     match step:
         case TextDelta(text):
             return _sse({"choices": [{"delta": {"content": text}}]})
@@ -106,21 +107,63 @@ def _chunk(step: TextDelta | Finished | UnifiedLlmError) -> bytes:
     raise AssertionError(f"{step} is not in a script")
 
 
+def _response_event(step: Step) -> bytes:
+    match step:
+        case TextDelta(text):
+            return _sse({"type": "response.output_text.delta", "delta": text})
+        case Finished(_, Usage() as usage):
+            used = {
+                "input_tokens": usage.prompt_tokens,
+                "output_tokens": usage.completion_tokens,
+            }
+            return _sse({"type": "response.completed", "response": {"usage": used}})
+        case UnifiedLlmError():
+            return _sse({"type": "error", "code": step.code, "message": step.message})
+    raise AssertionError(f"{step} is not in a script")
+
+
+def _message_event(step: Step) -> bytes:
+    match step:
+        case TextDelta(text):
+            delta = {"type": "text_delta", "text": text}
+            return _sse({"type": "content_block_delta", "index": 0, "delta": delta})
+        case Finished(_, Usage() as usage):
+            used = {
+                "input_tokens": usage.prompt_tokens,
+                "output_tokens": usage.completion_tokens,
+            }
+            end = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": used}
+            return _sse(end) + _sse({"type": "message_stop"})
+        case UnifiedLlmError():
+            told = {"type": step.code, "message": step.message}
+            return _sse({"type": "error", "error": told})
+    raise AssertionError(f"{step} is not in a script")
+
+
 def _sse(content: object) -> bytes:
     return f"data: {json.dumps(content)}\n\n".encode()
 
 
-def provider_stage(script: Script, refusal: UnifiedLlmError | None = None) -> Stage:
-    exchange = FakeExchange([_chunk(step) for step in script], refusal=refusal)
-    if not any(isinstance(step, Finished | UnifiedLlmError) for step in script):
-        exchange.chunks.append(asyncio.Event())
-    kind = ProviderKind.OPENAI_COMPATIBLE
-    backend = Provider("far", kind, APIS[kind](), exchange, FakeTimers(), Patience(), None)
-    return Stage(backend, lambda: exchange.open)
+def provider_stage(kind: ProviderKind, render: Callable[[Step], bytes]) -> "SetUp":
+    def set_up(script: Script, refusal: UnifiedLlmError | None = None) -> Stage:
+        exchange = FakeExchange([render(step) for step in script], refusal=refusal)
+        if not any(isinstance(step, Finished | UnifiedLlmError) for step in script):
+            exchange.chunks.append(asyncio.Event())
+        backend = Provider("far", kind, APIS[kind](), exchange, FakeTimers(), Patience(), None)
+        return Stage(backend, lambda: exchange.open)
+
+    return set_up
 
 
 SetUp = Callable[..., Stage]
-every_backend = pytest.mark.parametrize("set_up", [fake_stage, local_stage, provider_stage])
+BACKENDS: dict[str, SetUp] = {
+    "fake": fake_stage,
+    "local": local_stage,
+    "chat completions": provider_stage(ProviderKind.OPENAI_COMPATIBLE, _chunk),
+    "responses": provider_stage(ProviderKind.OPENAI_RESPONSES, _response_event),
+    "messages": provider_stage(ProviderKind.ANTHROPIC, _message_event),
+}
+every_backend = pytest.mark.parametrize("set_up", BACKENDS.values(), ids=BACKENDS)
 
 
 async def answer_of(stage: Stage) -> list[ChatEvent]:

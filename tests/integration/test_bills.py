@@ -72,6 +72,15 @@ BILLS = {
     # OpenAI counts what was cached within the prompt, and what was thought within the completion:
     # (2006 - 1920) x 1.10 + 1920 x 0.275 + 300 x 4.40 = 94.6 + 528 + 1320.
     "openai.sse": Bill(ProviderKind.OPENAI, O4_MINI, "1942.6", (2006, 300, 1920, 0, 192)),
+    # The same of input_tokens and output_tokens:
+    # (2006 - 1024) x 1.10 + 1024 x 0.275 + 300 x 4.40 = 1080.2 + 281.6 + 1320.
+    "openai-responses.sse": Bill(
+        ProviderKind.OPENAI_RESPONSES, O4_MINI, "2681.8", (2006, 300, 1024, 0, 192)
+    ),
+    # 64 x 1.10 + 17 x 4.40 = 70.4 + 74.8.
+    "openai-responses-tool.sse": Bill(
+        ProviderKind.OPENAI_RESPONSES, O4_MINI, "145.2", (64, 17, 0, 0, 0)
+    ),
     # DeepSeek: prompt_cache_miss_tokens, prompt_cache_hit_tokens and completion_tokens, each by its
     # price: 3600 x 0.27 + 6400 x 0.07 + 2000 x 1.10 = 972 + 448 + 2200.
     "deepseek-chat.sse": Bill(

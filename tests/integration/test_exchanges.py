@@ -14,6 +14,7 @@ import openai
 import pytest
 from anthropic.types import RawMessageStreamEvent
 from openai.types.chat import ChatCompletionChunk
+from openai.types.responses import ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from tests.fakes.upstream import open_upstream, stream
@@ -26,6 +27,7 @@ EXCHANGES = Path(__file__).parents[1] / "exchanges"
 HELLO: list[Any] = [{"role": "user", "content": "Why?"}]
 CHAT_COMPLETIONS = ["openai.sse", "deepseek-chat.sse", "deepseek-reasoner.sse", "vllm.sse"]
 MESSAGES = ["anthropic.sse", "anthropic-tool.sse"]
+RESPONSES = ["openai-responses.sse", "openai-responses-tool.sse"]
 LINES = ["ollama.ndjson", "ollama-uncounted.ndjson"]
 
 
@@ -51,6 +53,10 @@ def test_answers_have_the_shape_of_the_official_types() -> None:
     for name in CHAT_COMPLETIONS:
         for event in events(name):
             chunk.validate_python(event)
+    told = TypeAdapter[Any](ResponseStreamEvent)
+    for name in RESPONSES:
+        for event in events(name):
+            told.validate_python(event)
     message = TypeAdapter[Any](RawMessageStreamEvent)
     for name in MESSAGES:
         for event in events(name):
@@ -72,6 +78,24 @@ async def openai_reads(url: str) -> dict[str, Any]:
         "reason": choices[-1].finish_reason,
         "prompt": used.prompt_tokens,
         "completion": used.completion_tokens,
+    }
+
+
+async def openai_reads_responses(url: str) -> dict[str, Any]:
+    async with openai.AsyncOpenAI(base_url=url, api_key="k", max_retries=0) as client:
+        events = await client.responses.create(model="m", input="Why?", stream=True)
+        read = [event async for event in events]
+    last = read[-1]
+    assert last.type == "response.completed"
+    calls = [item for item in last.response.output if item.type == "function_call"]
+    assert last.response.usage is not None
+    return {
+        "text": "".join(
+            event.delta for event in read if event.type == "response.output_text.delta"
+        ),
+        "reason": "tool_calls" if calls else "stop",
+        "prompt": last.response.usage.input_tokens,
+        "completion": last.response.usage.output_tokens,
     }
 
 
@@ -117,6 +141,7 @@ Read = Callable[[str], Awaitable[dict[str, Any]]]
                 "vllm.sse": ProviderKind.OPENAI_COMPATIBLE,
             },
         ),
+        (openai_reads_responses, dict.fromkeys(RESPONSES, ProviderKind.OPENAI_RESPONSES)),
         (anthropic_reads, dict.fromkeys(MESSAGES, ProviderKind.ANTHROPIC)),
         (ollama_reads, {"ollama.ndjson": ProviderKind.OLLAMA}),
     ],

@@ -7,10 +7,10 @@ outcomes it must have, told from the bytes alone.
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -63,13 +63,73 @@ def delta(**fields: object) -> bytes:
     return sse({"choices": [{"index": 0, "delta": fields, "finish_reason": None}]})
 
 
-EVENTS: Final = (
-    delta(role="assistant", content=""),
-    *(delta(content=word) for word in WORDS),
-    sse({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}),
-    b"data: [DONE]\n\n",
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a provider says `alphabet`.
+
+    events: one after the other; the last one is the terminal marker. text_of: what an event adds to
+    the answer. garbage, harmless: what is no part of an answer, and what may stand anywhere in it.
+    """
+
+    kind: ProviderKind
+    events: tuple[bytes, ...]
+    text_of: Callable[[Any], str]
+    garbage: Mapping[str, bytes]
+    harmless: Mapping[str, bytes]
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.events)
+
+    @property
+    def end(self) -> bytes:
+        """The data of the terminal marker."""
+        return self.events[-1].removeprefix(b"data: ").rstrip()
+
+
+NO_EVENT: Final = {
+    "no json": b"data: {no json\n\n",
+    "a list": b"data: []\n\n",
+    "half a character": b"data: \xff\xfe\n\n",
+}
+NOTHING: Final = {
+    "a comment": b": comment\n\n",
+    "blank lines": b"\n\n\n\n",
+    "another field": b"retry: 10\n\n",
+}
+CHAT_COMPLETIONS: Final = Dialect(
+    kind=ProviderKind.OPENAI_COMPATIBLE,
+    events=(
+        delta(role="assistant", content=""),
+        *(delta(content=word) for word in WORDS),
+        sse({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}),
+        b"data: [DONE]\n\n",
+    ),
+    text_of=lambda event: event["choices"][0]["delta"].get("content", ""),
+    garbage=NO_EVENT
+    | {
+        "a number of choices": b'data: {"choices": 5}\n\n',
+        "an error": b'data: {"error": {"message": "Overloaded", "code": "server_error"}}\n\n',
+    },
+    harmless=NOTHING | {"no choices": b'data: {"choices": []}\n\n'},
 )
-BODY: Final = b"".join(EVENTS)
+RESPONSES: Final = Dialect(
+    kind=ProviderKind.OPENAI_RESPONSES,
+    events=(
+        sse({"type": "response.created", "response": {}}),
+        *(sse({"type": "response.output_text.delta", "delta": word}) for word in WORDS),
+        sse({"type": "response.output_text.done", "text": "".join(WORDS)}),
+        sse({"type": "response.completed", "response": {}}),
+    ),
+    text_of=lambda event: event.get("delta", ""),
+    garbage=NO_EVENT
+    | {
+        "a number of text": b'data: {"type": "response.output_text.delta", "delta": 5}\n\n',
+        "an error": b'data: {"type": "error", "code": "server_error", "message": "Broke"}\n\n',
+    },
+    harmless=NOTHING | {"an unknown event": b'data: {"type": "response.unheard_of"}\n\n'},
+)
+DIALECTS: Final = (CHAT_COMPLETIONS, RESPONSES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +147,15 @@ class Case:
     expected: Outcome
 
 
-def expected(whole: bytes, fault: str | None) -> Outcome:
+def expected(dialect: Dialect, whole: bytes, fault: str | None) -> Outcome:
     """The outcome of a body of which `whole` came before `fault`, or before it just ended."""
     events = whole.split(b"\n\n")[:-1]
     text = ""
     for event in events:
         data = event.removeprefix(b"data: ")
-        if data == b"[DONE]":
+        if data == dialect.end:
             return Outcome(text)
-        text += json.loads(data)["choices"][0]["delta"].get("content", "")
+        text += dialect.text_of(json.loads(data))
     return Outcome(text, fault or "provider-failed") if text else Outcome(LOCAL)
 
 
@@ -108,11 +168,13 @@ REFUSALS: Final = {
     "error": json.dumps({"error": {"message": "No.", "type": "t", "code": None}}).encode(),
     "text": b"<html>Bad Gateway</html>",
     "bytes": bytes(range(256)),
-    "answer": BODY,
+    "answer": CHAT_COMPLETIONS.body,
 }
 
 
-def statuses() -> Iterator[Case]:
+def statuses(dialect: Dialect) -> Iterator[Case]:
+    if dialect is not CHAT_COMPLETIONS:
+        return  # nothing of a refusal is said in the dialect
     for status in STATUSES:
         for name, body in REFUSALS.items():
             extra = "location: http://127.0.0.1:1/\r\n" if 300 <= status < 400 else ""
@@ -122,62 +184,47 @@ def statuses() -> Iterator[Case]:
         yield Case(f"429 {waits}", reply(b"", status=429, extra=extra), Outcome(LOCAL))
 
 
-def cuts() -> Iterator[Case]:
-    for offset in range(len(BODY)):
-        head = BODY[:offset]
+def cuts(dialect: Dialect) -> Iterator[Case]:
+    for offset in range(len(dialect.body)):
+        head = dialect.body[:offset]
         parts: list[Step] = [head] if head else []
-        told = expected(head, None)
+        told = expected(dialect, head, None)
         yield Case(f"cut at {offset}", stream(*parts, Cut(), is_whole=False), told)
         if offset % 4 == 0:
             yield Case(f"ended at {offset}", stream(*parts), told)
 
 
-def stalls() -> Iterator[Case]:
+def stalls(dialect: Dialect) -> Iterator[Case]:
     yield Case("stall before the head", [Stall()], Outcome(LOCAL))
-    for count in range(len(EVENTS)):
-        told = expected(b"".join(EVENTS[:count]), "request-timed-out")
-        yield Case(f"stall at {count}", stream(*EVENTS[:count], Stall(), is_whole=False), told)
+    for count in range(len(dialect.events)):
+        before = dialect.events[:count]
+        told = expected(dialect, b"".join(before), "request-timed-out")
+        yield Case(f"stall at {count}", stream(*before, Stall(), is_whole=False), told)
     pings = [b": ping\n\n"] * 50
     yield Case("pings and a stall", stream(*pings, Stall(), is_whole=False), Outcome(LOCAL))
 
 
-GARBAGE: Final = {
-    "no json": b"data: {no json\n\n",
-    "a list": b"data: []\n\n",
-    "a number of choices": b'data: {"choices": 5}\n\n',
-    "half a character": b"data: \xff\xfe\n\n",
-    "an error": b'data: {"error": {"message": "Overloaded", "code": "server_error"}}\n\n',
-}
-HARMLESS: Final = {
-    "a comment": b": comment\n\n",
-    "blank lines": b"\n\n\n\n",
-    "no choices": b'data: {"choices": []}\n\n',
-    "another field": b"retry: 10\n\n",
-}
-
-
-def garbage() -> Iterator[Case]:
-    for place in range(len(EVENTS)):
-        before, after = EVENTS[:place], EVENTS[place:]
-        for name, piece in GARBAGE.items():
-            told = expected(b"".join(before), "provider-failed")
+def garbage(dialect: Dialect) -> Iterator[Case]:
+    for place in range(len(dialect.events)):
+        before, after = dialect.events[:place], dialect.events[place:]
+        for name, piece in dialect.garbage.items():
+            told = expected(dialect, b"".join(before), "provider-failed")
             yield Case(f"{name} at {place}", stream(*before, piece, *after), told)
-        for name, piece in HARMLESS.items():
+        for name, piece in dialect.harmless.items():
             yield Case(f"{name} at {place}", stream(*before, piece, *after), Outcome("alphabet"))
 
 
-def repeats() -> Iterator[Case]:
+def repeats(dialect: Dialect) -> Iterator[Case]:
     """What is said twice was said twice, but nothing is heard after the end."""
-    for place, event in enumerate(EVENTS):
-        body = [*EVENTS[: place + 1], event, *EVENTS[place + 1 :]]
-        yield Case(f"{place} twice", stream(*body), expected(b"".join(body), None))
-    yield Case("all twice", stream(*EVENTS, *EVENTS), Outcome("alphabet"))
-    drip = [BODY[place : place + 1] for place in range(len(BODY))]
-    yield Case("drip", stream(*drip), Outcome("alphabet"))
-    for size in (2, 3, 5, 7, 64):
-        pieces = [BODY[place : place + size] for place in range(0, len(BODY), size)]
+    events, body = dialect.events, dialect.body
+    for place, event in enumerate(events):
+        told = [*events[: place + 1], event, *events[place + 1 :]]
+        yield Case(f"{place} twice", stream(*told), expected(dialect, b"".join(told), None))
+    yield Case("all twice", stream(*events, *events), Outcome("alphabet"))
+    for size in (1, 2, 3, 5, 7, 64):
+        pieces = [body[place : place + size] for place in range(0, len(body), size)]
         yield Case(f"pieces of {size}", stream(*pieces), Outcome("alphabet"))
-    packed = reply(BODY, kind="text/event-stream", extra="content-encoding: gzip\r\n")
+    packed = reply(body, kind="text/event-stream", extra="content-encoding: gzip\r\n")
     yield Case("said to be packed", packed, Outcome(LOCAL))
     yield Case("no HTTP", [b"SSH-2.0-OpenSSH_9.2\r\n", Cut()], Outcome(LOCAL))
     yield Case("nothing at all", [Cut()], Outcome(LOCAL))
@@ -189,10 +236,11 @@ class Stage:
 
     upstream: Upstream
     transport: Transport
+    kind: ProviderKind
 
     def provider(self, timers: Timers | None = None) -> Provider:
         """A new one over the same connections."""
-        kind, timers = ProviderKind.OPENAI_COMPATIBLE, timers or LoopTimers()
+        kind, timers = self.kind, timers or LoopTimers()
         return Provider("a", kind, APIS[kind](), self.transport, timers, DEADLINES, None)
 
     async def run(self, case: Case) -> None:
@@ -267,36 +315,41 @@ async def outcome_of(
 
 
 @asynccontextmanager
-async def open_stage() -> AsyncIterator[Stage]:
+async def open_stage(
+    kind: ProviderKind = ProviderKind.OPENAI_COMPATIBLE,
+) -> AsyncIterator[Stage]:
     async with (
         open_upstream([Cut()]) as upstream,
         open_transport(Address(upstream.url), None) as transport,
     ):
-        yield Stage(upstream, transport)
+        yield Stage(upstream, transport, kind)
 
 
 def test_there_are_enough_cases() -> None:
-    assert sum(len(list(cases())) for cases in FAMILIES) >= 400
+    for dialect in DIALECTS:
+        assert sum(len(list(cases(dialect))) for cases in FAMILIES) >= 400
 
 
 FAMILIES: Final = (statuses, cuts, stalls, garbage, repeats)
 
 
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.kind.value)
 @pytest.mark.parametrize("cases", FAMILIES)
 async def test_whatever_a_provider_does_the_caller_gets_one_answer_or_one_error(
-    cases: Callable[[], Iterator[Case]],
+    cases: Callable[[Dialect], Iterator[Case]], dialect: Dialect
 ) -> None:
-    async with open_stage() as stage:
-        for case in cases():
+    async with open_stage(dialect.kind) as stage:
+        for case in cases(dialect):
             await stage.run(case)
 
 
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.kind.value)
 @pytest.mark.parametrize("cases", FAMILIES)
 async def test_whatever_a_provider_does_another_goes_on_after_what_was_heard(
-    cases: Callable[[], Iterator[Case]],
+    cases: Callable[[Dialect], Iterator[Case]], dialect: Dialect
 ) -> None:
-    async with open_stage() as stage:
-        for case in cases():
+    async with open_stage(dialect.kind) as stage:
+        for case in cases(dialect):
             await stage.run_on(case)
 
 

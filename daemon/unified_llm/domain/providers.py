@@ -12,6 +12,7 @@ class ProviderKind(StrEnum):
     """Which API a provider speaks."""
 
     OPENAI = "openai"
+    OPENAI_RESPONSES = "openai-responses"
     DEEPSEEK = "deepseek"
     ANTHROPIC = "anthropic"
     OLLAMA = "ollama"

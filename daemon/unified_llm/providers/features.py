@@ -53,6 +53,10 @@ SUPPORTED: Final[dict[ProviderKind, frozenset[Feature]]] = {
     ProviderKind.OPENAI: _CHAT_COMPLETIONS
     | {_F.SEED, _F.ONE_TOOL, _F.JSON_SCHEMA, _F.IMAGES, _F.IMAGE_DETAIL, _F.CHOICES}
     | {_F.EMBEDDINGS},
+    ProviderKind.OPENAI_RESPONSES: frozenset(
+        {_F.MAX_TOKENS, _F.TOOLS, _F.TEMPERATURE, _F.TOP_P, _F.FORCED_TOOL, _F.ONE_TOOL}
+        | {_F.JSON_OBJECT, _F.JSON_SCHEMA, _F.IMAGES, _F.IMAGE_DETAIL, _F.EMBEDDINGS}
+    ),
     ProviderKind.DEEPSEEK: _CHAT_COMPLETIONS,
     # Its official client (2.12) has no field for any way of sampling.
     ProviderKind.ANTHROPIC: _EVERYWHERE

@@ -9,10 +9,12 @@ from unified_llm.providers.api import Api
 from unified_llm.providers.chat_completions import ChatCompletions
 from unified_llm.providers.embeddings import EmbeddingApi, OllamaEmbeddings, OpenAiEmbeddings
 from unified_llm.providers.ollama import OllamaChat
+from unified_llm.providers.responses import Responses
 
 APIS: Final[dict[ProviderKind, Callable[[], Api]]] = {
     # `max_tokens` is refused by OpenAI's reasoning models.
     ProviderKind.OPENAI: lambda: ChatCompletions(limit_field="max_completion_tokens"),
+    ProviderKind.OPENAI_RESPONSES: Responses,
     ProviderKind.DEEPSEEK: ChatCompletions,
     ProviderKind.ANTHROPIC: Messages,
     ProviderKind.OLLAMA: OllamaChat,
@@ -21,6 +23,7 @@ APIS: Final[dict[ProviderKind, Callable[[], Api]]] = {
 
 EMBEDDING_APIS: Final[dict[ProviderKind, EmbeddingApi]] = {
     ProviderKind.OPENAI: OpenAiEmbeddings(),
+    ProviderKind.OPENAI_RESPONSES: OpenAiEmbeddings(),
     ProviderKind.OLLAMA: OllamaEmbeddings(),
     ProviderKind.OPENAI_COMPATIBLE: OpenAiEmbeddings(),
 }

@@ -9,6 +9,7 @@ import ollama
 import pytest
 from anthropic.types.message_create_params import MessageCreateParamsStreaming
 from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
+from openai.types.responses.response_create_params import ResponseCreateParamsStreaming
 
 from tests.unit.providers.asking import ASKING, CONVERSATION, PLAIN, TOOL
 from tests.unit.providers.official import Official
@@ -24,6 +25,7 @@ KINDS: dict[Any, tuple[ProviderKind, ...]] = {
         ProviderKind.DEEPSEEK,
         ProviderKind.OPENAI_COMPATIBLE,
     ),
+    ResponseCreateParamsStreaming: (ProviderKind.OPENAI_RESPONSES,),
     MessageCreateParamsStreaming: (ProviderKind.ANTHROPIC,),
     ollama._types.ChatRequest: (ProviderKind.OLLAMA,),
 }

@@ -19,6 +19,7 @@ MAX_MODELS: Final = 1000
 
 DEFAULT_URLS: Final = {
     "openai": "https://api.openai.com/v1",
+    "openai-responses": "https://api.openai.com/v1",
     "deepseek": "https://api.deepseek.com",
     "anthropic": "https://api.anthropic.com/v1",
     "ollama": "http://127.0.0.1:11434",
@@ -61,9 +62,12 @@ _Name = Annotated[str, Field(pattern=f"^{MODEL_ID_PATTERN}$")]
 class ProviderSettings(Section):
     """One model server. Its models are asked for as `<name>/<model>`."""
 
-    kind: Literal["openai", "deepseek", "anthropic", "ollama", "openai-compatible"] = Field(
+    kind: Literal[
+        "openai", "openai-responses", "deepseek", "anthropic", "ollama", "openai-compatible"
+    ] = Field(
         description=(
-            "The API it speaks. `openai-compatible` is vLLM, TGI, llama-server, SGLang, another "
+            "The API it speaks. `openai` is OpenAI's chat completions, `openai-responses` its "
+            "newer API; `openai-compatible` is vLLM, TGI, llama-server, SGLang, another "
             "unified-llm and the like."
         ),
         json_schema_extra=about(),
