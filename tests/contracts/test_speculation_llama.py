@@ -8,10 +8,20 @@ from typing import Any
 import pytest
 from llama_cpp import llama_cpp as native
 
+from tests.contracts import test_calls_llama as tools
 from tests.contracts.test_engine_states_llama import recurrent, sliding
 from tests.real_models import smollm2
 from tests.tiny_gguf import write_tiny_gguf
-from unified_llm.domain.chat import JsonAnswer, Message, Role, Sampling
+from tests.tool_templates import HERMES
+from unified_llm.domain.chat import (
+    JsonAnswer,
+    Message,
+    Role,
+    Sampling,
+    ToolCall,
+    ToolChoice,
+    ToolUse,
+)
 from unified_llm.domain.models import Speculation
 from unified_llm.worker.batching import BatchingEngine
 from unified_llm.worker.engine import LlamaModel, open_llama_engine
@@ -182,6 +192,50 @@ def test_a_window_that_slides_on_while_drafts_come_and_go_changes_nothing(tmp_pa
         drafted = said[Speculation.PROMPT_LOOKUP][number]
         assert drafted.end.accepted_tokens > 0
         ensure_same(drafted, said[Speculation.OFF][number])
+
+
+@pytest.mark.parametrize("choice", [ToolChoice.AUTO, ToolChoice.REQUIRED])
+def test_calls_are_the_same_where_they_begin_inside_a_draft(
+    tmp_path: Path, choice: ToolChoice
+) -> None:
+    path = write_tiny_gguf(
+        tmp_path / "tiny.gguf",
+        context_tokens=2048,
+        chat_template=HERMES,
+        special=("<tool_call>",),
+    )
+    earlier = (
+        Message(
+            Role.ASSISTANT,
+            "",
+            tool_calls=(
+                ToolCall("call_1", "get_weather", '{"city": "Oslo", "unit": "kelvin"}'),
+                ToolCall("call_2", "get_weather", '{"city": "Rome", "unit": "kelvin"}'),
+            ),
+        ),
+        Message(Role.TOOL, "cold", tool_call_id="call_1"),
+        Message(Role.TOOL, "warm", tool_call_id="call_2"),
+        Message(Role.USER, "And now?"),
+    )
+    said, accepted = [], 0
+    for mode in (Speculation.OFF, Speculation.PROMPT_LOOKUP):
+        engine = open_llama_engine()
+        engine.load(load_of(path, mode, 2048), lambda _: None)
+        try:
+            model = engine._model
+            assert isinstance(model, LlamaModel)
+            (begins,) = model.vocabulary.tokenise("<tool_call>", parse_special=True)
+            use = ToolUse(tools.TOOLS, choice)
+            request = tools.ask(use, *earlier, seed=3, logit_bias=((begins, 12.0),))
+            text, calls, end = tools.answer(engine, request)
+            assert isinstance(end, Done)
+            said.append((text, calls, end.reason, end.completion_tokens))
+            accepted += end.accepted_tokens
+        finally:
+            engine.close()
+    assert said[0] == said[1]
+    assert said[0][1]
+    assert accepted > 10
 
 
 def test_a_model_that_can_take_no_token_back_drafts_nothing(
