@@ -20,7 +20,7 @@ from unified_llm.bus.names import (
     PROPERTIES_INTERFACE,
     ROOT_PATH,
 )
-from unified_llm.bus.values import unwrap
+from unified_llm.bus.values import Variant, unwrap
 from unified_llm.domain.lifecycle import ModelState
 from unified_llm.guard.permissions import Action
 from unified_llm.operations.inhibitors import MAX_INHIBITORS_PER_UID
@@ -36,9 +36,10 @@ async def connect_as(stack: AsyncExitStack, bus: PrivateBus, user: str) -> BusCo
         return await stack.enter_async_context(open_connection(bus.address))
 
 
-async def reserve(client: BusConnection, gib: int = 1) -> tuple[int, str]:
+async def reserve(client: BusConnection, gib: int = 1, **options: Variant) -> tuple[int, str]:
     """The descriptor, and the lease's object."""
-    answer = await ask(client, "ReserveVram", "tssa{sv}", gib * GIB, "game", "a game runs", {})
+    asked = (gib * GIB, "game", "a game runs", options)
+    answer = await ask(client, "ReserveVram", "tssa{sv}", *asked)
     return cast("tuple[int, str]", answer)
 
 
@@ -137,6 +138,16 @@ async def test_others_are_told_when_memory_is_first_taken_and_when_all_is_given_
             await client.call(BUS_NAME, path, LEASE_INTERFACE, "Release")
             os.close(held)
         assert told == [(True, "lease"), (False, "lease")]
+        told.clear()
+        game, game_path = await reserve(client, purpose=Variant("s", "game"))
+        other, other_path = await reserve(client)
+        for path in (game_path, other_path):
+            await client.call(BUS_NAME, path, LEASE_INTERFACE, "Release")
+        assert told == [
+            (begins, reason) for begins in (True, False) for reason in ("gamemode", "lease")
+        ]
+        os.close(game)
+        os.close(other)
 
 
 async def test_whatever_a_caller_holds_ends_when_it_leaves(shared_bus: PrivateBus) -> None:

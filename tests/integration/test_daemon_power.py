@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.bus_services.power import UPOWER, open_power_service, write_policy
+from tests.integration.test_daemon_sleep import unloads_told
 from tests.whole_daemon import PATIENCE, WholeDaemon, open_daemon
+from unified_llm.bus.connection import open_connection
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -30,15 +32,19 @@ async def test_idle_models_leave_on_battery_and_stay_on_mains(tmp_path: Path) ->
         assert daemon.bus is not None
         assert surroundings(daemon)["on_battery"] is None
         async with (
+            open_connection(daemon.bus.address) as client,
             open_power_service(daemon.bus.address, UPOWER, value=False) as upower,
             asyncio.timeout(PATIENCE),
         ):
+            left = await unloads_told(client)
             await until_property(daemon, "OnBattery", "b false")
             loaded = await asyncio.to_thread(daemon.run, "unified-llm", "models", "load", "tiny")
             assert loaded.returncode == 0
             assert len(daemon.workers()) == 1
             upower.set(True)
             await until_property(daemon, "OnBattery", "b true")
+            await client.call_bus("GetId")
+            assert left == [(True, "battery")]
             while daemon.workers():
                 await asyncio.sleep(0.05)
             told = await asyncio.to_thread(surroundings, daemon)

@@ -90,7 +90,8 @@ async def open_dbus(plan: Plan, rooms: Rooms, http: HttpDoor) -> AsyncIterator[B
             http_socket_path=plan.settings.socket.path,
         )
         await stack.enter_async_context(door)
-        rooms.asleep.on_unload = lambda reason, begins: door.tell_unload(reason, begins=begins)
+        for room in (rooms.asleep, rooms.neighbourhood):
+            room.on_unload = lambda reason, begins: door.tell_unload(reason, begins=begins)
         if plan.settings.host.unload_before_sleep:
             await stack.enter_async_context(running(SleepWatch(bus, rooms.asleep).run()))
         power = PowerWatch(bus, rooms.neighbourhood.on_power)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -15,6 +16,8 @@ from unified_llm.settings.sections.memory import MemorySettings
 
 _log = logging.getLogger(__name__)
 _POWER_SAVER: Final = "power-saver"
+# As PrepareForUnload calls it.
+_BATTERY: Final = "battery"
 
 
 class Thrift(Protocol):
@@ -27,7 +30,8 @@ class Thrift(Protocol):
 class Neighbourhood:
     """Takes what the machine tells, passes it on to the scheduler, and announces it to `sink`.
 
-    now: what was announced last.
+    now: what was announced last. on_unload: told `battery`, and whether idle models leave sooner
+    from now on or as usual again; returns at once.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class Neighbourhood:
         self.now = Surroundings()
         self._plenty = asyncio.Event()
         self._plenty.set()
+        self.on_unload: Callable[[str, bool], None] = lambda reason, begins: None
 
     async def plenty(self) -> None:
         """Wait until models may be loaded that nobody asks for."""
@@ -60,11 +65,14 @@ class Neighbourhood:
             power.profile,
             f"for at most {limit:g} s" if is_frugal else "as long as they are set to",
         )
+        was_frugal = not self._plenty.is_set()
         self._scheduler.limit_idleness(limit if is_frugal else None)
         if is_frugal:
             self._plenty.clear()
         else:
             self._plenty.set()
+        if is_frugal is not was_frugal:
+            self.on_unload(_BATTERY, is_frugal)
         self._announce(on_battery=power.on_battery, power_profile=power.profile)
 
     def on_pressure(self) -> None:

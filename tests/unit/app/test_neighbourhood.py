@@ -62,6 +62,17 @@ def test_the_settings_decide_what_the_battery_means(
     assert events == ([SurroundingsChanged(expected)] if power != Power() else [])
 
 
+def test_that_models_leave_sooner_is_told_when_it_begins_and_when_it_ends() -> None:
+    found, _, _ = scene()
+    told: list[tuple[str, bool]] = []
+    found.on_unload = lambda reason, begins: told.append((reason, begins))
+    for on_battery, profile in (
+        (False, None), (True, None), (True, "power-saver"), (False, "power-saver"), (False, None),
+    ):  # fmt: skip
+        found.on_power(Power(on_battery=on_battery, profile=profile))
+    assert told == [("battery", True), ("battery", False)]
+
+
 def test_pressure_is_passed_on() -> None:
     found, limits, _ = scene()
     found.on_pressure()

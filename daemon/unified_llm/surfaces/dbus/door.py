@@ -1,5 +1,6 @@
 """The daemon on the bus: its objects appear, change and go as the facts do."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
@@ -44,7 +45,13 @@ from unified_llm.operations.inhibitors import Inhibitors
 from unified_llm.operations.jobs import Job, JobId, Jobs, JobState
 from unified_llm.operations.library import Library
 from unified_llm.operations.log_control import LogControl
-from unified_llm.operations.memory_leases import LeaseId, LeaseState, MemoryLease, MemoryLeases
+from unified_llm.operations.memory_leases import (
+    LeaseId,
+    LeasePurpose,
+    LeaseState,
+    MemoryLease,
+    MemoryLeases,
+)
 from unified_llm.operations.models import Models
 from unified_llm.operations.routes import Routes
 from unified_llm.operations.spending import Spending
@@ -61,6 +68,10 @@ from unified_llm.surfaces.dbus.verbs import Verbs
 _OURSELVES: Final = Caller(
     uid=0, gids=frozenset(), pid=None, door=Door.INTERNAL, connection="dbus-door"
 )
+
+# As PrepareForUnload calls them.
+_GAME: Final = "gamemode"
+_LEASE: Final = "lease"
 
 
 class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
@@ -123,7 +134,7 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
         self._states: dict[ModelId, ModelState] = {}
         self._running: set[JobId] = set()
         self._exported_jobs: set[JobId] = set()
-        self._leased: set[LeaseId] = set()
+        self._leased: defaultdict[str, set[LeaseId]] = defaultdict(set)
         self._exporter: Exporter
         self._gpus: GpuObjects
 
@@ -319,14 +330,16 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
         self._set_root({"DelayInhibited": self._inhibitors.delayed})
 
     def _tell_of_leases(self, lease: MemoryLease) -> None:
-        """When there is a first one, and when there is none any more."""
-        before = bool(self._leased)
+        """When there is a first one, and when there is none any more; of games by themselves."""
+        reason = _GAME if lease.purpose is LeasePurpose.GAME else _LEASE
+        held = self._leased[reason]
+        before = bool(held)
         if lease.state is LeaseState.ENDED:
-            self._leased.discard(lease.id)
+            held.discard(lease.id)
         else:
-            self._leased.add(lease.id)
-        if bool(self._leased) is not before:
-            self.tell_unload("lease", begins=not before)
+            held.add(lease.id)
+        if bool(held) is not before:
+            self.tell_unload(reason, begins=not before)
 
     def _on_job_changed(self, job: Job) -> None:
         if job.id not in self._exported_jobs:
