@@ -11,6 +11,8 @@ from typing import Final
 
 # How many tokens have to be the same, the most telling first.
 _MATCHES: Final = (8, 5, 3)
+# Places alike by chance are few; a prompt made of nothing else would hold up everybody's step.
+_MOST_SHIFTED: Final = 1000
 _UNSIGNED: Final = "I"
 _TOKEN_BYTES: Final = array(_UNSIGNED).itemsize
 
@@ -44,10 +46,13 @@ class PromptLookup:
         if len(data) <= size:
             return None
         wanted, end = data[-size:], len(data) - _TOKEN_BYTES
-        while (found := data.rfind(wanted, 0, end)) >= 0:
+        for _ in range(_MOST_SHIFTED):
+            found = data.rfind(wanted, 0, end)
+            if found < 0:
+                return None
             if found % _TOKEN_BYTES == 0:
                 return found + size
-            end = found + size - 1  # across the borders of tokens
+            end = found + size - 1  # it was across the borders of tokens
         return None
 
     def _copy(self, place: int, most: int) -> tuple[int, ...]:

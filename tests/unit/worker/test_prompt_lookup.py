@@ -49,6 +49,15 @@ def test_what_is_drafted(tokens: list[int], draft: tuple[int, ...]) -> None:
     assert PromptLookup(tokens).draft(8) == draft
 
 
+def test_a_prompt_made_of_shifted_matches_is_not_searched_to_its_end() -> None:
+    found_at_last = [256, 256, 256, 9]
+    few, many = (
+        PromptLookup([*found_at_last, *[65_536] * count, 256, 256, 256]) for count in (100, 100_000)
+    )
+    assert few.draft(1) == (9,)
+    assert many.draft(1) == ()
+
+
 def test_bytes_that_are_alike_across_the_borders_of_tokens_are_no_match() -> None:
     shifted = [0x0100_0000 * byte for byte in (1, 2, 3, 4)]
     lookup = PromptLookup([*shifted, 7, 1, 2, 3])
