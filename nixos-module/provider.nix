@@ -76,6 +76,8 @@ in
 
     models = setting (types.listOf types.str) "Its models that may be asked, by its names; null to ask it which it has.";
 
+    reasoningSummary = setting types.bool "Have its models tell a summary of what they think; only `openai-responses` can ask for one.";
+
     proxy = mkOption {
       type = types.nullOr types.str;
       default = null;

@@ -42,6 +42,7 @@ let
         ;
       key = if keyFiles ? ${name} then credentialOf name else null;
       ca_file = if provider.caFile == null then null else "${provider.caFile}";
+      reasoning_summary = provider.reasoningSummary;
       connect_seconds = provider.connectSeconds;
       first_event_seconds = provider.firstEventSeconds;
       between_events_seconds = provider.betweenEventsSeconds;

@@ -18,7 +18,7 @@ from unified_llm.domain.providers import ProviderKind, RemoteModel
 from unified_llm.domain.units import Seconds
 from unified_llm.providers.api import OfferedModel
 from unified_llm.providers.backend import Deadlines, Provider
-from unified_llm.providers.kinds import APIS
+from unified_llm.providers.kinds import api_of
 from unified_llm.providers.transport import Address, open_transport
 from unified_llm.settings.credentials import CredentialError, read_key
 from unified_llm.settings.sections.providers import ProviderSettings, ProvidersSettings
@@ -135,4 +135,5 @@ async def _open_provider(
     )
     kind = ProviderKind(settings.kind)
     async with open_transport(address, key) as transport:
-        yield Provider(name, kind, APIS[kind](), transport, timers, deadlines, key)
+        api = api_of(kind, with_summary=settings.reasoning_summary)
+        yield Provider(name, kind, api, transport, timers, deadlines, key)

@@ -28,3 +28,8 @@ EMBEDDING_APIS: Final[dict[ProviderKind, EmbeddingApi]] = {
     ProviderKind.OPENAI_COMPATIBLE: OpenAiEmbeddings(),
 }
 """Those that make vectors."""
+
+
+def api_of(kind: ProviderKind, *, with_summary: bool = False) -> Api:
+    """The API of `kind`. with_summary: as in Responses, the only one that can."""
+    return Responses(with_summary=True) if with_summary else APIS[kind]()

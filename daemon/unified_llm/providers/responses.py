@@ -45,9 +45,15 @@ _CUT_SHORT: Final = {
 
 
 class Responses:
-    """The Api of OpenAI's responses. Keys and models are told as with chat completions."""
+    """The Api of OpenAI's responses. Keys and models are told as with chat completions.
+
+    with_summary: ask for a summary of what the model thinks, which those that do not think refuse.
+    """
 
     models_path = ChatCompletions.models_path
+
+    def __init__(self, *, with_summary: bool = False) -> None:
+        self._with_summary = with_summary
 
     def headers(self, key: Secret | None) -> Mapping[str, str]:
         """As in Api."""
@@ -64,6 +70,8 @@ class Responses:
         }
         if request.max_tokens is not None:
             body["max_output_tokens"] = request.max_tokens
+        if self._with_summary:
+            body["reasoning"] = {"summary": "auto"}
         if request.tool_use is not None:
             body |= _tools(request.tool_use)
         if request.answer is not None:

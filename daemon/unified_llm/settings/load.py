@@ -36,6 +36,7 @@ _OWN_ERRORS: Final = frozenset(
         "provider_key",
         "provider_name",
         "provider_place",
+        "provider_summary",
         "provider_url",
         "route_rule",
         "route_target",

@@ -7,12 +7,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tests.fakes.timers import FakeTimers
-from tests.fakes.upstream import Script, open_upstream, reply
+from tests.fakes.upstream import Script, open_upstream, reply, stream
+from tests.unit.fleet.asking import CALLER, request
 from unified_llm.app.providers import Providers, open_providers
+from unified_llm.domain.chat import ReasoningDelta
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.providers import RemoteModel
 from unified_llm.settings.load import parse_settings
 
+EXCHANGES = Path(__file__).parents[2] / "exchanges"
 LISTED = reply(b'{"data":[{"id":"a","max_model_len":4096},{"id":"no id at all!"}]}')
 
 
@@ -116,3 +119,17 @@ async def test_the_key_comes_from_its_credential(tmp_path: Path) -> None:
         await asked(providers)
         assert "sk-1" not in repr(providers)
     assert upstream.asked[0].headers["authorization"] == "Bearer sk-1"
+
+
+async def test_a_summary_of_what_is_thought_is_asked_for_as_it_is_set() -> None:
+    body = (EXCHANGES / "openai-responses.sse").read_bytes()
+    async with open_upstream(stream(body)) as upstream:
+        far = {"kind": "openai-responses", "url": upstream.url, "models": ["m"]}
+        async with (
+            opened({"far": {**far, "reasoning_summary": True}}) as providers,
+            providers.on["far"].chat(request("Sky?", model=ModelId("far/m")), CALLER) as events,
+        ):
+            heard = [event async for event in events]
+    thought = "".join(event.text for event in heard if isinstance(event, ReasoningDelta))
+    assert thought == "Short waves scatter."
+    assert json.loads(upstream.asked[0].body)["reasoning"] == {"summary": "auto"}

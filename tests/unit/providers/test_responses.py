@@ -94,6 +94,11 @@ def test_a_plain_request_says_only_what_was_asked_and_has_nothing_kept() -> None
     }
 
 
+def test_a_summary_of_what_is_thought_is_asked_for_where_it_is_wanted() -> None:
+    body = Responses(with_summary=True).render_chat(PLAIN, "model").body
+    assert json.loads(body) == {**sent(), "reasoning": {"summary": "auto"}}
+
+
 def test_a_conversation_is_told_whole() -> None:
     call = {"type": "function_call", "name": "weather"}
     output = {"type": "function_call_output"}

@@ -102,6 +102,14 @@ class ProviderSettings(Section):
         description="Its models that may be asked, by its names; null to ask it which it has.",
         json_schema_extra=about(reason="it knows best", form=_MODEL_FORM),
     )
+    reasoning_summary: bool = Field(
+        default=False,
+        description=(
+            "Have its models tell a summary of what they think; only `openai-responses` can ask "
+            "for one."
+        ),
+        json_schema_extra=about(reason="models that do not think refuse to"),
+    )
     proxy: Url | None = Field(
         default=None,
         description="HTTP proxy to reach it through. Environment variables name none.",
@@ -144,6 +152,14 @@ class ProviderSettings(Section):
     def _is_somewhere(self) -> Self:
         if self.url is None and self.socket is None and self.kind not in DEFAULT_URLS:
             raise PydanticCustomError("provider_place", "needs `url` or `socket`")
+        return self
+
+    @model_validator(mode="after")
+    def _can_summarise(self) -> Self:
+        if self.reasoning_summary and self.kind != "openai-responses":
+            raise PydanticCustomError(
+                "provider_summary", "can not ask for a reasoning_summary; `openai-responses` can"
+            )
         return self
 
     @model_validator(mode="after")

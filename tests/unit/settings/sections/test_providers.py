@@ -41,6 +41,7 @@ def test_a_provider_needs_its_kind_and_nothing_else() -> None:
         ({"kind": "openai", "url": "http://10.0.0.7/v1", "key": "k"}, "unencrypted"),
         ({"kind": "openai", "models": ["two words"]}, "models.0"),
         ({"kind": "opnai"}, "kind"),
+        ({"kind": "openai", "reasoning_summary": True}, "can not ask for a reasoning_summary"),
         ({"kind": "openai", "api_key": "sk-1"}, "is not a setting"),
     ],
 )
@@ -57,6 +58,7 @@ def test_what_can_not_work_is_refused(section: dict[str, object], told: str) -> 
         {"kind": "openai-compatible", "socket": "/run/other/api.sock", "key": "k"},
         {"kind": "openai-compatible", "url": "http://10.0.0.7/v1"},
         {"kind": "openai", "key": "k", "models": ["gpt-4o", "ft:gpt-4o:me::1"]},
+        {"kind": "openai-responses", "reasoning_summary": True},
     ],
 )
 def test_what_can_work_is_taken(section: dict[str, object]) -> None:
