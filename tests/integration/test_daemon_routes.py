@@ -12,6 +12,7 @@ import pytest
 from openai.types.chat import ChatCompletion
 
 from tests.fakes.upstream import Cut, open_upstream, stream
+from tests.own_strategies import write_strategies
 from tests.whole_daemon import PATIENCE, WholeDaemon, open_daemon, write_settings
 from unified_llm.bus.connection import open_connection
 from unified_llm.bus.names import BUS_NAME, MANAGER_INTERFACE, ROOT_PATH
@@ -259,3 +260,25 @@ def ask_to_count(
                     changes.append((extras["continued"], len(text)))
                 text += chunk.choices[0].delta.content or ""
         return (text, changes, end), client.chat.completions.create(**asked)
+
+
+def test_a_strategy_of_somebody_elses_is_used_and_one_that_is_not_there_is_refused(
+    tmp_path: Path,
+) -> None:
+    write_strategies(tmp_path)
+    route = {"targets": ["elsewhere", "tiny"], "strategy": "custom"}
+    routing = {"routes": {"own": route | {"custom_strategy": "backwards"}}}
+    environment = {"PYTHONPATH": str(tmp_path)}
+    with open_daemon({"routing": routing}, with_bus=False, environment=environment) as daemon:
+        shown = daemon.run("unified-llm", "route", "explain", "own").stdout
+        assert "ordered by strategy backwards" in shown
+        file = daemon.folder / "config.yaml"
+        wrong = {"routes": {"own": route | {"custom_strategy": "nobody"}}}
+        write_settings(daemon.folder, {"dbus": {"enabled": False}, "routing": wrong})
+        checked = daemon.run("unified-llmd", "--check-config", str(file))
+        assert checked.returncode == 78
+        assert "routing.routes.own.custom_strategy: no package has a strategy" in checked.stderr
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_for("RELOADING=1")
+        assert "no package has a strategy 'nobody'" in daemon.wait_for("READY=1")
+        assert "backwards" in daemon.run("unified-llm", "route", "explain", "own").stdout

@@ -12,6 +12,7 @@ from unified_llm.app.beside import running
 from unified_llm.app.engine import Engine
 from unified_llm.app.ledger import Ledger, open_ledger
 from unified_llm.app.plan import Plan
+from unified_llm.app.strategies import Strategies
 from unified_llm.domain.errors import UnavailableError
 from unified_llm.domain.events import BudgetNearlySpent
 from unified_llm.domain.ports import Backend, Embedder, EventSink, Timers
@@ -54,13 +55,13 @@ class Answering:
     spending: Spending
     providers: "Providers | None"
 
-    def follow(self, settings: Settings) -> None:
+    def follow(self, settings: Settings, strategies: Strategies) -> None:
         """Route and count by these from the next request on; what is under way stays as it began.
 
         What it costs counts under the new budgets all the same.
         """
         routing, money = settings.routing, settings.money
-        self.routes.follow(routing_terms.route_book(routing))
+        self.routes.follow(routing_terms.route_book(routing, strategies))
         self.health.follow(routing_terms.breaker_policy(routing))
         router = self.inference.router
         router.policy = routing_terms.attempt_policy(routing)
@@ -100,7 +101,7 @@ async def open_answering(
         accounts = await _open_accounts(plan.settings.money, ledger, sink)
         latencies, policy = Latencies(), routing_terms.attempt_policy(routing)
         router = Router(directory, health, accounts, latencies, timers, policy, budget)
-        book = routing_terms.route_book(routing)
+        book = routing_terms.route_book(routing, plan.strategies)
         routes = Routes(
             gate,
             models,

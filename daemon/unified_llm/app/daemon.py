@@ -14,6 +14,7 @@ from unified_llm.app import terms
 from unified_llm.app.compose import House, open_house
 from unified_llm.app.logs import set_level
 from unified_llm.app.plan import Plan
+from unified_llm.app.strategies import Strategies, load_checked
 from unified_llm.bus.connection import BusConnection
 from unified_llm.domain.errors import ConfigurationError
 from unified_llm.domain.events import Event, ModelChanged
@@ -27,7 +28,6 @@ from unified_llm.host.notify import Notifier
 from unified_llm.host.pressure import pressure_files
 from unified_llm.host.watchdog import Probe, Watchdog, watchdog_interval
 from unified_llm.settings.credentials import DIRECTORY_VARIABLE
-from unified_llm.settings.load import load_settings
 from unified_llm.settings.schema import Settings
 
 _log = logging.getLogger(__name__)
@@ -87,6 +87,7 @@ class Start:
     device: AuditDevice
     environment: Mapping[str, str]
     version: str
+    strategies: Strategies
 
 
 async def run_daemon(start: Start) -> int:
@@ -106,6 +107,7 @@ async def run_daemon(start: Start) -> int:
             registry,
             Path(credentials) if credentials else None,
             pressure_files(start.environment),
+            start.strategies,
         )
         async with AsyncExitStack() as stack:
             house = await _open_unless_stopped(stack, plan, wishes)
@@ -202,7 +204,7 @@ class _Life:
         self._notifier.reloading()
         end = self._rooms.administration.reloads.begin()
         try:
-            settings = await asyncio.to_thread(load_settings, self._start.source)
+            settings, strategies = await asyncio.to_thread(load_checked, self._start.source)
         except ConfigurationError as error:
             _log.error("reload refused, the old configuration stays: %s", error.message)
             self._notifier.ready(f"reload refused: {error.message}")
@@ -217,7 +219,7 @@ class _Life:
             _log.warning("changes of %s take effect at the next start", ", ".join(fixed))
         self._settings = settings
         set_level(settings.log.level)
-        self._rooms.answering.follow(settings)
+        self._rooms.answering.follow(settings, strategies)
         await self._rooms.catalogue.refresh(settings)
         self._rooms.preload.follow(settings)
         self._tell_state()

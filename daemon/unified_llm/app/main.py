@@ -12,9 +12,10 @@ from typing import Final, NoReturn
 
 from unified_llm.app.daemon import Start, run_daemon
 from unified_llm.app.logs import configure_logs
+from unified_llm.app.strategies import load_checked
 from unified_llm.bus.faults import BusFault
 from unified_llm.domain.errors import ConfigurationError
-from unified_llm.settings.load import find_settings, load_settings
+from unified_llm.settings.load import find_settings
 
 EX_FAILED: Final = 1
 EX_CONFIG: Final = 78  # sysexits.h; the unit does not restart after it
@@ -55,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check(file: Path, *, as_json: bool) -> int:
     try:
-        load_settings(file)
+        load_checked(file)
     except ConfigurationError as error:
         if as_json:
             problems = [
@@ -82,9 +83,9 @@ def _run(file: Path) -> int:
     environment = dict(os.environ)
     gc.set_threshold(_NEW_OBJECTS_TO_COLLECT_AT)
     try:
-        settings = load_settings(file)
+        settings, strategies = load_checked(file)
         device = configure_logs(settings.log.level, environment)
-        start = Start(settings, file, device, environment, version("unified-llm"))
+        start = Start(settings, file, device, environment, version("unified-llm"), strategies)
         return asyncio.run(run_daemon(start))
     except* ConfigurationError as wrong:
         _tell(wrong)

@@ -1,5 +1,6 @@
 """What the section `routing` means to the room of that name, in its own terms."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from unified_llm.domain.models import ModelId
@@ -7,6 +8,7 @@ from unified_llm.domain.routing import Route, Rule, Strategy, When
 from unified_llm.domain.units import Seconds
 from unified_llm.routing.attempts import AttemptPolicy
 from unified_llm.routing.breaker import BreakerPolicy
+from unified_llm.routing.own_strategy import OwnStrategy
 from unified_llm.routing.routes import RouteBook
 from unified_llm.settings.sections.routes import RouteSettings, RuleSettings, WhenSettings
 from unified_llm.settings.sections.routing import RoutingSettings
@@ -14,8 +16,8 @@ from unified_llm.settings.sections.routing import RoutingSettings
 LONGEST_PAUSE: Final = Seconds(300)
 
 
-def route_book(routing: RoutingSettings) -> RouteBook:
-    """The names that stand for models."""
+def route_book(routing: RoutingSettings, strategies: Mapping[str, OwnStrategy]) -> RouteBook:
+    """The names that stand for models. strategies: all that `routing` names."""
     return RouteBook(
         routes={
             ModelId(name): _route(ModelId(name), route) for name, route in routing.routes.items()
@@ -25,6 +27,7 @@ def route_book(routing: RoutingSettings) -> RouteBook:
             ModelId(name): tuple(map(ModelId, models)) for name, models in routing.fallbacks.items()
         },
         local_only_callers=frozenset(routing.local_only_users),
+        strategies=strategies,
     )
 
 
@@ -37,6 +40,7 @@ def _route(name: ModelId, route: RouteSettings) -> Route:
         route.local_only,
         tuple(map(_rule, route.rules)),
         route.continues,
+        route.custom_strategy,
     )
 
 

@@ -23,6 +23,7 @@ class Strategy(StrEnum):
     LATENCY_OPTIMISED = "latency-optimised"  # what has begun to answer soonest lately
     ROUND_ROBIN = "round-robin"  # each in its turn
     WEIGHTED = "weighted"  # each in its turn, as often as its weight says
+    CUSTOM = "custom"  # as a function of somebody else's says
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,8 @@ class Route:
     targets: None for every model of this machine. weights: of WEIGHTED; what is not there has 1.
     local_only: nothing that is asked under this name leaves the machine. rules: the first that
     applies to a request says what the route is for it. continues: where an answer breaks off,
-    another target goes on with it, unless the request says otherwise.
+    another target goes on with it, unless the request says otherwise. custom: which function CUSTOM
+    asks, by its name; None where nothing is CUSTOM.
     """
 
     name: ModelId
@@ -71,6 +73,7 @@ class Route:
     local_only: bool = False
     rules: tuple[Rule, ...] = ()
     continues: bool = False
+    custom: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

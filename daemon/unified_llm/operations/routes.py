@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from unified_llm.domain.callers import Caller
 from unified_llm.domain.chat import ChatRequest, prompt_bytes
@@ -104,7 +105,7 @@ class Routes:
             ruled = self._ruled(caller, model, question.prompt, question.has_tools, kept)
             least = max(question.prompt_tokens, tokens_at_least(question.prompt))
             size = Size(max(question.prompt_tokens, question.prompt))
-            plan = self._plan(ruled.route, Wish(kept, least), size, is_explained=True)
+            plan = self._plan(ruled, Wish(kept, least), size, is_explained=True)
             return _explain(plan, ruled)
 
     def plan(self, caller: Caller, request: ChatRequest, *, is_only_asked: bool = False) -> Plan:
@@ -120,9 +121,9 @@ class Routes:
         ensure_sane(request)
         tools = request.tool_use.tools if request.tool_use is not None else ()
         prompt = Bytes(prompt_bytes(request.messages, tools))
-        route = self._ruled(caller, request.model, prompt, bool(tools), kept).route
+        ruled = self._ruled(caller, request.model, prompt, bool(tools), kept)
         size = self.prospects.size_of(request)
-        plan = self._plan(route, Wish(kept, tokens_at_least(prompt)), size)
+        plan = self._plan(ruled, Wish(kept, tokens_at_least(prompt)), size)
         _ensure_somebody(plan, request.model)
         if not is_only_asked:
             self._credits[_rotation(plan.route)] = plan.credits
@@ -157,7 +158,10 @@ class Routes:
         named = sorted(self.book.named_targets())
         missing = (f"routing names the model {name}, which is not there" for name in named
                    if not self.models.may_be_known(name))  # fmt: skip
-        return (*hidden, *missing, *self.prospects.health.complaints(self.gate.clock.now()))
+        failing = (f"strategy {each.name} {each.fault}: its routes ask as they are written"
+                   for each in self.book.strategies.values() if each.fault)  # fmt: skip
+        providers = self.prospects.health.complaints(self.gate.clock.now())
+        return (*hidden, *missing, *failing, *providers)
 
     def _kept_local(self, caller: Caller, request: str | None) -> str | None:
         if caller.principal in self.book.local_only_callers:
@@ -171,13 +175,17 @@ class Routes:
         asking = Asking(model, caller.principal, prompt, has_tools, kept is not None)
         return apply_rules(self.book.resolve(model), asking, self.situation())
 
-    def _plan(self, route: Route, wish: Wish, size: Size, *, is_explained: bool = False) -> Plan:
+    def _plan(self, ruled: Ruled, wish: Wish, size: Size, *, is_explained: bool = False) -> Plan:
+        route = ruled.route
         is_compared = is_explained or compares(route.strategy)
         candidates = [
             self.prospects.of(target, size, is_compared=is_compared)
             for target in self._targets(route)
         ]
-        return make_plan(route, candidates, wish, self._credits.get(_rotation(route)))
+        own = None if route.custom is None else self.book.strategies.get(route.custom)
+        clock = self.gate.clock
+        prefer = None if own is None else partial(own.prefer, asking=ruled.asking, clock=clock)
+        return make_plan(route, candidates, wish, self._credits.get(_rotation(route)), prefer)
 
     def _targets(self, route: Route) -> tuple[ModelId, ...]:
         """Raises UnknownModel, with its neighbours, if there is one target and it is not there."""

@@ -34,7 +34,7 @@ def rank(strategy: Strategy, candidate: Candidate) -> Rank:
 
 def compares(strategy: Strategy) -> bool:
     """Whether it matters to `strategy` what loading a target would take."""
-    return strategy in {Strategy.COST_OPTIMISED, Strategy.LATENCY_OPTIMISED}
+    return strategy in {Strategy.COST_OPTIMISED, Strategy.LATENCY_OPTIMISED, Strategy.CUSTOM}
 
 
 def _money(candidate: Candidate) -> Rank:

@@ -6,7 +6,7 @@ Rule 2: every target of the route is in the plan once, to be asked or skipped, w
 Rule 3: what is skipped is what is known to fail; what is merely likely to fail is asked later.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +15,7 @@ from unified_llm.domain.routing import Route, Strategy
 from unified_llm.domain.units import Tokens
 from unified_llm.routing.candidates import Candidate
 from unified_llm.routing.order import rank, reason
+from unified_llm.routing.own_strategy import Preference
 from unified_llm.routing.rotation import Credits, take_turn
 
 _SPINNING: Final = frozenset({Strategy.ROUND_ROBIN, Strategy.WEIGHTED})
@@ -69,10 +70,21 @@ class Plan:
         return tuple(each.candidate for each in self.skipped if each.may_pass)
 
 
+Prefer = Callable[[Sequence[Candidate]], Preference]
+"""What a strategy of somebody else's makes of those that may be asked."""
+
+
 def make_plan(
-    route: Route, candidates: Sequence[Candidate], wish: Wish, had: Credits | None = None
+    route: Route,
+    candidates: Sequence[Candidate],
+    wish: Wish,
+    had: Credits | None = None,
+    prefer: Prefer | None = None,
 ) -> Plan:
-    """The plan for one request. candidates: each target of `route`, in its order."""
+    """The plan for one request. candidates: each target of `route`, in its order.
+
+    prefer: for a route whose strategy is CUSTOM.
+    """
     kept_local = wish.kept_local
     if kept_local is None and route.local_only:
         kept_local = f"route {route.name}"
@@ -84,11 +96,15 @@ def make_plan(
             usable.append(candidate)
         else:
             skipped.append(Skipped(candidate, error))
-    ordered, left = _in_turn(route, usable, had or {})
-    attempts = tuple(
-        Planned(candidate, reason(route.strategy, candidate, place, route.weights))
-        for place, candidate in enumerate(ordered)
-    )
+    if prefer is not None and route.strategy is Strategy.CUSTOM:
+        preference, left = prefer(usable), had or {}
+        attempts = tuple(Planned(each, preference.why) for each in preference.ordered)
+    else:
+        ordered, left = _in_turn(route, usable, had or {})
+        attempts = tuple(
+            Planned(candidate, reason(route.strategy, candidate, place, route.weights))
+            for place, candidate in enumerate(ordered)
+        )
     return Plan(route, kept_local, attempts, tuple(skipped), left)
 
 

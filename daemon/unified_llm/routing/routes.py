@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from unified_llm.domain.errors import InvalidRequest
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.routing import AUTO, Route, Strategy
+from unified_llm.routing.own_strategy import OwnStrategy
 
 # A prompt must never leave the machine by default, so nothing but models of it is in here.
 _AUTO = Route(AUTO, Strategy.LOCAL_FIRST, targets=None, local_only=True)
@@ -16,13 +17,15 @@ class RouteBook:
     """The names of the settings.
 
     fallbacks: what is asked, in this order, when the model asked for does not answer.
-    local_only_callers: principals whose requests never leave the machine.
+    local_only_callers: principals whose requests never leave the machine. strategies: those of
+    somebody else's, by name.
     """
 
     routes: Mapping[ModelId, Route] = field(default_factory=dict)
     aliases: Mapping[ModelId, ModelId] = field(default_factory=dict)
     fallbacks: Mapping[ModelId, tuple[ModelId, ...]] = field(default_factory=dict)
     local_only_callers: frozenset[str] = frozenset()
+    strategies: Mapping[str, OwnStrategy] = field(default_factory=dict)
 
     def resolve(self, name: ModelId) -> Route:
         """What `name` stands for. A model stands for itself and what it falls back to."""

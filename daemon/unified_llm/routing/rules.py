@@ -52,6 +52,7 @@ class Considered:
 class Ruled:
     """A route as it is for one request. considered: as far as rules were looked at."""
 
+    asking: Asking
     route: Route
     considered: tuple[Considered, ...]
 
@@ -67,8 +68,9 @@ def apply_rules(route: Route, asking: Asking, situation: Situation) -> Ruled:
         if not failing:
             targets = route.targets if rule.targets is None else rule.targets
             strategy = rule.strategy or route.strategy
-            return Ruled(replace(route, targets=targets, strategy=strategy), tuple(considered))
-    return Ruled(route, tuple(considered))
+            ruled = replace(route, targets=targets, strategy=strategy)
+            return Ruled(asking, ruled, tuple(considered))
+    return Ruled(asking, route, tuple(considered))
 
 
 _Finding = tuple[bool, str]

@@ -38,6 +38,7 @@ _OWN_ERRORS: Final = frozenset(
         "provider_place",
         "provider_summary",
         "provider_url",
+        "route_custom",
         "route_rule",
         "route_target",
         "route_weight",

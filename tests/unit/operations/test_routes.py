@@ -2,6 +2,7 @@
 
 import asyncio
 import tracemalloc
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePath
 
@@ -38,7 +39,9 @@ from unified_llm.domain.units import Bytes, Seconds, Tokens
 from unified_llm.operations.routes import Question
 from unified_llm.routing.candidates import LOCAL, Candidate
 from unified_llm.routing.health import Trouble
+from unified_llm.routing.own_strategy import OwnStrategy
 from unified_llm.routing.routes import RouteBook
+from unified_llm.routing.rules import Asking
 
 FAR, SMART = ModelId("far/model"), ModelId("smart")
 REMOTE = RemoteModel(FAR, "far", ProviderKind.OPENAI, "model")
@@ -332,3 +335,25 @@ async def test_an_adapter_that_is_not_allowed_is_refused_with_those_that_are() -
         with pytest.raises(InvalidRequest, match="tiny:law is an adapter of tiny"):
             house.models.begin_load(ROOT, LAW)
     assert house.backend.asked == []
+
+
+async def test_a_strategy_of_somebody_elses_orders_what_may_be_asked_and_its_faults_are_told() -> (
+    None
+):
+    def cloud(targets: Sequence[Candidate], asking: Asking) -> list[ModelId]:
+        assert asking.model == SMART
+        return [FAR]
+
+    route = Route(SMART, Strategy.CUSTOM, (TINY, FAR), custom="mine")
+    book = RouteBook({SMART: route}, strategies={"mine": OwnStrategy("mine", cloud)})
+    async with open_house(providers={"far": FakeBackend(ANSWER)}, book=book) as house:
+        house.models.replace_remote({FAR: REMOTE})
+        assert (await end_of(house, request(SMART))).attempts == (Attempt(FAR, "far"),)
+        assert house.routes.complaints() == ()
+        stays = await end_of(house, request(SMART, local_only=True))
+        assert stays.attempts == (Attempt(TINY, "local"),)
+        assert house.routes.complaints() == (
+            "strategy mine named what is not among the targets: its routes ask as they are written",
+        )
+        found = house.routes.explain(USER, SMART, Question(local_only=True))
+    assert found.targets[0].reason.startswith("as written: strategy mine")

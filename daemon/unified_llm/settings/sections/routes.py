@@ -27,6 +27,7 @@ StrategyName = Literal[
     "latency-optimised",
     "round-robin",
     "weighted",
+    "custom",
 ]
 _LARGEST_PROMPT: Final = 2**31
 
@@ -151,9 +152,22 @@ class RouteSettings(Section):
             "Which target is asked first, and which next when it does not answer: as they are "
             "written; those of this machine, loaded ones before others, and then those of "
             "providers; providers before this machine; what costs least; what has begun to "
-            "answer soonest lately; each in its turn; each in its turn as often as its weight says."
+            "answer soonest lately; each in its turn; each in its turn as often as its weight "
+            "says; as `custom_strategy` says."
         ),
         json_schema_extra=about(reason="costs nothing, and tells nobody"),
+    )
+    custom_strategy: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")] | None = (
+        Field(
+            default=None,
+            description=(
+                "With `custom`: an entry point of the group `unified_llm.strategies`, by its name. "
+                "Its code runs in the daemon, with all the daemon's rights."
+            ),
+            json_schema_extra=about(
+                reason="nobody else's code is run unasked", form="name of an entry point"
+            ),
+        )
     )
     weights: dict[
         RequiredName,
@@ -195,6 +209,15 @@ class RouteSettings(Section):
                 "route_weight", "has a weight for {name}, which is no target", {"name": strange[0]}
             )
         _ensure_once(self.targets)
+        return self
+
+    @model_validator(mode="after")
+    def _names_its_custom_strategy(self) -> Self:
+        is_custom = "custom" in {self.strategy, *(rule.strategy for rule in self.rules)}
+        if is_custom != (self.custom_strategy is not None):
+            raise PydanticCustomError(
+                "route_custom", "strategy `custom` and `custom_strategy` need each other"
+            )
         return self
 
 

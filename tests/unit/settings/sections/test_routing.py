@@ -45,6 +45,8 @@ RULES: list[tuple[dict[str, object], str]] = [
     (rule(when={"users": ["uid:1", "al"]}, targets=["b"]), "when.users.1: is the text 'al'"),
     (rule(when={"models": ["x"]}, targets=["b"]), "rule 1 of route smart is for x, which is no"),
     (rule(when={"tools": True}, targets=["b", "b"]), "rules.0: names a target twice"),
+    (rule(when={"tools": True}, strategy="custom"), "`custom_strategy` need each other"),
+    ({"routes": {"smart": {"targets": ["a"], "custom_strategy": "x"}}}, "need each other"),
     (rule(when={"tools": True}, strategy="cheap"), "rules.0.strategy: is the text 'cheap'"),
 ]
 
