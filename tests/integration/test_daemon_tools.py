@@ -123,3 +123,14 @@ def test_arguments_written_one_by_one_reach_the_client_as_json(tmp_path: Path) -
         ]
         after = client.chat.completions.create(model="coder", messages=turns, max_tokens=2)
         assert after.choices[0].message.tool_calls is None
+
+        # Beside tools that it need not call, an answer has the form and the chances asked for.
+        brace = str(3 + 256 + ord("{") - 33)  # its place in the vocabulary of tests.tiny_gguf
+        shape: Any = {"name": "shape", "schema": {"const": {"warm": True}}}
+        free = asked | {"tool_choice": "auto", "logit_bias": {brace: 100}, "logprobs": True}
+        free["response_format"] = {"type": "json_schema", "json_schema": shape}
+        said = client.chat.completions.create(**free).choices[0]
+        assert (said.message.content, said.finish_reason) == ('{"warm": true}', "stop")
+        assert said.logprobs is not None
+        chances = said.logprobs.content or []
+        assert b"".join(bytes(each.bytes or []) for each in chances) == b'{"warm": true}'
