@@ -131,6 +131,11 @@ in
       description = "Never evict this model to make room for another.";
     };
 
+    projector = setting types.path ''
+      GGUF file (mmproj) that makes the model see images, made for this model. Write it as a string,
+      or fetch it with `pkgs.fetchurl`.
+    '';
+
     adapters = mkOption {
       type = types.attrsOf (
         types.submodule {

@@ -58,6 +58,7 @@ let
     }
     # The daemon reads an explicit null as "never".
     // lib.optionalAttrs (model.keepAliveSeconds == "forever") { keep_alive_seconds = null; }
+    // lib.optionalAttrs (model.projector != null) { projector = "${model.projector}"; }
     // lib.optionalAttrs (model.adapters != { }) {
       adapters = lib.mapAttrs (
         _: adapter:
@@ -107,6 +108,10 @@ let
           alias: count (map (each: each.alias == alias) aliases) == 1
         ) model.aliases;
         message = "${option}.aliases: has a name that stands here twice, or is an alias of another model too.";
+      }
+      {
+        assertion = !isHidden model.projector;
+        message = "${option}.projector: the service cannot see ${toString model.projector}. Keep projectors elsewhere, such as in /var/lib/unified-llm/models, or set services.unified-llm.hardening.readableHome for those in a home directory.";
       }
       {
         assertion = !isHidden model.path;

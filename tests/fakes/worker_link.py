@@ -116,6 +116,7 @@ class FakeCheckedFile:
 
     paths_in_worker = ("/proc/self/fd/7",)
     adapters_in_worker: tuple[AdapterFile, ...] = ()
+    projector_in_worker: str | None = None
 
     def __init__(self) -> None:
         self.has_changed = False

@@ -35,6 +35,8 @@ _SENTENCES = {
     "model_id_with_space": f"{_DECLARED}.my model: is not a model id.",
     "model_in_a_home": f"{_DECLARED}.tiny.path: the service cannot see /home/alice/model.gguf.",
     "model_in_tmp": f"{_DECLARED}.tiny.path: the service cannot see /tmp/model.gguf.",
+    "projector_in_a_home": f"{_DECLARED}.tiny.projector: the service cannot see "
+    "/home/alice/mmproj.gguf.",
     "provider_called_local": f"{_PROVIDERS}.local: is not the name of a provider.",
     "provider_from_nowhere": f"{_PROVIDERS}.workstation: needs url or socket; an openai-compatible "
     "server has no address of its own.",

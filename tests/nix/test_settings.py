@@ -50,6 +50,7 @@ def test_a_declared_model_is_run_as_it_says() -> None:
         slots=2,
         threads=8,
         keep_alive_seconds=Seconds(900.5),
+        projector=Path("/srv/models/mmproj.gguf"),
         adapters={
             "law": AdapterSettings(path=Path("/srv/models/law.gguf"), scale=0.5),
             "poetry": AdapterSettings(path=Path("/srv/models/poetry.gguf")),

@@ -110,7 +110,7 @@ class CatalogueKeeper:
             if spec.identity is None
             else replace(
                 spec,
-                figures=_of_its_adapters(spec, figures.get(spec.identity, ())),
+                figures=_of_its_companions(spec, figures.get(spec.identity, ())),
                 digest=digests.get(spec.identity),
             )
             for model, spec in self._specs.items()
@@ -144,8 +144,8 @@ class CatalogueKeeper:
             _log.warning("what was read of model files is not kept: %s", error)
 
 
-def _of_its_adapters(spec: ModelSpec, figures: tuple[Figure, ...]) -> tuple[Figure, ...]:
-    return tuple(each for each in figures if each.run.adapter_bytes == spec.adapter_bytes)
+def _of_its_companions(spec: ModelSpec, figures: tuple[Figure, ...]) -> tuple[Figure, ...]:
+    return tuple(each for each in figures if each.run.beside_bytes == spec.beside_bytes)
 
 
 def _complaints(catalogue: Catalogue) -> tuple[str, ...]:

@@ -89,7 +89,7 @@ class Learning:
                 build=serving.build,
                 cpu_experts=placement.cpu_experts,
                 gpus=tuple(map(str, placement.gpus)),
-                adapter_bytes=spec.adapter_bytes,
+                beside_bytes=spec.beside_bytes,
             )
             measured = Measurement(
                 {str(device): size for device, size in serving.memory.items()}, now

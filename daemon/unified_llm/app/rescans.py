@@ -24,6 +24,7 @@ def folders_of(settings: Settings, catalogue: Catalogue) -> dict[Path, Interest]
     configured = settings.models.configured.values()
     paths = [path for entry in configured for path in files_of(entry.path)]
     paths += [adapter.path for entry in configured for adapter in entry.adapters.values()]
+    paths += [entry.projector for entry in configured if entry.projector is not None]
     directory = settings.models.directory
     if directory is not None and not catalogue.folders:
         # It may come; watched is the nearest folder above it that is there.

@@ -26,7 +26,7 @@ class MeasuredRun:
     build: the engine, as it names itself.
     cpu_experts: of how many layers, from the first, the routed experts stay in main memory.
     gpus: the GPUs that `gpu_layers` counts; empty without one.
-    adapter_bytes: of the adapters that are loaded with the model.
+    beside_bytes: of adapters and projector that are loaded with the model.
     """
 
     digest: str
@@ -38,7 +38,7 @@ class MeasuredRun:
     build: str
     cpu_experts: int = 0
     gpus: tuple[str, ...] = ()
-    adapter_bytes: Bytes = Bytes(0)
+    beside_bytes: Bytes = Bytes(0)
 
 
 @dataclass(frozen=True, slots=True)

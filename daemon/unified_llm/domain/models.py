@@ -122,6 +122,16 @@ class Adapter:
         return Bytes(sum(self.layer_bytes) + self.other_bytes)
 
 
+@dataclass(frozen=True, slots=True)
+class Projector:
+    """What makes a model see images (mmproj). path, identity, defect: as in ModelSpec."""
+
+    path: PurePath
+    identity: FileIdentity | None
+    defect: str | None
+    size_bytes: Bytes = Bytes(0)
+
+
 def adapted_id(model: ModelId, adapter: str) -> ModelId:
     """The id by which `model` is asked with that adapter."""
     return ModelId(f"{model}:{adapter}")
@@ -135,6 +145,7 @@ class ModelSpec:
         only.
     parts: all its files in their order if it is split; empty if it is one file.
     adapters: what it can be asked with; those that are sound are loaded with it.
+    projector: what it sees images with; None for a model that reads text only.
     identity: the file whose header was checked, or all its parts as one; None if there is no such
         file, or it is not a model, and then `defect` says why and the model can not be loaded.
     architecture: `general.architecture` of the header; None if the header was not readable.
@@ -175,6 +186,7 @@ class ModelSpec:
     parts: tuple[ModelPart, ...] = ()
     speculation: Speculation = Speculation.AUTO
     adapters: tuple[Adapter, ...] = ()
+    projector: Projector | None = None
     figures: tuple[Figure, ...] = field(default=(), compare=False)
     digest: str | None = field(default=None, compare=False)
 
@@ -196,6 +208,12 @@ class ModelSpec:
         return tuple(each for each in self.adapters if each.defect is None)
 
     @property
-    def adapter_bytes(self) -> Bytes:
+    def sound_projector(self) -> Projector | None:
+        """The one that is loaded with it."""
+        return self.projector if self.projector and self.projector.defect is None else None
+
+    @property
+    def beside_bytes(self) -> Bytes:
         """What those take."""
-        return Bytes(sum(each.size_bytes for each in self.sound_adapters))
+        seeing = self.sound_projector.size_bytes if self.sound_projector else 0
+        return Bytes(sum(each.size_bytes for each in self.sound_adapters) + seeing)

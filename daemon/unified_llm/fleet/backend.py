@@ -9,6 +9,7 @@ from contextlib import (
 )
 from dataclasses import dataclass
 from secrets import token_hex
+from typing import Final
 
 from unified_llm.domain.callers import Caller
 from unified_llm.domain.chat import (
@@ -23,14 +24,19 @@ from unified_llm.domain.chat import (
     Usage,
     prompt_bytes,
 )
-from unified_llm.domain.errors import InvalidRequest, RequestTimedOut
+from unified_llm.domain.errors import RequestTimedOut
 from unified_llm.domain.ports import Timers
 from unified_llm.domain.units import Instant, Seconds, Tokens, later
 from unified_llm.fleet.choices import choice_of, open_side_by_side
 from unified_llm.fleet.dispatch import Dispatch
 from unified_llm.fleet.faults import error_of
 from unified_llm.fleet.generation_stream import GenerationFrame, GenerationStream
+from unified_llm.fleet.pictures import ensure_readable
 from unified_llm.worker.protocol import Call, Chance, Delta, Done, Failed, Score
+
+# A guess on the safe side: looking at a picture takes one slow core 20 s, and reading what it sees
+# as long again.
+_IMAGE_BYTES: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,8 @@ class Deadlines:
     def first_event_of(self, request: ChatRequest) -> Seconds:
         """The time to the first text that this request is given."""
         tools = request.tool_use.tools if request.tool_use else ()
-        size = prompt_bytes(request.messages, tools)
+        images = sum(len(message.images) for message in request.messages)
+        size = prompt_bytes(request.messages, tools) + images * _IMAGE_BYTES
         return Seconds(max(self.first_event, 2 * size / self.prompt_bytes_per_second))
 
 
@@ -83,7 +90,7 @@ class LocalBackend:
     async def _one(
         self, request: ChatRequest, caller: Caller, *, queue: Seconds | None = None
     ) -> AsyncIterator[AsyncIterator[ChatEvent]]:
-        _ensure_only_text(request)
+        ensure_readable(request.messages)
         ends_at = later(self._timers.now(), self._deadlines.total)
         async with AsyncExitStack() as stack:
             stream, leased_at = await self._dispatch.open_stream(
@@ -91,16 +98,6 @@ class LocalBackend:
             )
             answer = _Answer(request, stream, self._timers, self._deadlines, leased_at, ends_at)
             yield await stack.enter_async_context(aclosing(answer.events()))
-
-
-def _ensure_only_text(request: ChatRequest) -> None:
-    for index, message in enumerate(request.messages):
-        if message.images:
-            raise InvalidRequest(
-                f"messages[{index}] shows an image, and {request.model} reads text only.",
-                hint="Ask a provider's model that sees.",
-                parameter=f"messages[{index}].content",
-            )
 
 
 @dataclass(slots=True)

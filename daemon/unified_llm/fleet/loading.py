@@ -114,6 +114,7 @@ def _load_message(link: WorkerLink, placement: Placement) -> Load:
         purpose=link.purpose,
         speculation=placement.speculation,
         adapters=link.file.adapters_in_worker,
+        projector=link.file.projector_in_worker,
     )
 
 

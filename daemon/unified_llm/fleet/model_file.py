@@ -1,4 +1,4 @@
-"""The model file as it was checked, opened once for the worker, and those of its adapters.
+"""The model file as it was checked, opened once for the worker, and those that go with it.
 
 The bytes that were validated must be the bytes that are loaded (notes on check-then-use): the file
 is opened here, compared with the identity the catalogue recorded, and reaches the worker only as an
@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 
 from unified_llm.domain.errors import ModelFailedToLoad
-from unified_llm.domain.models import FileIdentity, ModelSpec
+from unified_llm.domain.models import Adapter, FileIdentity, ModelSpec, Projector
 from unified_llm.domain.units import Bytes
 from unified_llm.worker.protocol import AdapterFile
 
@@ -23,7 +23,8 @@ _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 class ModelFile:
     """Open descriptors of a model's files that are the ones the catalogue knows.
 
-    descriptors: of the model itself in its parts, then one for each adapter that is loaded with it.
+    descriptors: of the model itself in its parts, then of each adapter that is loaded with it, then
+    of its projector.
     """
 
     def __init__(self, spec: ModelSpec, descriptors: tuple[int, ...]) -> None:
@@ -38,17 +39,24 @@ class ModelFile:
     @property
     def adapters_in_worker(self) -> tuple[AdapterFile, ...]:
         """The adapters, and where the worker finds them."""
-        paths = _paths_in_worker(self.descriptors[len(self._spec.parts) or 1 :])
+        adapters = self._spec.sound_adapters
+        first = len(self._spec.parts) or 1
+        paths = _paths_in_worker(self.descriptors[first : first + len(adapters)])
         return tuple(
             AdapterFile(name=each.name, path=path, scale=each.scale)
-            for each, path in zip(self._spec.sound_adapters, paths, strict=True)
+            for each, path in zip(adapters, paths, strict=True)
         )
+
+    @property
+    def projector_in_worker(self) -> str | None:
+        """Where the worker finds the projector, if there is one."""
+        return _paths_in_worker(self.descriptors[-1:])[0] if self._spec.sound_projector else None
 
     def ensure_unchanged(self) -> None:
         """Raises ModelFailedToLoad unless the files are still the ones that were checked."""
         known: list[FileIdentity | None] = [part.identity for part in self._spec.parts]
         known = known or [self._spec.identity]
-        known += [each.identity for each in self._spec.sound_adapters]
+        known += [each.identity for each in _companions(self._spec)]
         found = [os.fstat(each) for each in self.descriptors]
         is_regular = all(stat.S_ISREG(each.st_mode) for each in found)
         if not is_regular or list(map(_identity, found)) != known:
@@ -57,6 +65,10 @@ class ModelFile:
                 f"replaced or written to.",
                 hint="Scan for models again, then load it.",
             )
+
+
+def _companions(spec: ModelSpec) -> tuple[Adapter | Projector, ...]:
+    return (*spec.sound_adapters, *((spec.sound_projector,) if spec.sound_projector else ()))
 
 
 def _paths_in_worker(descriptors: tuple[int, ...]) -> tuple[str, ...]:
@@ -71,7 +83,7 @@ def _open(spec: ModelSpec) -> tuple[int, ...]:
     with ExitStack() as undo:
         found = []
         paths = [part.path for part in spec.parts] or [spec.path]
-        for path in [*paths, *(each.path for each in spec.sound_adapters)]:
+        for path in [*paths, *(each.path for each in _companions(spec))]:
             # Model stores are full of symbolic links; what they lead to must not be one itself.
             descriptor = os.open(os.path.realpath(path, strict=True), _FLAGS)
             undo.callback(os.close, descriptor)

@@ -16,7 +16,7 @@ from unified_llm.domain.models import ModelId, ModelSpec
 from unified_llm.domain.money import Money
 from unified_llm.domain.ports import Backend, Clock
 from unified_llm.domain.profile import Purpose
-from unified_llm.domain.providers import CONTINUING
+from unified_llm.domain.providers import CONTINUING, RemoteModel
 from unified_llm.domain.units import Instant, Seconds
 from unified_llm.operations.models import Models, ModelView, ensure_is_for
 from unified_llm.routing.accounts import Accounts
@@ -28,11 +28,15 @@ from unified_llm.routing.latency import Latencies
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How large a request is at most. answer: of each choice; None if it sets no limit."""
+    """How large a request is at most. answer: of each choice; None if it sets no limit.
+
+    has_images: whether it is for those who see.
+    """
 
     prompt_tokens: int
     answer_tokens: int | None = None
     choices: int = 1
+    has_images: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,9 @@ class Prospects:
 
     def size_of(self, request: ChatRequest) -> Size:
         """How large `request` is at most."""
-        return Size(self.accounts.most_prompt(request), request.max_tokens, request.choices)
+        has_images = any(message.images for message in request.messages)
+        most = self.accounts.most_prompt(request)
+        return Size(most, request.max_tokens, request.choices, has_images)
 
     def of(
         self,
@@ -77,7 +83,8 @@ class Prospects:
             is_resident=is_resident,
             cost=self._most(model, backend, size),
             first_content=self.latencies.expected(model, self._now(), is_resident=is_resident),
-            obstacle=self._obstacle(view, backend, purpose),
+            obstacle=self._obstacle(view, backend, purpose)
+            or (_blindness(view.spec) if size.has_images else None),
             adapted=(view.spec.id, view.adapter.name) if view.adapter else None,
             takes_begun=isinstance(view.spec, ModelSpec) or view.spec.kind in CONTINUING,
         )
@@ -128,3 +135,18 @@ class Prospects:
 
     def _now(self) -> Instant:
         return self.clock.now()
+
+
+def _blindness(spec: ModelSpec | RemoteModel) -> UnifiedLlmError | None:
+    """Why a model of this machine sees nothing; what others see is theirs to say."""
+    if isinstance(spec, RemoteModel) or spec.sound_projector is not None:
+        return None
+    if spec.projector is not None:
+        return ModelFailedToLoad(
+            f"The projector of {spec.id} can not be used. {spec.projector.defect}"
+        )
+    return InvalidRequest(
+        f"{spec.id} reads text only, and the request shows an image.",
+        hint="Ask a model that sees: one with a projector, or a provider's.",
+        parameter="messages",
+    )

@@ -19,9 +19,9 @@ from unified_llm.domain.models import (
 from unified_llm.domain.units import Bytes, Tokens
 from unified_llm.gguf.header import ModelHeader
 from unified_llm.gguf.splits import parse_part_name
-from unified_llm.planner.adapters import with_adapters
+from unified_llm.planner.adapters import with_adapters, with_projector
 from unified_llm.planner.run_shape import makes_vectors
-from unified_llm.registry.adapter_files import inspect_adapters
+from unified_llm.registry.companions import inspect_adapters, inspect_projector
 from unified_llm.registry.files import InspectedFile, ModelFiles
 from unified_llm.registry.scan import CatalogueProblem, find_model_files
 from unified_llm.settings.schema import Settings
@@ -79,6 +79,17 @@ class _Builder:
         run = entry.resolved(self._defaults_for(inspected))
         self._add(model, entry.path, inspected, run, pinned=entry.pinned, source="settings")
         self._add_adapters(self.models[model], entry, inspected.header)
+        if entry.projector is not None:
+            self._add_projector(self.models[model], entry.projector, inspected.header)
+
+    def _add_projector(self, spec: ModelSpec, path: Path, header: ModelHeader | None) -> None:
+        projector = inspect_projector(path, header)
+        if projector.defect is not None and header is not None:
+            self._report(path, f"{spec.id} cannot see. {projector.defect}")
+        seeing = replace(spec, projector=projector)
+        if spec.profile is not None and projector.defect is None:
+            seeing = replace(seeing, profile=with_projector(spec.profile, projector))
+        self.models[spec.id] = seeing
 
     def _add_adapters(
         self, spec: ModelSpec, entry: ModelSettings, header: ModelHeader | None

@@ -231,6 +231,7 @@ def _local(spec: ModelSpec, status: ModelStatus) -> dict[str, object]:
             "context_tokens": spec.context_tokens,
             "slots": spec.slots,
             "pinned": spec.pinned,
+            "sees_images": spec.sound_projector is not None,
             "running": status.leases,
             "waiting": status.waiting,
             "defect": spec.defect,

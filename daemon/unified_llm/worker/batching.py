@@ -191,7 +191,7 @@ class BatchingEngine:
                 continue
             if answer.cached_tokens != seat.cached:
                 self._slots.refeed(seat.request_id)
-            self._drafting.begin(seat.request_id, answer.prompt)
+            self._drafting.begin(seat.request_id, [each for each in answer.prompt if each >= 0])
             reports.append(
                 Started(
                     id=seat.request_id,
@@ -202,6 +202,8 @@ class BatchingEngine:
         return reports
 
     def _keep(self, states: KeptStates, what: Remembered) -> None:
+        if min(what.tokens) < 0:
+            return  # the numbers of pictures mean something else to the next worker
         states.keep(self._model, what.slot, what.principal, what.tokens, what.adapter)
 
     def _begin(self, seat: Seat, answer: Answer) -> int:

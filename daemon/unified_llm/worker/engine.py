@@ -25,7 +25,7 @@ from unified_llm.domain.errors import InvalidRequest, ModelFailedToLoad, NoRoom
 from unified_llm.domain.units import Instant, Seconds
 from unified_llm.worker.adapters import LoraAdapters
 from unified_llm.worker.batching import BatchingEngine
-from unified_llm.worker.bindings import BINDINGS_VERSION, native
+from unified_llm.worker.bindings import BINDINGS_VERSION, log_callback, native
 from unified_llm.worker.brake import Brake
 from unified_llm.worker.constraint import Constraint, GrammarRefusedError
 from unified_llm.worker.dry_run import rehearse
@@ -49,6 +49,7 @@ from unified_llm.worker.scorer import Scorer
 from unified_llm.worker.slots import Feed, Seat
 from unified_llm.worker.template import CHATML, ChatTemplate
 from unified_llm.worker.thinking import tag_bytes
+from unified_llm.worker.vision import Picture, Projector, Prompt
 from unified_llm.worker.vocabulary import LlamaVocabulary, ensure_pointer
 
 BUILD: Final = f"llama-cpp-python {BINDINGS_VERSION}"
@@ -77,18 +78,9 @@ def rehearse_llama(load: Load) -> Rehearsed:
 def open_native_log() -> NativeLog:
     """Start llama.cpp; what it says goes into the log that is returned."""
     log = NativeLog()
-    native.llama_log_set(_log_callback(log), ctypes.c_void_p(None))
+    native.llama_log_set(log_callback(log.take), ctypes.c_void_p(None))
     native.llama_backend_init()
     return log
-
-
-_kept_callbacks: list[Any] = []  # native code calls them for as long as the process lives
-
-
-def _log_callback(log: NativeLog) -> Any:
-    callback = native.llama_log_callback(lambda level, text, _: log.take(level, text))
-    _kept_callbacks.append(callback)
-    return callback
 
 
 class LlamaModel:
@@ -115,6 +107,7 @@ class LlamaModel:
         self.batch_tokens = batch_tokens(load)
         self.vocabulary_size = self.vocabulary.size
         self._adapters = LoraAdapters(self._model, load, log)
+        self._projector = self._open_projector(load, log, undo)
         self._context = self._open_context(load, log)
         undo.callback(native.llama_free, self._context)
         self._window = int(native.llama_model_n_swa(self._model))
@@ -142,8 +135,22 @@ class LlamaModel:
     def encode(
         self, messages: Sequence[Message], tools: Sequence[Tool] = (), begun: str = ""
     ) -> list[int]:
+        pictures = self._look(messages)
         parts = self._template.render(messages, tools)
-        return encode_prompt((*parts, *begun_parts(begun, self.thinking)), self.vocabulary)
+        images = [each.tokens for each in pictures]
+        parts = (*parts, *begun_parts(begun, self.thinking))
+        tokens = encode_prompt(parts, self.vocabulary, images)
+        if tokens[-1] < 0:
+            raise InvalidRequest(
+                "The model's chat template ends with an image.", parameter="messages"
+            )
+        return Prompt(tokens, pictures)
+
+    def _look(self, messages: Sequence[Message]) -> list[Picture]:
+        images = [image for message in messages for image in message.images]
+        if images and self._projector is None:
+            raise InvalidRequest("The model reads text only.", parameter="messages")
+        return [self._projector.look(each.data) for each in images] if self._projector else []
 
     def ensure_grammar(self, grammar: str) -> None:
         try:
@@ -166,8 +173,25 @@ class LlamaModel:
         return cached
 
     def decode(self, feeds: Sequence[Feed], should_stop: Callable[[], bool]) -> bool:
-        self._fill_batch(feeds)
         self._adapters.use(self._context, feeds[0].adapter)
+        pictures = [feed for feed in feeds if feed.tokens[0] < 0]
+        if pictures and not self._decode_pictures(pictures, should_stop):
+            return False
+        # Last, as logits are those of the latest decode; a picture is the end of no prompt.
+        texts = [feed for feed in feeds if feed.tokens[0] >= 0]
+        return not texts or self._decode_texts(texts, should_stop)
+
+    def _decode_pictures(self, feeds: Sequence[Feed], should_stop: Callable[[], bool]) -> bool:
+        with self._brake.armed(should_stop):
+            if self._projector is None or should_stop():
+                return False
+            result = native.llama_decode(self._context, self._projector.batch_of(feeds))
+        if result not in (0, _ABORTED):
+            raise DecodeError(f"llama_decode returned {result} for vectors of pictures")
+        return bool(result == 0)
+
+    def _decode_texts(self, feeds: Sequence[Feed], should_stop: Callable[[], bool]) -> bool:
+        self._fill_batch(feeds)
         reads_prompts = any(len(feed.tokens) > 1 for feed in feeds)
         is_long = reads_prompts or self._last_step > _LONG_STEP
         with self._brake.armed(should_stop if is_long else None):
@@ -247,6 +271,13 @@ class LlamaModel:
 
     def end(self, slot: int) -> None:
         self._samplers.close(slot)
+
+    def _open_projector(self, load: Load, log: NativeLog, undo: ExitStack) -> Projector | None:
+        if load.projector is None:
+            return None
+        projector = Projector(self._model, load, load.projector, self.batch_tokens, log)
+        undo.callback(projector.close)
+        return projector
 
     def _open_context(self, load: Load, log: NativeLog) -> Any:
         params = context_parameters(load, self.context_tokens)

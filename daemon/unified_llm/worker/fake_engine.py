@@ -126,6 +126,8 @@ class FakeModel:
     def encode(
         self, messages: Sequence[Message], tools: Sequence[Tool] = (), begun: str = ""
     ) -> list[int]:
+        if any(message.images for message in messages):
+            raise InvalidRequest("The fake engine sees nothing.", parameter="messages")
         tokens: list[int] = []
         for message in messages:
             tokens += [_TURN, *self._tokens(message.content)]

@@ -49,7 +49,8 @@ def open_model(load: Load, params: Any) -> Any:
 
 def without_paths(load: Load, text: str) -> str:
     """What llama.cpp says, fit for those who do not know where the files are."""
-    for path in (load.path, *load.more_paths, *(each.path for each in load.adapters)):
+    beside = (*(each.path for each in load.adapters), *([load.projector] if load.projector else []))
+    for path in (load.path, *load.more_paths, *beside):
         text = text.replace(path, "the file")
     return text
 

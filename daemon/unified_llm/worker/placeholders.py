@@ -24,16 +24,21 @@ _VISIBLE: Final = ANNOTATIONS | UNDERSTOOD | {*_TYPES, "function", "name", "para
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A stretch of the prompt. is_markup: the template wrote it, not a person."""
+    """A stretch of the prompt. is_markup: the template wrote it, not a person.
+
+    image: which of the conversation's images it is, in their order; None for text.
+    """
 
     text: str
     is_markup: bool
+    image: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Hidden:
     text: str
     is_content: bool
+    image: int | None = None
 
 
 class Placeholders:
@@ -43,6 +48,12 @@ class Placeholders:
         self._base = base
         self._hidden: list[_Hidden] = []
         self._values: dict[str, str] = {}
+        self._images = 0
+
+    def image(self) -> str:
+        """What stands for the next image of the conversation."""
+        self._images += 1
+        return self._word(_Hidden("", is_content=True, image=self._images - 1))
 
     def content(self, text: str) -> str:
         """What stands for a message's text, which the template may trim."""
@@ -88,11 +99,12 @@ class Placeholders:
             index = int(match["index"])
             found.add(index)
             markup = rendered[end : match.start()]
-            parts += (Part(markup, is_markup=True), Part(self._text(match), is_markup=False))
+            image = self._hidden[index].image
+            parts += (Part(markup, is_markup=True), Part(self._text(match), False, image))
             end = match.end()
         parts.append(Part(rendered[end:], is_markup=True))
         self._ensure_whole(parts, found)
-        return tuple(part for part in parts if part.text)
+        return tuple(part for part in parts if part.text or part.image is not None)
 
     def is_shown(self, text: str, rendered: str) -> bool:
         """Whether the template wrote what stands for the `value` of `text`."""

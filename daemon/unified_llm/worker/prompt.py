@@ -41,11 +41,20 @@ class Vocabulary(Protocol):
         """Whether a special token swallows the white space before it, and after it."""
 
 
-def encode_prompt(parts: Sequence[Part], vocabulary: Vocabulary) -> list[int]:
-    """The tokens of a rendered conversation. Raises InvalidRequest."""
+def encode_prompt(
+    parts: Sequence[Part], vocabulary: Vocabulary, images: Sequence[Sequence[int]] = ()
+) -> list[int]:
+    """The tokens of a rendered conversation. Raises InvalidRequest.
+
+    images: what stands for each image of the conversation.
+    """
     tokens: list[int] = []
     run = ""
     for part in parts:
+        if part.image is not None:
+            tokens += [*encode_text(run, vocabulary), *images[part.image]]
+            run = ""
+            continue
         pieces = _split_markup(part.text, vocabulary) if part.is_markup else iter((part.text,))
         for piece in pieces:
             if isinstance(piece, str):

@@ -72,6 +72,7 @@ class Load(_Struct, frozen=True, tag="load"):
     cache_type: of keys and values, by llama.cpp's name. gpu_layers: how many of the last layers
     each GPU takes, in turn; empty for none. cpu_experts: of how many layers, from the first, the
     routed experts stay in main memory.
+    projector: the file that makes vectors of pictures, as path; None for a model that sees none.
     purpose: what the model shall be used for. speculation: whether and how tokens are drafted.
     """
 
@@ -87,6 +88,7 @@ class Load(_Struct, frozen=True, tag="load"):
     more_paths: tuple[str, ...] = ()
     speculation: Speculation = Speculation.OFF
     adapters: tuple[AdapterFile, ...] = ()
+    projector: str | None = None
 
 
 class Rehearse(_Struct, frozen=True, tag="rehearse"):

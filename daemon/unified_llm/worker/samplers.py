@@ -60,7 +60,8 @@ class Samplers:
                 raise DecodeError("a sampler could not be made")
             native.llama_sampler_chain_add(chain, link)
         for token in prompt[-sampling.window :] if sampling.window else ():
-            native.llama_sampler_accept(chain, token)
+            if token >= 0:  # a picture repeats nothing
+                native.llama_sampler_accept(chain, token)
         if grammar is not None:
             self._constraints[slot] = Constraint(self._vocab, grammar)
 

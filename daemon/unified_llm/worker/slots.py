@@ -329,7 +329,12 @@ def _remembered(sequence: _Sequence) -> Remembered:
 
 
 def _next_feed(request_id: int, sequence: _Sequence, count: int) -> Feed:
+    """Tokens, or vectors of a picture, whose numbers are below 0: both do not fit together."""
     start = sequence.fed
+    coming = sequence.tokens[start : start + count]
+    is_picture = coming[0] < 0
+    if min(coming) < 0 or is_picture:
+        count = next((i for i, each in enumerate(coming) if (each < 0) != is_picture), count)
     return Feed(
         slot=sequence.slot,
         request_id=request_id,

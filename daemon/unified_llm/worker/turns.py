@@ -23,7 +23,8 @@ def turns_of(messages: Sequence[Message], words: Placeholders) -> list[Turn]:
 
 
 def _turn(message: Message, names: Mapping[str, str], words: Placeholders) -> Turn:
-    turn: Turn = {"role": message.role.value, "content": words.content(message.content)}
+    said = (words.content(e) if isinstance(e, str) else words.image() for e in message.parts())
+    turn: Turn = {"role": message.role.value, "content": "".join(said)}
     if message.tool_calls:
         turn["tool_calls"] = [
             call_of(

@@ -9,6 +9,7 @@
         slots = 2;
         threads = 8;
         keepAliveSeconds = 900.5;
+        projector = "/srv/models/mmproj.gguf";
         adapters = {
           law = {
             path = "/srv/models/law.gguf";

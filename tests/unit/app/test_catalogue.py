@@ -111,7 +111,7 @@ async def test_what_loads_took_is_known_of_the_model_whose_file_it_was(tmp_path:
 
         def learn(database: sqlite3.Connection) -> None:
             remember_digest(database, file_key((models / "tiny.gguf").stat()), digest)
-            adapted = replace(run, adapter_bytes=Bytes(34))
+            adapted = replace(run, beside_bytes=Bytes(34))
             for each in (run, replace(run, slots=3, build="llama of yesterday"), adapted):
                 record_measurement(database, each, Measurement({"ram": Bytes(1000)}, Seconds(7)))
 

@@ -86,7 +86,7 @@ async def test_with_other_adapters_a_load_is_another(spec: ModelSpec) -> None:
         learning.on_loaded(replace(spec, adapters=(law,)), serving(1000))
         await settled(learning)
         run = MeasuredRun(DIGEST, Tokens(512), 2, "f16", 512, (), "fake 1")
-        adapted = replace(run, adapter_bytes=Bytes(34))
+        adapted = replace(run, beside_bytes=Bytes(34))
         for each, known in ((run, None), (adapted, Measurement({"ram": Bytes(1000)}, Seconds(7)))):
             assert await store.read(partial(measurement_for, run=each)) == known
 

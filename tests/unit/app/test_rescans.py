@@ -45,10 +45,17 @@ def test_of_a_configured_file_only_its_own_name_matters(tmp_path: Path) -> None:
     assert watched(asked) == {tmp_path: {"x", "b.txt"}}
 
 
-def test_the_file_of_an_adapter_matters_too(tmp_path: Path) -> None:
-    adapters = {"law": {"path": str(tmp_path / "laws" / "a.gguf")}}
-    asked = settings(None, tiny={"path": str(tmp_path / "x"), "adapters": adapters})
-    assert watched(asked) == {tmp_path: {"x"}, tmp_path / "laws": {"a.gguf"}}
+def test_the_files_of_adapters_and_projectors_matter_too(tmp_path: Path) -> None:
+    beside = {
+        "adapters": {"law": {"path": str(tmp_path / "laws" / "a.gguf")}},
+        "projector": str(tmp_path / "eyes" / "x"),
+    }
+    asked = settings(None, tiny={"path": str(tmp_path / "x"), **beside})
+    assert watched(asked) == {
+        tmp_path: {"x"},
+        tmp_path / "laws": {"a.gguf"},
+        tmp_path / "eyes": {"x"},
+    }
 
 
 def test_a_directory_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.fleet.specs import spec_of
 from unified_llm.domain.errors import ModelFailedToLoad
-from unified_llm.domain.models import Adapter
+from unified_llm.domain.models import Adapter, Projector
 from unified_llm.fleet.model_file import open_model_file
 from unified_llm.worker.protocol import AdapterFile
 
@@ -22,6 +22,7 @@ async def test_the_checked_file_is_opened_and_closed(model: Path) -> None:
     async with open_model_file(spec_of(model)) as file:
         assert os.pread(file.descriptors[0], 4, 0) == b"GGUF"
         assert file.paths_in_worker == (f"/proc/self/fd/{file.descriptors[0]}",)
+        assert (file.adapters_in_worker, file.projector_in_worker) == ((), None)
         assert not os.get_inheritable(file.descriptors[0])
 
 
@@ -84,13 +85,21 @@ async def test_adapters_are_opened_with_their_model_and_watched_as_closely(
     law, bad, poetry = (
         Adapter(path.stem, path, 0.5, spec_of(path).identity, None) for path in paths
     )
-    spec = replace(spec_of(model), adapters=(law, replace(bad, defect="It is broken."), poetry))
+    eyes = tmp_path / "eyes.gguf"
+    eyes.write_bytes(b"eyes")
+    spec = replace(
+        spec_of(model),
+        adapters=(law, replace(bad, defect="It is broken."), poetry),
+        projector=Projector(eyes, spec_of(eyes).identity, None),
+    )
     async with open_model_file(spec) as file:
-        assert [os.pread(each, 3, 0) for each in file.descriptors] == [b"GGU", b"law", b"poe"]
+        found = [os.pread(each, 3, 0) for each in file.descriptors]
+        assert found == [b"GGU", b"law", b"poe", b"eye"]
+        assert file.projector_in_worker == f"/proc/self/fd/{file.descriptors[3]}"
         assert file.paths_in_worker == (f"/proc/self/fd/{file.descriptors[0]}",)
         assert file.adapters_in_worker == tuple(
             AdapterFile(name=name, path=f"/proc/self/fd/{each}", scale=0.5)
-            for name, each in zip(("law", "poetry"), file.descriptors[1:], strict=True)
+            for name, each in zip(("law", "poetry"), file.descriptors[1:3], strict=True)
         )
         paths[2].write_bytes(b"another one")
         with pytest.raises(ModelFailedToLoad, match="not the one that was checked"):

@@ -31,7 +31,8 @@ from unified_llm.domain.errors import (
     ProviderDown,
     UnknownModel,
 )
-from unified_llm.domain.models import Adapter, FileIdentity, ModelId
+from unified_llm.domain.images import Image, ImageFormat
+from unified_llm.domain.models import Adapter, FileIdentity, ModelId, Projector
 from unified_llm.domain.money import Money, Price
 from unified_llm.domain.providers import ProviderKind, RemoteModel
 from unified_llm.domain.routing import AUTO, Attempt, Route, Rule, Strategy, When
@@ -357,3 +358,21 @@ async def test_a_strategy_of_somebody_elses_orders_what_may_be_asked_and_its_fau
         )
         found = house.routes.explain(USER, SMART, Question(local_only=True))
     assert found.targets[0].reason.startswith("as written: strategy mine")
+
+
+async def test_an_image_is_shown_only_to_those_who_see() -> None:
+    image = Image(ImageFormat.PNG, b"", place=0)
+    shown = replace(request(TINY), messages=(Message(Role.USER, "Sky?", images=(image,)),))
+    seeing = Projector(PurePath("/mmproj"), FileIdentity(1, 2, Bytes(3), 4), None)
+    book = RouteBook(routes={SMART: Route(SMART, Strategy.IN_ORDER, (BIG, TINY))})
+    async with open_house(book=book) as house:
+        tiny = replace(make_spec(TINY), projector=seeing)
+        house.models.replace_catalogue({TINY: tiny, BIG: make_spec(BIG)})
+        end = await end_of(house, replace(shown, model=SMART))
+        assert end.attempts == (Attempt(TINY, "local"),)
+        with pytest.raises(InvalidRequest, match="org/big:q4 reads text only"):
+            await end_of(house, replace(shown, model=BIG))
+        blind = replace(tiny, projector=replace(seeing, defect="There is no such file."))
+        house.models.replace_catalogue({TINY: blind})
+        with pytest.raises(ModelFailedToLoad, match=r"projector of tiny can not .* no such file"):
+            await end_of(house, shown)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.lora import write_lora
+from tests.mmproj import write_mmproj
 from tests.real_models import smollm2
 from tests.split_gguf import split_gguf
 from tests.tiny_gguf import write_tiny_gguf
@@ -458,7 +459,7 @@ def test_a_model_has_the_adapters_that_are_allowed_for_it(tmp_path: Path) -> Non
     ]
     assert [each.name for each in spec.sound_adapters] == ["law"]
     assert messages(catalogue) == [("gone", "tiny:gone cannot be used. There is no such file.")]
-    assert estimated(spec, 256, 1) - estimated(plain, 256, 1) == spec.adapter_bytes > 0
+    assert estimated(spec, 256, 1) - estimated(plain, 256, 1) == spec.beside_bytes > 0
 
 
 def test_the_adapters_of_a_broken_model_are_not_complained_about_too(tmp_path: Path) -> None:
@@ -479,3 +480,19 @@ def test_an_imported_file_does_not_take_the_name_of_an_adapter(tmp_path: Path) -
     assert messages(catalogue) == [
         ("tiny:law.gguf", "It is left out: tiny:law is an adapter of tiny in the settings.")
     ]
+
+
+def test_a_model_sees_with_its_projector(tmp_path: Path) -> None:
+    model = str(write_tiny_gguf(tmp_path / "tiny.gguf", context_tokens=4096))
+    mmproj = str(write_mmproj(tmp_path / "mmproj.gguf"))
+    blind = only(catalogue_of(None, tiny={"path": model}))
+    seeing = only(catalogue_of(None, tiny={"path": model, "projector": mmproj}))
+    assert (blind.sound_projector, seeing.sound_projector) == (None, seeing.projector)
+    assert estimated(seeing, 256, 1) - estimated(blind, 256, 1) == seeing.beside_bytes > 0
+    assert seeing.profile is not None
+    assert "image" in seeing.profile.assumptions[-1]
+    broken = catalogue_of(None, tiny={"path": model, "projector": model})
+    assert only(broken).sound_projector is None
+    assert only(broken).profile == blind.profile
+    (problem,) = messages(broken)
+    assert problem[1].startswith("tiny cannot see. It is of type None, and no projector")

@@ -180,6 +180,14 @@ class ModelSettings(Section):
         ),
         json_schema_extra=about(reason="memory is for what is asked for"),
     )
+    projector: AbsolutePath | None = Field(
+        default=None,
+        description=(
+            "GGUF file (mmproj) that makes the model see images, made for this model; null for a "
+            "model that reads text only."
+        ),
+        json_schema_extra=about(reason="most models read text only"),
+    )
     adapters: dict[Annotated[str, AfterValidator(_require_adapter_name)], AdapterSettings] = Field(
         default={}, description="LoRA adapters by name; they are loaded with the model."
     )

@@ -7,10 +7,11 @@ import pytest
 
 from tests.encoder_models import write_tiny_encoder
 from tests.lora import TINY, lora_file, write_lora
+from tests.mmproj import write_mmproj
 from tests.tiny_gguf import write_tiny_gguf
 from unified_llm.domain.models import Adapter
 from unified_llm.gguf.header import ModelHeader
-from unified_llm.registry.adapter_files import inspect_adapters
+from unified_llm.registry.companions import inspect_adapters, inspect_projector
 from unified_llm.registry.files import ModelFiles
 from unified_llm.settings.sections.models import AdapterSettings
 
@@ -56,5 +57,19 @@ def test_what_is_wrong_is_a_defect(tmp_path: Path, base: ModelHeader) -> None:
 def test_only_models_that_answer_in_text_take_adapters(tmp_path: Path) -> None:
     path = write_lora(tmp_path / "law.gguf")
     encoder = ModelFiles().inspect(write_tiny_encoder(tmp_path / "encoder.gguf")).header
-    assert "answer in text" in (inspect(path, encoder).defect or "")
+    assert "answer in text take it" in (inspect(path, encoder).defect or "")
     assert "can not be loaded" in (inspect(path, None).defect or "")
+
+
+def test_a_projector_is_described_or_has_a_defect(tmp_path: Path, base: ModelHeader) -> None:
+    path = write_mmproj(tmp_path / "mmproj.gguf")
+    found = inspect_projector(path, base)
+    assert (found.path, found.defect) == (path, None)
+    assert found.identity is not None
+    assert 0 < found.size_bytes < path.stat().st_size
+    lora = inspect_projector(write_lora(tmp_path / "law.gguf"), base)
+    assert (lora.identity, lora.size_bytes) == (None, 0)
+    assert "no projector" in (lora.defect or "")
+    missing = inspect_projector(tmp_path / "missing", base)
+    assert missing.defect == "There is no such file."
+    assert "can not be loaded" in (inspect_projector(path, None).defect or "")
