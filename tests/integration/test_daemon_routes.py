@@ -177,14 +177,17 @@ def test_changed_money_is_in_force_after_a_reload_and_knows_what_was_spent() -> 
             assert "wait for a restart" not in status
             spent = Decimal(ask())
             assert spent > 0
-            money = {"prices": {"far/tiny": PRICE}, "budgets": {"each": {"dollars": 0.0001}}}
+            low: dict[str, Any] = {"dollars": 0.0001, "groups": ["root"]}
+            money = {"prices": {"far/tiny": PRICE}, "budgets": {"each": low}}
             reload_with(daemon, **sections, money=money)
             (budget,) = http.get("/v1/usage").json()["budgets"]
             assert round(Decimal(budget["used_dollars"]), 6) == spent
             assert ask() == "budget-spent"
-            money["budgets"] = {"each": {"dollars": 1}}
+            low["groups"] = ["nogroup", "no-such-group"]
             reload_with(daemon, **sections, money=money)
             assert Decimal(ask()) == spent
+            (complaint,) = http.get("/health").json()["degraded"]
+            assert "budget each names the group no-such-group" in complaint
 
 
 def test_a_changed_section_is_in_force_after_a_reload_and_a_wrong_one_never() -> None:

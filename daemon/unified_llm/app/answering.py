@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from unified_llm.app import routing_terms, terms
@@ -74,7 +75,13 @@ class Answering:
 
     def complaints(self) -> tuple[str, ...]:
         """A sentence for each thing that does not work as configured."""
-        return (*(self.providers.complaints() if self.providers else ()), *self.routes.complaints())
+        nobody = (
+            f"budget {limit.name} names the group {group}, which this machine does not have"
+            for limit in self.spending.budgets.limits
+            for group in limit.unknown_groups
+        )
+        of_providers = self.providers.complaints() if self.providers else ()
+        return (*of_providers, *self.routes.complaints(), *nobody)
 
 
 @asynccontextmanager
@@ -128,7 +135,7 @@ async def _open_accounts(money: MoneySettings, ledger: Ledger, sink: EventSink) 
     budgets = Budgets(terms.limits(money), warn)
     try:
         # Also where there is no budget yet: a reload may bring one.
-        budgets.recall(await ledger.since(f"{today()[:7]}-01"))
+        budgets.recall(await ledger.since(f"{today()[:7]}-01"), cache(terms.gids_of))
     except UnavailableError as error:
         if budgets.limits:
             raise

@@ -14,7 +14,7 @@ from unified_llm.domain.money import Money, Price, per_million
 from unified_llm.domain.units import Bytes
 from unified_llm.fleet.backend import Deadlines
 from unified_llm.fleet.patience import Patience
-from unified_llm.guard.peers import find_group
+from unified_llm.guard.peers import find_gids, find_group
 from unified_llm.guard.permissions import ADMIN_GROUP, USER_GROUP, Permissions
 from unified_llm.hardware.ram import usable_ram
 from unified_llm.planner.evict import EvictionPolicy
@@ -22,7 +22,7 @@ from unified_llm.planner.fit import Sacrifice
 from unified_llm.routing.budget import Limit, Period
 from unified_llm.scheduler.policy import SchedulingPolicy
 from unified_llm.settings.schema import Settings
-from unified_llm.settings.sections.money import MoneySettings, PriceSettings
+from unified_llm.settings.sections.money import BudgetSettings, MoneySettings, PriceSettings
 from unified_llm.settings.sections.registry import RegistrySettings
 from unified_llm.settings.sections.socket import SocketSettings
 from unified_llm.settings.sections.worker import WorkerSettings
@@ -119,19 +119,30 @@ def _per_token(dollars: float) -> Money:
 
 
 def limits(money: MoneySettings) -> tuple[Limit, ...]:
-    """The budgets."""
-    return tuple(
-        Limit(
-            name=name,
-            amount=Money(_per_token(budget.dollars) * 10**6),
-            period=Period(budget.period),
-            users=frozenset(budget.users),
-            provider=budget.provider,
-            is_shared=budget.shared,
-            warn_percent=budget.warn_percent,
-        )
-        for name, budget in money.budgets.items()
+    """The budgets, for this machine's groups."""
+    return tuple(_limit(name, budget) for name, budget in money.budgets.items())
+
+
+def _limit(name: str, budget: BudgetSettings) -> Limit:
+    found = {group: find_group(group) for group in budget.groups}
+    known = frozenset(gid for gid in found.values() if gid is not None)
+    return Limit(
+        name=name,
+        amount=Money(_per_token(budget.dollars) * 10**6),
+        period=Period(budget.period),
+        users=frozenset(budget.users),
+        groups=known if found else None,
+        unknown_groups=tuple(group for group, gid in found.items() if gid is None),
+        provider=budget.provider,
+        is_shared=budget.shared,
+        warn_percent=budget.warn_percent,
     )
+
+
+def gids_of(principal: str) -> frozenset[int]:
+    """The groups of a user whom nobody has seen yet, as a login would give them."""
+    kind, _, uid = principal.partition(":")
+    return find_gids(int(uid)) if kind == "uid" else frozenset()
 
 
 def deadlines(settings: Settings) -> Deadlines:

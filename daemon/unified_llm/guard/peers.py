@@ -4,6 +4,7 @@ import ctypes
 import errno
 import grp
 import os
+import pwd
 import socket
 import struct
 
@@ -60,3 +61,12 @@ def find_group(name: str) -> int | None:
         return grp.getgrnam(name).gr_gid
     except KeyError:
         return None
+
+
+def find_gids(uid: int) -> frozenset[int]:
+    """The groups that user `uid` has when it logs in; none if this machine has no such user."""
+    try:
+        user = pwd.getpwuid(uid)
+    except KeyError:
+        return frozenset()
+    return frozenset(os.getgrouplist(user.pw_name, user.pw_gid))

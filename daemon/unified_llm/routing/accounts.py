@@ -9,12 +9,13 @@ Rule 3: the models of this machine cost nothing, and what they did is written do
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from unified_llm.domain.callers import Caller
 from unified_llm.domain.chat import ChatRequest, Usage
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.money import Money, Price
 from unified_llm.domain.routing import CheaperTarget
 from unified_llm.domain.usage import UsageLine
-from unified_llm.routing.budget import Budgets, Reservation
+from unified_llm.routing.budget import Budgets, Reservation, Use
 from unified_llm.routing.candidates import LOCAL, Candidate
 from unified_llm.routing.prices import cost_of, most_cost, most_prompt_tokens
 
@@ -61,7 +62,7 @@ class Accounts:
         limit, choices = request.max_tokens, request.choices
         return self.most(candidate.model, candidate.backend, prompt, limit, choices)
 
-    def begin(self, candidate: Candidate, held: Money | None, principal: str) -> "Charge":
+    def begin(self, candidate: Candidate, held: Money | None, caller: Caller) -> "Charge":
         """Set money aside for a request that is about to be made. Raises BudgetSpent.
 
         held: the most that it costs; None if that is not known.
@@ -70,8 +71,9 @@ class Accounts:
         price = self._price(candidate.model, candidate.backend)
         reservation = None
         if not candidate.is_local:
-            reservation = self.budgets.reserve(principal, candidate.backend, held, day)
-        line = UsageLine(day, principal, candidate.backend, candidate.model, answers=1)
+            use = Use(caller.principal, candidate.backend, day, caller.gids)
+            reservation = self.budgets.reserve(use, held)
+        line = UsageLine(day, caller.principal, candidate.backend, candidate.model, answers=1)
         return Charge(self, price, held, reservation, line)
 
     def cheaper(

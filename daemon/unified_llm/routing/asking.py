@@ -62,7 +62,7 @@ class Desk:
     ) -> Opened:
         """The answer of `candidate`, held by `stack`, whose first event is there."""
         held = self.accounts.most_for(candidate, asked)
-        charge = self.accounts.begin(candidate, held, caller.principal)
+        charge = self.accounts.begin(candidate, held, caller)
         stack.callback(charge.end)
         begun = self.timers.now()
         visit = self.health.begin(candidate.backend, begun)

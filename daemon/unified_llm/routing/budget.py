@@ -31,9 +31,20 @@ class Period(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
-    """users: of whom; empty for everybody. provider: None for all of them.
+class Use:
+    """What money is spent on. gids: the groups of `principal`, as the kernel told or as known."""
 
+    principal: str
+    provider: str
+    day: str
+    gids: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """users, groups: of whom; none of both for everybody. provider: None for all of them.
+
+    groups: None if the budget names none. unknown_groups: those that it names and nobody knows.
     is_shared: one amount for all of them together, instead of one for each. warn_percent: spent
     when somebody is told.
     """
@@ -42,18 +53,25 @@ class Limit:
     amount: Money
     period: Period
     users: frozenset[str] = frozenset()
+    groups: frozenset[int] | None = None
+    unknown_groups: tuple[str, ...] = ()
     provider: str | None = None
     is_shared: bool = False
     warn_percent: int = 80
 
-    def applies_to(self, principal: str, provider: str) -> bool:
-        """Whether a request of `principal` to `provider` counts here."""
-        is_theirs = not self.users or principal in self.users
-        return is_theirs and self.provider in {None, provider}
+    def applies_to(self, use: Use) -> bool:
+        """Whether it counts here."""
+        return self._is_of(use) and self.provider in {None, use.provider}
 
-    def account(self, principal: str, day: str) -> "AccountKey":
-        """Where such a request counts."""
-        return AccountKey(self.name, "" if self.is_shared else principal, self.period.of(day))
+    def account(self, use: Use) -> "AccountKey":
+        """Where it counts."""
+        principal = "" if self.is_shared else use.principal
+        return AccountKey(self.name, principal, self.period.of(use.day))
+
+    def _is_of(self, use: Use) -> bool:
+        if not self.users and self.groups is None:
+            return True
+        return use.principal in self.users or not use.gids.isdisjoint(self.groups or ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +97,11 @@ class Reservation:
     """Money that is set aside until it is settled."""
 
     amount: Money
-    principal: str
-    provider: str
-    day: str
+    use: Use
 
+
+GidsOf = Callable[[str], frozenset[int]]
+"""Takes a principal; its groups, as far as they are known."""
 
 Warn = Callable[[BudgetNearlySpent], None]
 """Is told of a budget that is nearly spent, and returns at once."""
@@ -96,56 +115,56 @@ class Budgets:
     warn: Warn = lambda warning: None
     _accounts: dict[AccountKey, Account] = field(default_factory=dict)
     _open: set[Reservation] = field(default_factory=set)
-    # By principal, provider and day, of the present month.
-    _spent: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    # Of the present month.
+    _spent: Counter[Use] = field(default_factory=Counter)
     _month: str = ""
 
-    def recall(self, earlier: Iterable[UsageLine]) -> None:
-        """Take what was spent before this start."""
+    def recall(self, earlier: Iterable[UsageLine], gids_of: GidsOf = lambda _: frozenset()) -> None:
+        """Take what was spent before this start. gids_of: whom it is counted for today."""
         for each in earlier:
-            self._spend(each.principal, each.provider, each.day, each.cost)
+            gids = gids_of(each.principal)
+            self._spend(Use(each.principal, each.provider, each.day, gids), each.cost)
 
     def follow(self, limits: Sequence[Limit]) -> None:
         """Keep these from now on. Who was told of one that stays as it is, is not told again."""
         before, self._accounts = self._accounts, {}
         kept = {limit.name for limit in limits if limit in self.limits}
         self.limits = limits
-        for (principal, provider, day), cost in self._spent.items():
-            for key in self._keys(principal, provider, day):
+        for use, cost in self._spent.items():
+            for key in self._keys(use):
                 self._at(key).spent += cost
         for each in self._open:
-            for key in self._keys(each.principal, each.provider, each.day):
+            for key in self._keys(each.use):
                 self._at(key).held += each.amount
         for key, account in before.items():
             if key.limit in kept:
                 self._at(key).is_warned = account.is_warned
 
-    def reserve(self, principal: str, provider: str, amount: Money | None, day: str) -> Reservation:
+    def reserve(self, use: Use, amount: Money | None) -> Reservation:
         """Set `amount` aside under every limit that applies. Raises BudgetSpent, setting none."""
-        applying = [each for each in self.limits if each.applies_to(principal, provider)]
+        applying = [each for each in self.limits if each.applies_to(use)]
         if amount is None:
             if applying:
                 raise BudgetSpent(
-                    f"The price of what {provider} was asked for is not known, and the budget "
+                    f"The price of what {use.provider} was asked for is not known, and the budget "
                     f"{applying[0].name} applies.",
                     hint="The operator can set it under `money.prices`.",
                 )
             amount = Money(0)
         for limit in applying:
-            self._ensure_left(limit, limit.account(principal, day), amount)
-        for key in self._keys(principal, provider, day):
+            self._ensure_left(limit, limit.account(use), amount)
+        for key in self._keys(use):
             self._at(key).held += amount
-        self._forget_before(day)
-        reservation = Reservation(amount, principal, provider, day)
+        self._forget_before(use.day)
+        reservation = Reservation(amount, use)
         self._open.add(reservation)
         return reservation
 
     def settle(self, reservation: Reservation, cost: Money) -> None:
         """What was set aside is free again, and `cost` is spent."""
         self._open.remove(reservation)
-        whose = reservation.principal, reservation.provider, reservation.day
-        self._spend(*whose, cost)
-        for key in self._keys(*whose):
+        self._spend(reservation.use, cost)
+        for key in self._keys(reservation.use):
             account = self._at(key)
             account.held -= reservation.amount
             self._warn_if_due(key, account)
@@ -173,21 +192,20 @@ class Budgets:
                 hint="Ask for fewer tokens, or another model.",
             )
 
-    def _spend(self, principal: str, provider: str, day: str, cost: Money) -> None:
-        self._spent[principal, provider, day] += cost
-        for key in self._keys(principal, provider, day):
+    def _spend(self, use: Use, cost: Money) -> None:
+        self._spent[use] += cost
+        for key in self._keys(use):
             self._at(key).spent += cost
 
-    def _keys(self, principal: str, provider: str, day: str) -> list[AccountKey]:
-        applying = (limit for limit in self.limits if limit.applies_to(principal, provider))
-        return [limit.account(principal, day) for limit in applying]
+    def _keys(self, use: Use) -> list[AccountKey]:
+        return [limit.account(use) for limit in self.limits if limit.applies_to(use)]
 
     def _forget_before(self, day: str) -> None:
         """What was spent in earlier months counts nowhere any more."""
         month = Period.MONTH.of(day)
         if month > self._month:
             self._month = month
-            old = [each for each in self._spent if Period.MONTH.of(each[2]) < month]
+            old = [each for each in self._spent if Period.MONTH.of(each.day) < month]
             for each in old:
                 del self._spent[each]
 

@@ -54,7 +54,7 @@ class VectorRouter:
         with ExitStack() as stack:
             prompt = most_text_tokens(request)
             held = books.accounts.most(candidate.model, candidate.backend, prompt, 0)
-            charge = books.accounts.begin(candidate, held, caller.principal)
+            charge = books.accounts.begin(candidate, held, caller)
             stack.callback(charge.end)
             visit = books.health.begin(candidate.backend, clock.now())
             stack.callback(visit.end)

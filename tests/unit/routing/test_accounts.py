@@ -194,9 +194,9 @@ async def test_money_for_images_is_set_aside_too() -> None:
     accounts = replace(stage.accounts, assumed_image=1000)
     assert accounts.most_prompt(shown) - accounts.most_prompt(REQUEST) == 2000
     accounts = replace(accounts, prices={FAR.model: replace(PRICE, input=Money(CENT // 100))})
-    accounts.begin(FAR, accounts.most_for(FAR, REQUEST), USER.principal).end()
+    accounts.begin(FAR, accounts.most_for(FAR, REQUEST), USER).end()
     with pytest.raises(BudgetSpent):
-        accounts.begin(FAR, accounts.most_for(FAR, shown), USER.principal)
+        accounts.begin(FAR, accounts.most_for(FAR, shown), USER)
     assert stage.used == 0
 
 
@@ -208,10 +208,10 @@ async def test_several_answers_are_set_aside_with_one_prompt() -> None:
     assert two is not None
     assert four is not None
     assert four - two == 2 * (two - one) > 0
-    charge = accounts.begin(FAR, accounts.most_for(FAR, replace(REQUEST, choices=4)), "uid:1000")
+    charge = accounts.begin(FAR, accounts.most_for(FAR, replace(REQUEST, choices=4)), USER)
     held = stage.used
     charge.end()
-    charge = accounts.begin(FAR, accounts.most_for(FAR, REQUEST), "uid:1000")
+    charge = accounts.begin(FAR, accounts.most_for(FAR, REQUEST), USER)
     assert held - stage.used == 3 * (two - one)
     charge.end()
 

@@ -13,8 +13,9 @@ from unified_llm.domain.events import BudgetNearlySpent
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.money import DOLLAR, Money
 from unified_llm.domain.usage import UsageLine
-from unified_llm.routing.budget import AccountKey, Budgets, Limit, Period, Reservation
+from unified_llm.routing.budget import AccountKey, Budgets, Limit, Period, Reservation, Use
 
+STUDENTS = 2003
 TODAY, TOMORROW, NEXT_MONTH = "2026-11-22", "2026-11-23", "2026-12-01"
 ALICE, BOB = "uid:1000", "uid:1001"
 ONE = Money(DOLLAR)
@@ -22,7 +23,7 @@ DAILY = Limit("daily", Money(10 * DOLLAR), Period.DAY)
 
 
 def reserve(budgets: Budgets, who: str = ALICE, day: str = TODAY) -> Reservation:
-    return budgets.reserve(who, "far", ONE, day)
+    return budgets.reserve(Use(who, "far", day), ONE)
 
 
 def count(budgets: Budgets, who: str = ALICE, day: str = TODAY) -> int:
@@ -61,7 +62,39 @@ def test_a_budget_is_for_those_it_names() -> None:
     assert count(budgets, ALICE) == 10
     for _ in range(20):
         reserve(budgets, BOB)
-        budgets.reserve(ALICE, "near", ONE, TODAY)
+        budgets.reserve(Use(ALICE, "near", TODAY), ONE)
+
+
+def test_a_budget_of_a_group_is_for_its_members_and_for_users_it_names_besides() -> None:
+    shared = replace(DAILY, groups=frozenset([STUDENTS]), users=frozenset([BOB]), is_shared=True)
+    budgets = Budgets([shared])
+    member = Use(ALICE, "far", TODAY, frozenset([100, STUDENTS]))
+    for _ in range(4):
+        budgets.reserve(member, ONE)
+    assert count(budgets, BOB) == 6
+    with pytest.raises(BudgetSpent):
+        budgets.reserve(member, ONE)
+    budgets.reserve(Use(ALICE, "far", TODAY, frozenset([100])), ONE)
+
+
+def test_a_budget_of_groups_that_nobody_knows_is_for_nobody() -> None:
+    budgets = Budgets([replace(DAILY, amount=Money(0), groups=frozenset())])
+    budgets.reserve(Use(ALICE, "far", TODAY, frozenset([STUDENTS])), ONE)
+
+
+def test_each_member_has_the_whole_amount_unless_it_is_shared() -> None:
+    budgets = Budgets([replace(DAILY, groups=frozenset([STUDENTS]))])
+    for who in (ALICE, BOB):
+        for _ in range(10):
+            budgets.reserve(Use(who, "far", TODAY, frozenset([STUDENTS])), ONE)
+
+
+def test_what_a_member_spent_before_the_start_counts_for_the_group() -> None:
+    budgets = Budgets([replace(DAILY, groups=frozenset([STUDENTS]), is_shared=True)])
+    line = UsageLine(TODAY, ALICE, "far", ModelId("far/a"), cost=Money(4 * ONE))
+    groups = {ALICE: frozenset([STUDENTS])}
+    budgets.recall([line, replace(line, principal=BOB)], lambda who: groups.get(who, frozenset()))
+    assert sum(budgets.spent().values()) == 4 * ONE
 
 
 def test_days_and_months_begin_anew() -> None:
@@ -84,14 +117,14 @@ def test_a_refusal_by_one_limit_sets_nothing_aside_under_another() -> None:
     budgets = Budgets([DAILY, tight])
     assert count(budgets) == 1
     for _ in range(9):
-        budgets.reserve(ALICE, "near", ONE, TODAY)
+        budgets.reserve(Use(ALICE, "near", TODAY), ONE)
 
 
 def test_an_unknown_price_is_refused_where_a_limit_applies() -> None:
     budgets = Budgets([replace(DAILY, provider="far")])
     with pytest.raises(BudgetSpent, match="price of what far was asked for is not known"):
-        budgets.reserve(ALICE, "far", None, TODAY)
-    assert budgets.reserve(ALICE, "near", None, TODAY).amount == 0
+        budgets.reserve(Use(ALICE, "far", TODAY), None)
+    assert budgets.reserve(Use(ALICE, "near", TODAY), None).amount == 0
 
 
 def test_what_was_spent_before_the_start_counts() -> None:
@@ -123,8 +156,8 @@ def test_a_limit_below_what_is_spent_refuses_until_its_period_is_over() -> None:
         reserve(budgets)
     budgets.settle(under_way, ONE)
     with pytest.raises(BudgetSpent):
-        budgets.reserve(ALICE, "far", Money(1), TODAY)
-    budgets.reserve(ALICE, "far", low.amount, TOMORROW)
+        budgets.reserve(Use(ALICE, "far", TODAY), Money(1))
+    budgets.reserve(Use(ALICE, "far", TOMORROW), low.amount)
 
 
 def test_who_was_told_of_a_limit_is_told_again_only_of_another() -> None:
@@ -144,7 +177,7 @@ def test_what_was_spent_in_earlier_months_is_forgotten() -> None:
     budgets = Budgets()
     for day in (TODAY, TOMORROW, NEXT_MONTH):
         budgets.settle(reserve(budgets, day=day), ONE)
-    assert list(budgets._spent) == [(ALICE, "far", NEXT_MONTH)]
+    assert list(budgets._spent) == [Use(ALICE, "far", NEXT_MONTH)]
 
 
 def test_who_has_nearly_spent_it_is_told_of_once_in_a_period() -> None:
@@ -176,10 +209,10 @@ def test_spent_and_set_aside_never_exceed_the_limit_and_nothing_that_fits_is_ref
         if is_new or not under_way:
             held = sum(each.amount for each in under_way)
             if spent + held + most <= amount:
-                under_way.append(budgets.reserve(ALICE, "far", Money(most), TODAY))
+                under_way.append(budgets.reserve(Use(ALICE, "far", TODAY), Money(most)))
             else:
                 with pytest.raises(BudgetSpent):
-                    budgets.reserve(ALICE, "far", Money(most), TODAY)
+                    budgets.reserve(Use(ALICE, "far", TODAY), Money(most))
         else:
             reservation = under_way.pop(0)
             paid = Money(min(cost, reservation.amount))
@@ -197,44 +230,46 @@ LIMITS = [
     replace(DAILY, name="shared", amount=Money(9), is_shared=True, period=Period.MONTH),
     replace(DAILY, name="bobs", amount=Money(5), users=frozenset({BOB})),
     replace(DAILY, name="near", amount=Money(4), provider="near"),
+    replace(DAILY, name="class", amount=Money(6), groups=frozenset([STUDENTS]), is_shared=True),
 ]
-REQUESTS = st.tuples(
+USES = st.builds(
+    Use,
     st.sampled_from([ALICE, BOB]),
     st.sampled_from(["far", "near"]),
     st.sampled_from([TODAY, TOMORROW]),
-    st.integers(0, 4),
+    st.sampled_from([frozenset[int](), frozenset([STUDENTS]), frozenset([STUDENTS, 7])]),
 )
+REQUESTS = st.tuples(USES, st.integers(0, 4))
 ENDS = st.integers(0, 4)
 CHANGES = st.sets(st.sampled_from(range(len(LIMITS))))
 
 
 @given(st.lists(st.one_of(REQUESTS, ENDS, CHANGES), max_size=40))
 def test_limits_that_change_are_kept_as_if_they_had_always_been(
-    steps: list[tuple[str, str, str, int] | int | set[int]],
+    steps: list[tuple[Use, int] | int | set[int]],
 ) -> None:
     budgets, under_way = Budgets(), list[Reservation]()
-    known: list[tuple[str, str, str, int]] = []
+    known: list[tuple[Use, int]] = []
     for step in steps:
         if isinstance(step, set):
             budgets.follow([LIMITS[number] for number in sorted(step)])
         elif isinstance(step, tuple):
             with suppress(BudgetSpent):
-                under_way.append(budgets.reserve(step[0], step[1], Money(step[3]), step[2]))
+                under_way.append(budgets.reserve(step[0], Money(step[1])))
                 known.append(step)
         elif under_way:
             done = under_way.pop(0)
-            whose = (done.principal, done.provider, done.day)
             cost = min(step, done.amount)
             budgets.settle(done, Money(cost))
-            known[known.index((*whose, done.amount))] = (*whose, cost)
+            known[known.index((done.use, done.amount))] = (done.use, cost)
         assert +Counter(budgets.spent()) == +expected_of(budgets, known)
 
 
-def expected_of(budgets: Budgets, known: list[tuple[str, str, str, int]]) -> Counter[AccountKey]:
+def expected_of(budgets: Budgets, known: list[tuple[Use, int]]) -> Counter[AccountKey]:
     """What stands in each account, counted from the beginning."""
     expected = Counter[AccountKey]()
-    for principal, provider, day, amount in known:
+    for use, amount in known:
         for limit in budgets.limits:
-            if limit.applies_to(principal, provider):
-                expected[limit.account(principal, day)] += amount
+            if limit.applies_to(use):
+                expected[limit.account(use)] += amount
     return expected

@@ -80,8 +80,18 @@ class BudgetSettings(Section):
         Field(strict=False, max_length=1000),
     ] = Field(
         default=(),
-        description="Whose requests count, such as `uid:1000`; empty for everybody's.",
+        description=(
+            "Whose requests count, such as `uid:1000`; with no groups either, everybody's do."
+        ),
         json_schema_extra=about(reason="nobody is forgotten", form="list of uid:NUMBER"),
+    )
+    groups: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,31}$")], ...],
+        Field(strict=False, max_length=100),
+    ] = Field(
+        default=(),
+        description="Unix groups whose members' requests count as well.",
+        json_schema_extra=about(reason="most budgets name users or nobody", form="list of names"),
     )
     provider: Annotated[str, Field(pattern=f"^{PROVIDER_PATTERN}$")] | None = Field(
         default=None,

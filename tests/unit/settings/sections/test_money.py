@@ -9,6 +9,7 @@ from unified_llm.app import terms
 from unified_llm.domain.errors import ConfigurationError
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.money import DOLLAR
+from unified_llm.routing.budget import Use
 from unified_llm.settings.load import parse_settings
 from unified_llm.settings.sections.money import MoneySettings
 
@@ -31,8 +32,19 @@ def test_prices_and_amounts_are_exact() -> None:
     assert found.cache_write is None
     (limit,) = terms.limits(money)
     assert limit.amount == DOLLAR // 10
-    assert limit.applies_to("uid:1", "far")
-    assert not limit.applies_to("uid:2", "far")
+    assert limit.applies_to(Use("uid:1", "far", "2026-11-22"))
+    assert not limit.applies_to(Use("uid:2", "far", "2026-11-22"))
+
+
+def test_groups_are_those_of_this_machine_and_others_are_known_by_name() -> None:
+    names = ["root", "no-such-group-here"]
+    money = parsed({"budgets": {"a": {"dollars": 1, "groups": names}, "b": {"dollars": 1}}})
+    named, for_everybody = terms.limits(money)
+    assert (named.groups, named.unknown_groups) == (frozenset([0]), ("no-such-group-here",))
+    assert (for_everybody.groups, for_everybody.unknown_groups) == (None, ())
+    assert 0 in terms.gids_of("uid:0")
+    for unknown in ("uid:4000000000", "cert:CN=somebody"):
+        assert terms.gids_of(unknown) == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -45,6 +57,7 @@ def test_prices_and_amounts_are_exact() -> None:
         ({"budgets": {"No Name": {"dollars": 1}}}, "no name of a budget"),
         ({"budgets": {"a": {"dollars": 1, "users": ["bob"]}}}, "users.0"),
         ({"budgets": {"a": {"dollars": 1, "period": "year"}}}, "day or month"),
+        ({"budgets": {"a": {"dollars": 1, "groups": ["a b"]}}}, "groups.0"),
     ],
 )
 def test_what_is_wrong_is_told(money: dict[str, Any], told: str) -> None:
