@@ -103,8 +103,8 @@ class DraftPace:
         plain = StepKind(sequences)
         base = self._record(plain)
         chances = [chance for chance in chances if chance >= _LEAST_CHANCE]
-        if not chances or base.typical is None or base.due <= self._steps:
-            return plain
+        if not chances or not base.typical or base.due <= self._steps:
+            return plain  # steps that take no time at all cannot be made to take less
         best = self._best(base.typical, plain, chances)
         tried = self._to_try(base.typical, plain, chances)
         if tried is not None:
