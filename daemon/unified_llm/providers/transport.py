@@ -14,9 +14,9 @@ import asyncio
 import os
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Self
 
@@ -64,26 +64,10 @@ class Address:
 async def open_transport(address: Address, key: Secret | None) -> AsyncIterator["Transport"]:
     """A transport to `address`. Raises ProviderDown if its `ca_file` is of no use."""
     tls = await asyncio.to_thread(_tls_context, address.ca_file)
-    async with AsyncExitStack() as stack:
-        session = await stack.enter_async_context(_session(address, tls))
-        through = AiohttpTransport(
-            client=session,
-            verify=tls,
-            trust_env=False,
-            proxy=None if address.proxy is None else httpx.Proxy(address.proxy),
-        )
-        client = await stack.enter_async_context(
-            httpx.AsyncClient(
-                transport=through,
-                headers=_HEADERS,
-                trust_env=False,
-                follow_redirects=False,
-                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-                # Deadlines of the answer are the caller's; these are of the connection.
-                timeout=httpx.Timeout(None, connect=address.connect, pool=2 * address.connect),
-            )
-        )
-        yield Transport(address, client, key)
+    proxy = None if address.proxy is None else httpx.Proxy(address.proxy)
+    async with _session(address, tls) as session:
+        through = AiohttpTransport(client=session, verify=tls, trust_env=False, proxy=proxy)
+        yield Transport(address, through, key)
 
 
 def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
@@ -115,37 +99,50 @@ def _session(address: Address, tls: ssl.SSLContext) -> aiohttp.ClientSession:
 
 
 class Transport:
-    """Requests to one provider over connections that are used again."""
+    """Requests to one provider over connections that are used again.
 
-    def __init__(self, address: Address, client: httpx.AsyncClient, key: Secret | None) -> None:
+    They go to httpx's transport and not through its client: redirects, cookies, authentication and
+    a log line for each request are the client's, and all of them would have to be turned off.
+    """
+
+    def __init__(
+        self, address: Address, through: httpx.AsyncBaseTransport, key: Secret | None
+    ) -> None:
         self._address = address
-        self._client = client
+        self._through = through
         self._key = key
+        # Deadlines of the answer are the caller's; these are of the connection.
+        limits = httpx.Timeout(None, connect=address.connect, pool=2 * address.connect)
+        self._limits = {"timeout": limits.as_dict()}
 
     async def get(self, path: str, headers: Mapping[str, str]) -> bytes:
         """The body at `path`. Raises ProviderDown and what a bad status means."""
-        request = self._client.build_request("GET", self._url(path), headers=headers)
-        async with self._sent(request) as chunks:
+        async with self._sent("GET", path, headers) as chunks:
             return await _bounded_body(chunks, MAX_BODY_BYTES)
 
-    @asynccontextmanager
-    async def open_stream(
+    def open_stream(
         self, path: str, headers: Mapping[str, str], body: bytes
-    ) -> AsyncIterator[AsyncIterator[bytes]]:
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """POST `body`; entered when the provider has begun to answer with status 200.
 
         Raises, on entry or while iterating, ProviderDown, and what a bad status or a broken
         connection means. Leaving closes the connection unless the answer has been read to its end.
         """
-        sent = {**headers, "content-type": "application/json"}
-        request = self._client.build_request("POST", self._url(path), headers=sent, content=body)
-        async with self._sent(request) as chunks:
-            yield chunks
+        return self._sent("POST", path, {**headers, "content-type": "application/json"}, body)
 
     @asynccontextmanager
-    async def _sent(self, request: httpx.Request) -> AsyncIterator["_Chunks"]:
+    async def _sent(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None
+    ) -> AsyncIterator["_Chunks"]:
         try:
-            response = await self._client.send(request, stream=True)
+            request = httpx.Request(
+                method,
+                _url(self._address.url, path),
+                headers={**_HEADERS, **headers},
+                content=body,
+                extensions=self._limits,
+            )
+            response = await self._through.handle_async_request(request)
         except _FOREIGN as error:
             raise _error_of(error, self._address) from None
         chunks = _Chunks(response, self._address)
@@ -178,8 +175,10 @@ class Transport:
             return body
         return self._key.redacted(body.decode(errors="replace")).encode()
 
-    def _url(self, path: str) -> str:
-        return f"{self._address.url}/{path}"
+
+@lru_cache(maxsize=256)
+def _url(address: str, path: str) -> httpx.URL:
+    return httpx.URL(f"{address}/{path}")
 
 
 class _Chunks:
