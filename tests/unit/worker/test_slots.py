@@ -352,6 +352,20 @@ def test_a_kept_state_of_one_adapter_serves_no_other() -> None:
     ]
 
 
+def test_vectors_of_a_picture_are_fed_apart_from_tokens() -> None:
+    table = open_table(slots=1, batch_tokens=3)
+    ask(table, 1, [1, 2, -1, -2, -3, -4, 3])
+    table.seat()
+    fed = []
+    while feeds := succeed(table):
+        fed += [(feed.position, feed.tokens, feed.is_last) for feed in feeds]
+        if feeds[0].is_last:
+            break
+    assert fed == [
+        (0, (1, 2), False), (2, (-1, -2, -3), False), (5, (-4,), False), (6, (3,), True),
+    ]  # fmt: skip
+
+
 def test_a_step_is_for_one_adapter_and_they_take_turns() -> None:
     table = open_table(slots=3)
     ask(table, 1, [1])
