@@ -36,6 +36,8 @@ _log = logging.getLogger(__name__)
 MESSAGE_ID: Final = "0bd7174ee1a840c4bc73099504e0bd2b"
 MAX_WAITING: Final = 10_000
 _MAX_VALUE_CHARACTERS: Final = 1024
+# What is left by then is lost: a journald that never reads shall not hold up the stop for ever.
+_LAST_WRITES_SECONDS: Final = 10.0
 _MAX_PENDING_HINT: Final = "See whether systemd-journald is running and its disk has room."
 
 
@@ -164,7 +166,7 @@ class Audit(AbstractContextManager["Audit"]):
         trace: TracebackType | None,
     ) -> None:
         self._waiting.put(None)
-        self._thread.join(timeout=2)
+        self._thread.join(timeout=_LAST_WRITES_SECONDS)
 
     def ensure_available(self) -> None:
         """Raise AuditUnavailable if a use that starts now might not be recorded."""
