@@ -83,6 +83,7 @@ def _load(path: str, case: Case) -> str:
     params.n_ctx = case.context * case.slots
     params.n_seq_max = case.slots
     params.n_batch = params.n_ubatch = max(_STEP_TOKENS, case.slots)
+    params.n_outputs_max = case.slots
     params.kv_unified = False
     params.offload_kqv = params.op_offload = False
     params.type_k = params.type_v = _TYPES[case.cache_type]

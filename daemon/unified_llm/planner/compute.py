@@ -26,11 +26,11 @@ def layer_buffer(profile: ModelProfile, run: RunShape) -> Bytes:
 
 
 def output_buffer(profile: ModelProfile, run: RunShape) -> Bytes:
-    """Compute buffer of the device that computes the output; one logit per token and word."""
+    """Compute buffer of the device that computes the output; a row of logits for each output."""
     if not profile.has_logits:
         return Bytes(0)
-    width = profile.vocabulary_size + 3 * profile.widths.embedding
-    return Bytes(_F32 * width * run.graph_tokens)
+    logits = profile.vocabulary_size * run.most_outputs
+    return Bytes(_F32 * (logits + 3 * profile.widths.embedding * run.graph_tokens))
 
 
 def mask_bytes(profile: ModelProfile, run: RunShape) -> Bytes:

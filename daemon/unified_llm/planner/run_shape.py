@@ -59,6 +59,13 @@ class RunShape:
         return MOST_DRAFTED if self.drafts and not self.is_whole else 0
 
     @property
+    def most_outputs(self) -> int:
+        """Rows of logits that a graph is laid out for (`n_outputs_max` of the context)."""
+        if self.is_whole:
+            return self.graph_tokens
+        return min(self.graph_tokens, self.outputs + self.drafted)
+
+    @property
     def graph_tokens(self) -> int:
         """Tokens the compute buffer is laid out for (`llama_context::graph_reserve`)."""
         tokens = min(self.step_tokens, self.slots * self.cells(None))

@@ -4,8 +4,10 @@ import ctypes
 from typing import Any, Final
 
 from unified_llm.domain.errors import GpuUnusable, ModelFailedToLoad
+from unified_llm.domain.models import Speculation
 from unified_llm.worker.bindings import libggml, native
 from unified_llm.worker.cores import allowed_physical_cores
+from unified_llm.worker.draft_pace import MOST_DRAFTED
 from unified_llm.worker.embedding import STEP_TEXTS
 from unified_llm.worker.protocol import Load
 
@@ -62,6 +64,9 @@ def context_parameters(load: Load, context_tokens: int) -> Any:
     params.n_ctx = context_tokens * load.slots
     params.n_seq_max = load.slots
     params.n_batch = params.n_ubatch = batch_tokens(load)
+    # A row of logits is as wide as the vocabulary: llama.cpp lays out one for each token of a step
+    # unless it is told how many are ever asked for (docs/decisions/0029).
+    params.n_outputs_max = load.slots + _drafted(load)
     params.n_threads = params.n_threads_batch = threads
     # One stream per sequence, as llama-server does: faster when no prefix is shared.
     params.kv_unified = False
@@ -73,6 +78,11 @@ def context_parameters(load: Load, context_tokens: int) -> Any:
     params.swa_full = False
     params.no_perf = True
     return params
+
+
+def _drafted(load: Load) -> int:
+    """Most tokens of a step whose logits are asked for beside the last one of each sequence."""
+    return 0 if load.speculation is Speculation.OFF else MOST_DRAFTED
 
 
 def batch_tokens(load: Load) -> int:
@@ -123,6 +133,7 @@ def encoder_parameters(load: Load, step_tokens: int) -> Any:
     params.n_ctx = params.n_batch = params.n_ubatch = step_tokens
     params.n_seq_max = STEP_TEXTS
     params.embeddings = True
+    params.n_outputs_max = 0  # every token is asked for, to be pooled
     params.kv_unified = True  # the cells of a step serve few long texts or many short ones
     params.swa_full = True  # a text is seen at once, so there is nothing to be dropped
     return params

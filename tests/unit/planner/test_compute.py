@@ -55,7 +55,16 @@ def test_the_widest_layer_decides(widths: GraphWidths, context: int, printed: fl
 @pytest.mark.parametrize(("vocabulary", "printed"), [(32_000, 68.5), (151_936, 302.75)])
 def test_logits_of_every_token_decide_where_the_output_is(vocabulary: int, printed: float) -> None:
     profile = shaped(GraphWidths(1024), vocabulary)
-    assert output_buffer(profile, RunShape(Tokens(8192), 1)) / MIB == printed
+    assert output_buffer(profile, RunShape(Tokens(512), 1, is_whole=True)) / MIB == printed
+
+
+def test_a_conversation_has_logits_of_its_last_token_and_of_drafted_ones_only() -> None:
+    profile = shaped(GraphWidths(1024), 151_936)
+    rest = output_buffer(shaped(GraphWidths(1024), 0), RunShape(Tokens(8192), 8))
+    plain = output_buffer(profile, RunShape(Tokens(8192), 8))
+    drafting = output_buffer(profile, RunShape(Tokens(8192), 8, drafts=True))
+    assert plain - rest == 8 * 151_936 * 4
+    assert drafting - rest == (8 + 16) * 151_936 * 4
 
 
 def test_each_kind_of_cache_has_a_mask_of_its_own() -> None:

@@ -131,7 +131,9 @@ class MoneySettings(Section):
             "How many tokens an image is taken to have, for the money that is set aside; only its "
             "provider can count them, and does so in the end."
         ),
-        json_schema_extra=about("tokens", "most models count fewer than 5,000; gpt-4o-mini 48,169"),
+        json_schema_extra=about(
+            "tokens", "generous, since what is not used comes back when the answer ends"
+        ),
     )
 
     @model_validator(mode="after")
