@@ -120,7 +120,7 @@ def test_the_real_model_is_named_and_estimated() -> None:
     spec = only(catalogue_of(path.parent))
     assert spec.id == "smollm2-135M-Q4_1"
     # What llama.cpp prints for its buffers, and a worker that has loaded nothing.
-    allocated = 92.10 + 360.00 + 98.25 + 0.75 + 64
+    allocated = 92.10 + 360.00 + 17.51 + 0.75 + 64
     assert estimated(spec, 4096, 4) / 2**20 == pytest.approx(allocated, abs=2)
 
 

@@ -116,6 +116,10 @@ class DeadlineProtocol(H11Protocol):
         super().data_received(data)
         self._watch()
 
+    def eof_received(self) -> None:
+        """The client says no more, and asyncio closes: what has been answered goes out first."""
+        self.transport.close()
+
     def on_response_complete(self) -> None:
         """Go on with the next request of this connection."""
         super().on_response_complete()

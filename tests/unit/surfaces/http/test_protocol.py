@@ -29,6 +29,14 @@ async def test_a_connection_serves_many_requests_also_pipelined(tmp_path: Path) 
             got += await wire.reader.read(65536)
 
 
+async def test_who_asks_and_says_no_more_gets_the_answer(tmp_path: Path) -> None:
+    """As `printf … | nc -N -U` does: the answer was still held back when its end was read."""
+    async with open_door(tmp_path) as door, door.wire() as wire:
+        wire.send(HEALTH)
+        wire.writer.write_eof()
+        assert (await wire.until_closed()).startswith(b"HTTP/1.1 200 ")
+
+
 @pytest.mark.parametrize("sent", [b"", HEALTH], ids=["fresh", "after a request"])
 async def test_an_idle_connection_is_closed_without_a_word(tmp_path: Path, sent: bytes) -> None:
     limits = HttpLimits(idle_seconds=SHORT)
