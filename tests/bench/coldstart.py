@@ -33,8 +33,8 @@ from unified_llm.worker.cores import allowed_physical_cores
 _SLOTS: Final = 1
 _CONTEXT_TOKENS: Final = 1024
 _NAMES: Final = ("one", "other")
-# One of these models takes some 280 MiB.
-_ROOM_FOR_ONE: Final = 400 * 2**20
+# One of these models takes some 200 MiB.
+_ROOM_FOR_ONE: Final = 300 * 2**20
 _GONE_LIMIT_SECONDS: Final = 60
 
 
