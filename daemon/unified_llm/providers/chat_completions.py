@@ -35,7 +35,7 @@ from unified_llm.providers.api import MAX_MODELS, AnswerReader, OfferedModel, Ou
 from unified_llm.providers.calls import CallNumbers
 from unified_llm.providers.decoding import decode, embed
 from unified_llm.providers.faults import error_of_event, said_of
-from unified_llm.providers.features import set_sampling
+from unified_llm.providers.features import Feature, ignored, set_sampling
 from unified_llm.providers.framing import SseEvent, SseFramer
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -294,15 +294,22 @@ class ChatReader:
         if self.count == 1:
             return 0  # more was not asked for, and servers differ in what they count
         if choice.index is None or not 0 <= choice.index < self.count:
-            raise ProviderFailed(f"The provider sent choice {choice.index} of {self.count}.")
+            raise ignored(Feature.CHOICES, f"it sent choice {choice.index} of {self.count}")
         return choice.index
 
     def _finish(self) -> Finished:
         if self._end is None:
+            self._ensure_choices_begun()
             which = "" if self.count == 1 else f" of {self.count - self._ended} of its choices"
             raise ProviderFailed(f"The provider ended its answer without a finish reason{which}.")
         self.is_done = True
         return Finished(self._end.reason, self._usage, choice=self._end.choice)
+
+    def _ensure_choices_begun(self) -> None:
+        # Fewer than asked for, but whole ones: the server knows only one, or has a limit.
+        begun = len(self._choices)
+        if begun < self.count and 0 < begun == self._ended:
+            raise ignored(Feature.CHOICES, f"it sent {begun} of {self.count} choices")
 
 
 @dataclass(slots=True)

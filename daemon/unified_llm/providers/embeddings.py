@@ -19,6 +19,7 @@ from unified_llm.domain.errors import ProviderFailed
 from unified_llm.domain.units import Tokens
 from unified_llm.providers.api import Outgoing
 from unified_llm.providers.decoding import decode
+from unified_llm.providers.features import ignored
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -30,7 +31,7 @@ class EmbeddingApi(Protocol):
         """`request` for the model that the provider calls `name`."""
 
     def parse_vectors(self, body: bytes, request: EmbeddingRequest) -> Embeddings:
-        """The vectors in the answer to `request`. Raises ProviderFailed."""
+        """The vectors in the answer to `request`. Raises ProviderFailed and ProviderRefused."""
 
 
 class OpenAiEmbeddings:
@@ -118,9 +119,8 @@ def _ensure_sound(vectors: Sequence[Sequence[float]], request: EmbeddingRequest)
         raise ProviderFailed("The provider's vectors are empty, or not of one length.")
     (length,) = lengths
     if request.dimensions not in {None, length}:
-        raise ProviderFailed(
-            f"The provider's vectors have {length} numbers; {request.dimensions} were asked for."
-        )
+        fact = f"its vectors have {length} numbers, and {request.dimensions} were asked for"
+        raise ignored("dimensions", fact)
     # A sum is finite only if all of it is.
     if not all(math.isfinite(sum(vector)) for vector in vectors):
         raise ProviderFailed("The provider's vectors hold what is no number.")

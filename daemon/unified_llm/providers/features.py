@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 from unified_llm.domain.chat import ChatRequest, Sampling, ToolChoice, ToolUse
-from unified_llm.domain.errors import InvalidRequest
+from unified_llm.domain.errors import InvalidRequest, ProviderRefused
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.providers import ProviderKind
 
@@ -47,6 +47,7 @@ _CHAT_COMPLETIONS: Final = _EVERYWHERE | {
     _F.JSON_OBJECT,
 }  # fmt: skip
 
+_WITHOUT: Final = "Leave it out, or ask another model."
 _SAMPLING_DEFAULTS: Final = {field.name: field.default for field in fields(Sampling)}
 
 SUPPORTED: Final[dict[ProviderKind, frozenset[Feature]]] = {
@@ -131,6 +132,14 @@ def not_taken(
     """The refusal of something that `kind` can not do."""
     return InvalidRequest(
         f"{feature} is not possible with {model}: providers of kind {kind.value} do not take it.",
-        hint="Leave it out, or ask another model.",
+        hint=_WITHOUT,
         parameter=parameter,
     )
+
+
+def ignored(option: str, fact: str) -> ProviderRefused:
+    """The end of an answer that came as if `option` had not been asked for, as `fact` shows.
+
+    No fault of the provider's: its kind takes the option, this server of it does not.
+    """
+    return ProviderRefused(f"The provider has ignored `{option}`: {fact}.", hint=_WITHOUT)

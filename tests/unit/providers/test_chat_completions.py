@@ -32,6 +32,7 @@ from unified_llm.domain.errors import (
     InvalidRequest,
     ProviderFailed,
     ProviderOverloaded,
+    ProviderRefused,
     UnifiedLlmError,
 )
 from unified_llm.domain.secret import Secret
@@ -269,15 +270,30 @@ def test_choices_are_told_apart_and_each_ends() -> None:
 @pytest.mark.parametrize(
     "events",
     [
-        [of(0, reason="stop"), "[DONE]"],  # a server that does not know `n`
-        [of(2, "c")],
-        [of(-1, "c")],
-        [of(None, "c")],
+        [of(0, "c"), "[DONE]"],
+        [of(0, "c"), of(1, reason="stop"), "[DONE]"],
+        [USED, "[DONE]"],
         [of(1, reason="stop"), of(1, "more")],
     ],
 )
-def test_choices_that_were_not_asked_for_or_are_missing_are_errors(events: list[str]) -> None:
+def test_choices_that_break_off_are_a_fault_of_the_provider(events: list[str]) -> None:
     assert read_all(ChatReader(2), [sse(*events)])[-1] is ProviderFailed
+
+
+@pytest.mark.parametrize(
+    ("events", "fact"),
+    [
+        ([of(0, "c"), of(0, reason="stop"), "[DONE]"], "it sent 1 of 3 choices"),
+        ([of(0, reason="stop"), of(1, reason="stop"), "[DONE]"], "it sent 2 of 3 choices"),
+        ([of(3, "c")], "it sent choice 3 of 3"),
+        ([of(-1, "c")], "it sent choice -1 of 3"),
+        ([of(None, "c")], "it sent choice None of 3"),
+    ],
+)
+def test_a_server_that_ignores_the_number_of_choices_is_well(events: list[str], fact: str) -> None:
+    with pytest.raises(ProviderRefused, match=f"ignored `n`: {fact}") as caught:
+        list(ChatReader(3).feed(sse(*events)))
+    assert "Leave it out" in caught.value.hint
 
 
 def test_nothing_is_read_after_the_end() -> None:

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from tests.unit.providers.official import Official
 from unified_llm.domain.embeddings import EmbeddingRequest
-from unified_llm.domain.errors import ProviderFailed
+from unified_llm.domain.errors import ProviderFailed, ProviderRefused
 from unified_llm.domain.models import ModelId
 from unified_llm.providers.embeddings import EmbeddingApi, OllamaEmbeddings, OpenAiEmbeddings
 
@@ -96,7 +96,6 @@ def test_usage_that_is_not_told_is_unknown() -> None:
         (OPENAI, listed([1, 0], [0, 1], [1, 1]), PLAIN),
         (OPENAI, listed([1, 0], [0, 1, 1]), PLAIN),
         (OPENAI, listed([], []), PLAIN),
-        (OPENAI, listed([1, 0, 1], [0, 1, 1]), CUT),
         (OPENAI, listed(packed(1, 0), NAN), PLAIN),
         (OPENAI, listed("!!!!", packed(1)), PLAIN),
         (OPENAI, listed("AAA=", packed(1)), PLAIN),
@@ -115,6 +114,24 @@ def test_what_is_no_answer_is_an_error(
 ) -> None:
     with pytest.raises(ProviderFailed):
         vectors_of(api, told, asked)
+
+
+@pytest.mark.parametrize(
+    ("api", "told"),
+    [
+        (OPENAI, listed([1, 0, 1], [0, 1, 1])),
+        (OPENAI, listed(packed(1, 0, 1), packed(0, 1, 1))),
+        (OLLAMA, {"embeddings": [[1, 0, 1], [0, 1, 1]]}),
+    ],
+)
+def test_a_server_that_ignores_the_length_asked_for_is_well(
+    api: EmbeddingApi, told: object
+) -> None:
+    with pytest.raises(
+        ProviderRefused, match=r"ignored `dimensions`.* 3 numbers, and 2 were"
+    ) as it:
+        vectors_of(api, told, CUT)
+    assert "Leave it out" in it.value.hint
 
 
 @given(st.binary(max_size=60))
