@@ -35,6 +35,11 @@ TROUBLES: Final[Mapping[type[UnifiedLlmError], Trouble]] = {
 }
 """Any other error says that the provider is well: it has read the request and judged it."""
 
+UNSENT: Final[frozenset[type[UnifiedLlmError]]] = frozenset(
+    {errors.InvalidRequest, errors.LocalOnly}
+)
+"""Except these: we refuse so before anything is sent, so they say nothing of the provider."""
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
@@ -155,6 +160,9 @@ class Visit:
 
     def failed(self, error: UnifiedLlmError, now: Instant) -> None:
         """It ended with `error`, be it before or after content."""
+        if type(error) in UNSENT:
+            self.end()
+            return
         trouble = TROUBLES.get(type(error))
         if trouble is None:
             self.finished(now)

@@ -14,6 +14,7 @@ from unified_llm.domain.errors import (
     ProviderRefused,
     TooLarge,
     UnifiedLlmError,
+    concrete_errors,
 )
 from unified_llm.domain.units import Seconds
 from unified_llm.providers.faults import (
@@ -24,6 +25,7 @@ from unified_llm.providers.faults import (
     parse_retry_after,
     parse_said,
 )
+from unified_llm.routing.health import UNSENT
 
 OPENAI = b'{"error": {"message": "Too long.", "type": "invalid_request_error", "code": "%b"}}'
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -119,6 +121,12 @@ def test_what_is_passed_on_is_short_and_one_line() -> None:
 @given(st.integers(100, 599), st.binary(max_size=60))
 def test_nothing_a_provider_sends_is_a_surprise(status: int, body: bytes) -> None:
     assert isinstance(error_of_status(status, parse_said(body)), UnifiedLlmError)
+
+
+@given(st.integers(100, 599), st.sampled_from(sorted(error.code for error in concrete_errors())))
+def test_no_word_of_a_provider_becomes_a_refusal_of_our_own(status: int, word: str) -> None:
+    said = Said((word,))
+    assert not {type(error_of_status(status, said)), type(error_of_event(said))} & UNSENT
 
 
 @pytest.mark.parametrize(

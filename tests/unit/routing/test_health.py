@@ -4,6 +4,8 @@ import pytest
 
 from unified_llm.domain.errors import (
     ContentFiltered,
+    InvalidRequest,
+    LocalOnly,
     ProviderDenied,
     ProviderDown,
     ProviderFailed,
@@ -93,6 +95,18 @@ def test_an_error_of_the_request_says_that_the_provider_is_well() -> None:
     health = make_health()
     fail(health, DOWN, ContentFiltered("No."), DOWN)
     assert health.refusal("far", NOW) is None
+
+
+@pytest.mark.parametrize("ours", [InvalidRequest("Not with this one."), LocalOnly("Stays.")])
+def test_what_was_refused_before_it_was_sent_says_nothing(ours: UnifiedLlmError) -> None:
+    health = make_health()
+    fail(health, DOWN, ours)
+    assert health.refusal("far", NOW) is None
+    fail(health, DOWN)
+    assert health.refusal("far", NOW) is not None
+    fail(health, ours, now=THEN)
+    assert health.standings(THEN)[0].state is BreakerState.HALF_OPEN
+    assert health.refusal("far", THEN) is None
 
 
 def test_an_answer_that_breaks_off_again_and_again_is_a_failure_all_the_same() -> None:

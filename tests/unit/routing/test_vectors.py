@@ -6,6 +6,7 @@ from decimal import Decimal
 import pytest
 
 from tests.fakes.backend import FakeBackend
+from tests.fakes.exchange import FakeExchange
 from tests.fakes.house import TODAY, USER
 from tests.fakes.timers import FakeTimers
 from tests.fakes.vectors import FakeVectors
@@ -13,6 +14,7 @@ from tests.unit.routing.targets import far, here, plan_of
 from unified_llm.domain.embeddings import EmbeddingRequest, Embeddings
 from unified_llm.domain.errors import (
     BudgetSpent,
+    InvalidRequest,
     ProviderDown,
     ProviderFailed,
     ProviderOverloaded,
@@ -21,12 +23,15 @@ from unified_llm.domain.errors import (
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.money import DOLLAR, Money, Price, per_million
 from unified_llm.domain.ports import Embedder
+from unified_llm.domain.providers import ProviderKind
 from unified_llm.domain.routing import Attempt
 from unified_llm.domain.units import Seconds
 from unified_llm.domain.usage import UsageLine
+from unified_llm.providers.backend import Deadlines, Provider
+from unified_llm.providers.kinds import APIS
 from unified_llm.routing.accounts import Accounts
 from unified_llm.routing.attempts import AttemptPolicy, Attempts
-from unified_llm.routing.breaker import BreakerPolicy
+from unified_llm.routing.breaker import BreakerPolicy, BreakerState
 from unified_llm.routing.budget import Budgets, Limit, Period
 from unified_llm.routing.candidates import Candidate
 from unified_llm.routing.directory import Directory
@@ -124,6 +129,20 @@ async def test_a_provider_in_trouble_is_left_alone_as_by_chats() -> None:
     assert stage.health.refusal("a", stage.timers.now()) is not None
     assert isinstance(await stage.ask(), ProviderOverloaded)
     assert len(stage.away.asked) == 2
+
+
+async def test_what_a_provider_can_not_do_does_not_say_that_it_is_well_again() -> None:
+    stage, exchange, kind = Stage(), FakeExchange(), ProviderKind.DEEPSEEK
+    stage.away.refusal = ProviderDown("Down.")
+    for _ in range(2):
+        await stage.ask()
+    real = Provider("a", kind, APIS[kind](), exchange, stage.timers, Deadlines(), None)
+    directory = Directory[Embedder](stage.local, {"a": real})
+    stage.vectors = VectorRouter(directory, stage.vectors.router)
+    await stage.timers.advance(60)
+    assert isinstance(await stage.ask(), InvalidRequest)
+    (standing,) = stage.health.standings(stage.timers.now())
+    assert (exchange.asked, standing.state) == ([], BreakerState.HALF_OPEN)
 
 
 async def test_what_stays_here_is_told_so() -> None:
