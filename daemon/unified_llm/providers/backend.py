@@ -1,5 +1,6 @@
 """Answers chats with the models of one provider."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -22,11 +23,14 @@ from unified_llm.providers.api import (
     Outgoing,
     broken_off,
 )
+from unified_llm.providers.embeddings import EmbeddingApi
 from unified_llm.providers.features import Feature, ensure_supported, not_taken
 from unified_llm.providers.kinds import EMBEDDING_APIS
 
 # The end of a body is in the same packet as its last event, or it is not waited for.
 DRAIN_SECONDS: Final = Seconds(0.25)
+# Vectors of more bytes are read in a thread, so that nobody else waits for them.
+READ_AT_ONCE: Final = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,7 @@ class Provider:
         outgoing, limit = api.render_texts(request, self._their_name(request.model)), self.deadlines
         try:
             async with self.timers.timeout_at(later(self.timers.now(), limit.total)):
-                return api.parse_vectors(await self._whole(outgoing), request)
+                return await _read_vectors(api, await self._whole(outgoing), request)
         except TimeoutError as error:
             raise self.named(
                 RequestTimedOut(
@@ -132,6 +136,12 @@ class Provider:
 
     def _headers(self) -> Mapping[str, str]:
         return self.api.headers(self.key)
+
+
+async def _read_vectors(api: EmbeddingApi, body: bytes, request: EmbeddingRequest) -> Embeddings:
+    if len(body) <= READ_AT_ONCE:
+        return api.parse_vectors(body, request)
+    return await asyncio.to_thread(api.parse_vectors, body, request)
 
 
 @dataclass(slots=True)

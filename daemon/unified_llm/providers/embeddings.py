@@ -10,7 +10,7 @@ import math
 import sys
 from array import array
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -73,7 +73,7 @@ class OllamaEmbeddings:
     def parse_vectors(self, body: bytes, request: EmbeddingRequest) -> Embeddings:
         """As in EmbeddingApi."""
         answer = decode(body, _OllamaAnswer)
-        vectors = tuple(array("d", each) for each in answer.embeddings)
+        vectors = tuple(array("d", decode(each, list[float])) for each in answer.embeddings)
         if len(vectors) != len(request.texts):
             raise _not_these(len(vectors), request)
         _ensure_sound(vectors, request)
@@ -81,9 +81,10 @@ class OllamaEmbeddings:
         return Embeddings(vectors, None if count is None else Tokens(count))
 
 
+# Vectors are decoded one by one: no other thread runs while msgspec is in one piece of JSON.
 class _Vector(msgspec.Struct):
     index: int
-    embedding: str | list[float]
+    embedding: msgspec.Raw
 
 
 class _Used(msgspec.Struct):
@@ -96,11 +97,15 @@ class _OpenAiAnswer(msgspec.Struct):
 
 
 class _OllamaAnswer(msgspec.Struct):
-    embeddings: list[list[float]]
+    embeddings: list[msgspec.Raw]
     prompt_eval_count: int | None = None
 
 
-def _numbers(told: str | list[float]) -> Sequence[float]:
+_FORMS: Final[Any] = str | list[float]
+
+
+def _numbers(raw: msgspec.Raw) -> Sequence[float]:
+    told: str | list[float] = decode(raw, _FORMS)
     if isinstance(told, list):
         return array("d", told)
     numbers = array("f")

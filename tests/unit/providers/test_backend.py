@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,7 @@ from tests.fakes.upstream import Cut, Script, Stall, open_upstream, reply, strea
 from tests.unit.fleet.asking import CALLER, request
 from tests.unit.providers.answers import sse
 from unified_llm.domain.chat import ChatEvent, Finished, FinishReason, Sampling, TextDelta
-from unified_llm.domain.embeddings import EmbeddingRequest
+from unified_llm.domain.embeddings import EmbeddingRequest, Embeddings
 from unified_llm.domain.errors import (
     InvalidRequest,
     LocalOnly,
@@ -27,8 +28,9 @@ from unified_llm.domain.providers import ProviderKind
 from unified_llm.domain.secret import Secret
 from unified_llm.domain.units import Seconds
 from unified_llm.providers.api import Exchange, OfferedModel
-from unified_llm.providers.backend import Deadlines, Provider
-from unified_llm.providers.kinds import APIS
+from unified_llm.providers.backend import READ_AT_ONCE, Deadlines, Provider
+from unified_llm.providers.embeddings import OpenAiEmbeddings
+from unified_llm.providers.kinds import APIS, EMBEDDING_APIS
 from unified_llm.providers.transport import Address, open_transport
 
 ASKED = request("Sky?", model=ModelId("far/deep/model"))
@@ -233,6 +235,56 @@ async def test_vectors_that_do_not_come_are_given_up() -> None:
         assert exchange.open == 1
         await timers.advance(2)
     assert exchange.open == 0
+
+
+class Reading(OpenAiEmbeddings):
+    """Tells which thread reads, and reads when it may."""
+
+    def __init__(self) -> None:
+        self.threads: list[int] = []
+        self.begun, self.loop = asyncio.Event(), asyncio.get_running_loop()
+        self.may_read = threading.Event()
+
+    def parse_vectors(self, body: bytes, request: EmbeddingRequest) -> Embeddings:
+        self.threads.append(threading.get_ident())
+        self.loop.call_soon_threadsafe(self.begun.set)
+        assert self.may_read.wait(60)
+        return super().parse_vectors(body, request)
+
+
+LONG_VECTORS = VECTORS.ljust(READ_AT_ONCE + 1)
+
+
+async def test_many_vectors_are_read_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading = Reading()
+    reading.may_read.set()
+    monkeypatch.setitem(EMBEDDING_APIS, ProviderKind.OPENAI_COMPATIBLE, reading)
+    for body in (VECTORS, LONG_VECTORS):
+        found = await provider(FakeExchange([body])).embed(TEXT_ASKED, CALLER)
+        assert [list(vector) for vector in found.vectors] == [[0.5, 1.0]]
+    few, many = reading.threads
+    assert few == threading.get_ident() != many
+    with pytest.raises(ProviderFailed, match="Provider far"):
+        await provider(FakeExchange([LONG_VECTORS[1:]])).embed(TEXT_ASKED, CALLER)
+
+
+async def test_nobody_waits_for_vectors_that_are_read_too_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reading, timers = Reading(), FakeTimers()
+    monkeypatch.setitem(EMBEDDING_APIS, ProviderKind.OPENAI_COMPATIBLE, reading)
+
+    async def ask() -> None:
+        with pytest.raises(RequestTimedOut, match=r"Provider far.*600 s"):
+            await provider(FakeExchange([LONG_VECTORS]), timers).embed(TEXT_ASKED, CALLER)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(ask())
+            await reading.begun.wait()
+            await timers.advance(601)
+    finally:
+        reading.may_read.set()
 
 
 async def test_models_are_asked_for() -> None:
