@@ -35,7 +35,11 @@ class Encoder(Protocol):
     call_form: CallForm | None
 
     def encode(
-        self, messages: Sequence[Message], tools: Sequence[Tool], begun: str = ""
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Tool],
+        begun: str = "",
+        principal: str = "",
     ) -> list[int]: ...
     def ensure_grammar(self, grammar: str) -> None: ...
 
@@ -93,7 +97,7 @@ def admit(request: Generate, model: Encoder, draw_seed: Callable[[], int]) -> An
             hint="Shorten the conversation, or give the model a larger context.",
         )
     grammar, calls = _form_of(request, model)
-    prompt = model.encode(request.messages, tools, request.begun)
+    prompt = model.encode(request.messages, tools, request.begun, request.principal)
     if len(prompt) >= context:
         raise TooLarge(
             f"The prompt has {len(prompt)} tokens; the context has {context}, and the answer "

@@ -55,6 +55,7 @@ class BatchingEngine:
         self._answers: dict[int, Answer] = {}
         self._refusals: list[Report] = []
         self._steps_done = 0
+        self._looked_for = -1  # the slot
         self._interrupts = Interrupts()
 
     @property
@@ -159,8 +160,11 @@ class BatchingEngine:
         news += self._end_interrupted()
         news += self._seat()
         feeds = self._slots.plan(self._model.step_tokens, self._draft())
-        # Told before the decode that may take long, or be the last thing the process does.
-        return news if news or not feeds else self._decode(feeds, pulse)
+        # Told before what may take long, or be the last thing the process does.
+        if news := news or self._look(feeds, pulse):
+            return news
+        seen = [feed for feed in feeds if not self._model.is_unseen(feed)]
+        return self._decode(seen, pulse) if seen else []
 
     def _accept(self, request: Request) -> Answer:
         if not isinstance(request, Generate):
@@ -226,6 +230,24 @@ class BatchingEngine:
             # The last token of an answer is told, but never fed.
             {each: answer.limit - answer.completion_tokens - 1 for each, answer in answers.items()}
         )
+
+    def _look(self, feeds: Sequence[Feed], pulse: Pulse) -> list[Report]:
+        """Have one picture looked at, if `feeds` show any that is not; slots take turns."""
+        unseen = [feed for feed in feeds if self._model.is_unseen(feed)]
+        if not unseen:
+            return []
+        feed = min(unseen, key=lambda each: (each.slot <= self._looked_for, each.slot))
+        self._looked_for = feed.slot
+        try:
+            self._model.see(feed, self._interrupts.while_looking(pulse))
+        except InvalidRequest as error:
+            self._forget(feed.request_id)
+            return [_failed(feed.request_id, error)]
+        except DecodeError as error:
+            return [self._fail(feed.request_id, str(error))]
+        finally:
+            self._steps_done += 1
+        return self._end_interrupted()
 
     def _decode(self, feeds: Sequence[Feed], pulse: Pulse) -> list[Report]:
         ids = frozenset(feed.request_id for feed in feeds)

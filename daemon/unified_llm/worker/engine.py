@@ -133,9 +133,13 @@ class LlamaModel:
         return self._pace.step_tokens
 
     def encode(
-        self, messages: Sequence[Message], tools: Sequence[Tool] = (), begun: str = ""
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Tool] = (),
+        begun: str = "",
+        principal: str = "",
     ) -> list[int]:
-        pictures = self._look(messages)
+        pictures = self._pictures_of(messages, principal)
         parts = self._template.render(messages, tools)
         images = [each.tokens for each in pictures]
         parts = (*parts, *begun_parts(begun, self.thinking))
@@ -146,11 +150,13 @@ class LlamaModel:
             )
         return Prompt(tokens, pictures)
 
-    def _look(self, messages: Sequence[Message]) -> list[Picture]:
-        images = [image for message in messages for image in message.images]
-        if images and self._projector is None:
+    def _pictures_of(self, messages: Sequence[Message], principal: str) -> list[Picture]:
+        files = [image.data for message in messages for image in message.images]
+        if not files:
+            return []
+        if self._projector is None:
             raise InvalidRequest("The model reads text only.", parameter="messages")
-        return [self._projector.look(each.data) for each in images] if self._projector else []
+        return self._projector.number(files, principal, self.context_tokens)
 
     def ensure_grammar(self, grammar: str) -> None:
         try:
@@ -172,6 +178,13 @@ class LlamaModel:
         self._samplers.open(slot, sampling, prompt, grammar)
         return cached
 
+    def is_unseen(self, feed: Feed) -> bool:
+        is_picture = feed.tokens[0] < 0
+        return is_picture and bool(self._projector and self._projector.is_unseen(feed.tokens))
+
+    def see(self, feed: Feed, should_stop: Callable[[], bool]) -> bool:
+        return self._projector is not None and self._projector.see(feed.tokens, should_stop)
+
     def decode(self, feeds: Sequence[Feed], should_stop: Callable[[], bool]) -> bool:
         self._adapters.use(self._context, feeds[0].adapter)
         pictures = [feed for feed in feeds if feed.tokens[0] < 0]
@@ -188,6 +201,8 @@ class LlamaModel:
             result = native.llama_decode(self._context, self._projector.batch_of(feeds))
         if result not in (0, _ABORTED):
             raise DecodeError(f"llama_decode returned {result} for vectors of pictures")
+        if result == 0:
+            self._projector.drop(feeds)
         return bool(result == 0)
 
     def _decode_texts(self, feeds: Sequence[Feed], should_stop: Callable[[], bool]) -> bool:

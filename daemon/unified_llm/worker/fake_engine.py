@@ -124,7 +124,11 @@ class FakeModel:
         self._remembered: dict[int, list[int]] = {}
 
     def encode(
-        self, messages: Sequence[Message], tools: Sequence[Tool] = (), begun: str = ""
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Tool] = (),
+        begun: str = "",
+        principal: str = "",
     ) -> list[int]:
         if any(message.images for message in messages):
             raise InvalidRequest("The fake engine sees nothing.", parameter="messages")
@@ -153,6 +157,12 @@ class FakeModel:
             raise DecodeError(f"slot {source} does not remember the beginning of the prompt")
         self._remembered[seat.slot] = remembered
         return seat.cached
+
+    def is_unseen(self, feed: Feed) -> bool:
+        return False
+
+    def see(self, feed: Feed, should_stop: Callable[[], bool]) -> bool:
+        raise DecodeError("the fake engine sees nothing")
 
     def decode(self, feeds: Sequence[Feed], should_stop: Callable[[], bool]) -> bool:
         for feed in feeds:

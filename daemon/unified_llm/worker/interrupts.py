@@ -35,6 +35,18 @@ class Interrupts:
         """Those of `request_ids` that are to end, in their order."""
         return [each for each in request_ids if each in self._asked]
 
+    def while_looking(self, pulse: Pulse) -> Callable[[], bool]:
+        """What says, with a pulse, whether to stop a look at a picture.
+
+        It may take longer than anybody's cancel has, so it ends for those who are not in it too.
+        """
+
+        def should_stop() -> bool:
+            pulse()
+            return self._is_hurried or bool(self._asked)
+
+        return should_stop
+
     @contextmanager
     def open_step(self, request_ids: frozenset[int], pulse: Pulse) -> Iterator[Callable[[], bool]]:
         """A step with these requests in it; yields what says, with a pulse, whether to stop it."""

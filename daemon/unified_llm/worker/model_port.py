@@ -38,11 +38,16 @@ class Model(StateMemory, Protocol):
     def step_tokens(self) -> int: ...
 
     def encode(
-        self, messages: Sequence[Message], tools: Sequence[Tool] = (), begun: str = ""
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Tool] = (),
+        begun: str = "",
+        principal: str = "",
     ) -> list[int]:
         """The tokens of a conversation, with tools offered. Raises InvalidRequest or DecodeError.
 
         begun: what the answer begins with. Tools are offered only if there is a `call_form`.
+        principal: whose conversation it is; pictures of two have nothing in common.
         """
 
     def ensure_grammar(self, grammar: str) -> None:
@@ -58,8 +63,17 @@ class Model(StateMemory, Protocol):
         cannot go back. Nothing else is left in it. Raises DecodeError; memory is unknown then.
         """
 
+    def is_unseen(self, feed: Feed) -> bool:
+        """Whether a picture in `feed` has to be looked at before it is decoded."""
+
+    def see(self, feed: Feed, should_stop: Callable[[], bool]) -> bool:
+        """Look at the first picture of `feed` that is unseen. False if it was ended early.
+
+        Raises InvalidRequest if it is none, or DecodeError. What slots remember is as it was.
+        """
+
     def decode(self, feeds: Sequence[Feed], should_stop: Callable[[], bool]) -> bool:
-        """Compute one step; `feeds` are of one adapter. False if it was ended early.
+        """Compute one step; `feeds` are of one adapter, and seen. False if it was ended early.
 
         Raises DecodeError.
         `should_stop` is asked once before, and often while a step takes long; `interrupt` ends any.

@@ -48,12 +48,17 @@ class FragileModel:
         self.broken_begin = False
         self.refuses_grammars = False
         self.has_dead_end = False
+        self.unseen: dict[int, Exception | None] = {}
 
     def constrain(self, slot: int, grammar: str, token: int) -> int:
         raise DecodeError("no grammar can be kept to")
 
     def encode(
-        self, messages: Sequence[Message], tools: Sequence[Tool] = (), begun: str = ""
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Tool] = (),
+        begun: str = "",
+        principal: str = "",
     ) -> list[int]:
         if self.broken_encode:
             raise DecodeError("no tokens")
@@ -77,11 +82,23 @@ class FragileModel:
         assert self.memory[seat.slot] == list(prompt[: seat.cached])
         return seat.cached
 
+    def is_unseen(self, feed: Feed) -> bool:
+        return feed.request_id in self.unseen
+
+    def see(self, feed: Feed, should_stop: Callable[[], bool]) -> bool:
+        if should_stop():
+            return False
+        error = self.unseen.pop(feed.request_id)
+        if error is not None:
+            raise error
+        return True
+
     def decode(self, feeds: Sequence[Feed], should_stop: Callable[[], bool]) -> bool:
         outcome = self.outcomes.pop(0) if self.outcomes else "ok"
         if outcome == "error":
             raise DecodeError("broken")
         for feed in feeds:
+            assert not self.is_unseen(feed)
             assert len(self.memory[feed.slot]) == feed.position
             self.memory[feed.slot] += feed.tokens + feed.draft
             self.sampled_after[feed.slot] = feed.end
@@ -287,6 +304,66 @@ def test_only_a_step_with_the_request_in_it_is_interrupted() -> None:
     engine.interrupt(1)
     assert model.interrupted == 1
     run(engine)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (DecodeError("no picture"), "internal"),
+        (InvalidRequest("no picture", parameter="messages"), "invalid-request"),
+    ],
+)
+def test_a_picture_that_cannot_be_looked_at_fails_its_own_request_only(
+    error: Exception, code: str
+) -> None:
+    model = FragileModel()
+    engine = open_engine(model)
+    for number in (1, 2):
+        engine.submit(ask(number, principal=f"uid:{number}"))
+    model.unseen = {1: error}
+    ends = [each for each in run(engine) if isinstance(each, Done | Failed)]
+    assert [each.id for each in ends] == [1, 2]
+    assert isinstance(ends[0], Failed)
+    assert (ends[0].code, ends[0].message) == (code, "no picture")
+    assert isinstance(ends[1], Done)
+
+
+def test_one_picture_is_looked_at_in_a_step_and_others_go_on() -> None:
+    model = FragileModel()
+    engine = open_engine(model)
+    engine.submit(ask(1))
+    engine.step(lambda: None)
+    engine.step(lambda: None)
+    computed = model.computed
+    model.unseen = {1: None}
+    engine.submit(ask(2, principal="uid:2"))
+    engine.step(lambda: None)
+    model.unseen[2] = None
+    engine.step(lambda: None)
+    assert len(model.unseen) == 1
+    assert model.computed > computed
+    engine.step(lambda: None)
+    assert not model.unseen
+    run(engine)
+
+
+def test_a_cancel_of_anybody_ends_a_look_and_the_look_comes_again() -> None:
+    model = FragileModel()
+    engine = open_engine(model)
+    for number in (1, 2, 3):
+        engine.submit(ask(number, principal=f"uid:{number}"))
+    engine.step(lambda: None)
+    model.unseen = {1: None}
+
+    def cancel_one_that_waits() -> None:
+        engine.interrupt(3)
+        engine.cancel(3)
+
+    (failed,) = engine.step(cancel_one_that_waits)
+    assert isinstance(failed, Failed)
+    assert (failed.id, failed.code) == (3, "cancelled")
+    assert model.unseen == {1: None}
+    assert sum(isinstance(each, Done) for each in run(engine)) == 2
 
 
 def test_what_a_broken_step_left_behind_serves_nobody() -> None:

@@ -26,6 +26,19 @@ def test_what_was_asked_before_the_step_stops_it_and_what_was_withdrawn_does_not
         assert should_stop() is False
 
 
+def test_a_look_stops_for_anybody() -> None:
+    interrupts, pulses = Interrupts(), list[None]()
+    should_stop = interrupts.while_looking(lambda: pulses.append(None))
+    assert should_stop() is False
+    interrupts.ask(7)
+    assert should_stop() is True
+    interrupts.withdraw(7)
+    assert should_stop() is False
+    interrupts.hurry()
+    assert should_stop() is True
+    assert len(pulses) == 4
+
+
 def test_in_a_hurry_every_step_stops() -> None:
     interrupts = Interrupts()
     interrupts.hurry()
