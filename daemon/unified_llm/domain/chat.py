@@ -210,6 +210,10 @@ class FinishReason(StrEnum):
     CONTENT_FILTER = "content_filter"  # a provider has held back the rest
 
 
+MAX_COUNT: Final = 10**9
+"""Tokens; no request takes so many, and sums of such counts fit where they are kept."""
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What a request took, as whoever answered counts it.
@@ -229,6 +233,20 @@ class Usage:
     long_cache_write_tokens: Tokens = Tokens(0)
     accepted_tokens: Tokens | None = None
     rejected_tokens: Tokens | None = None
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether no count is below 0 or beyond reason, and no part larger than its whole."""
+        thought = self.reasoning_tokens or 0
+        parts = (
+            self.cached_tokens,
+            self.long_cache_write_tokens,
+            self.cache_write_tokens - self.long_cache_write_tokens,
+            self.prompt_tokens - self.cached_tokens - self.cache_write_tokens,
+            thought,
+            self.completion_tokens - thought,
+        )
+        return min(parts) >= 0 and max(self.prompt_tokens, self.completion_tokens) <= MAX_COUNT
 
 
 @dataclass(frozen=True, slots=True)

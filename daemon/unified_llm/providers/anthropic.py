@@ -28,7 +28,7 @@ from unified_llm.domain.images import Image
 from unified_llm.domain.secret import Secret
 from unified_llm.domain.units import Tokens
 from unified_llm.providers.api import MAX_MODELS, AnswerReader, OfferedModel, Outgoing
-from unified_llm.providers.decoding import decode, embed
+from unified_llm.providers.decoding import believed, decode, embed
 from unified_llm.providers.faults import error_of_event, said_of
 from unified_llm.providers.framing import SseEvent, SseFramer
 
@@ -316,7 +316,7 @@ class MessageReader:
         if "input" not in used or "output" not in used:
             return None
         read, written = used.get("read", 0), used.get("written", 0)
-        return Usage(
+        told = Usage(
             prompt_tokens=Tokens(used["input"] + read + written),
             completion_tokens=Tokens(used["output"]),
             cached_tokens=Tokens(read),
@@ -324,6 +324,7 @@ class MessageReader:
             reasoning_tokens=_tokens(used.get("thought")),
             long_cache_write_tokens=Tokens(used.get("written for long", 0)),
         )
+        return believed(told)
 
 
 def _tokens(count: int | None) -> Tokens | None:

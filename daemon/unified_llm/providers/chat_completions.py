@@ -33,7 +33,7 @@ from unified_llm.domain.secret import Secret
 from unified_llm.domain.units import Tokens
 from unified_llm.providers.api import MAX_MODELS, AnswerReader, OfferedModel, Outgoing
 from unified_llm.providers.calls import CallNumbers
-from unified_llm.providers.decoding import decode, embed
+from unified_llm.providers.decoding import believed, decode, embed
 from unified_llm.providers.faults import error_of_event, said_of
 from unified_llm.providers.features import Feature, ignored, set_sampling
 from unified_llm.providers.framing import SseEvent, SseFramer
@@ -220,18 +220,19 @@ class _Usage(msgspec.Struct):
     completion_tokens_details: _CompletionDetails | None = None
     prompt_cache_hit_tokens: int | None = None  # DeepSeek
 
-    def usage(self) -> Usage:
+    def usage(self) -> Usage | None:
         prompt = self.prompt_tokens_details or _PromptDetails()
         completion = self.completion_tokens_details or _CompletionDetails()
         cached = prompt.cached_tokens or self.prompt_cache_hit_tokens or 0
         reasoning = completion.reasoning_tokens
-        return Usage(
+        told = Usage(
             prompt_tokens=Tokens(self.prompt_tokens),
             completion_tokens=Tokens(self.completion_tokens),
             cached_tokens=Tokens(cached),
             cache_write_tokens=Tokens(prompt.cache_write_tokens or 0),
             reasoning_tokens=None if reasoning is None else Tokens(reasoning),
         )
+        return believed(told)
 
 
 class _Chunk(msgspec.Struct):

@@ -4,6 +4,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from unified_llm.domain.chat import Usage
 from unified_llm.domain.errors import InvalidRequest, ProviderFailed
 
 T = TypeVar("T")
@@ -22,6 +23,14 @@ def decode(raw: bytes, shape: type[T]) -> T:
         # What is shown names paths and types, and nothing of the content.
         why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise ProviderFailed(f"What the provider sent is no answer: {why[:_MAX_SHOWN]}.") from error
+
+
+def believed(told: Usage) -> Usage | None:
+    """`told`, unless it contradicts itself: then it is unknown, and pays nothing back.
+
+    Some servers count what was thought beside the completion, and not as a part of it.
+    """
+    return told if told.is_possible else None
 
 
 def embed(text: str, parameter: str) -> msgspec.Raw:

@@ -14,11 +14,12 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from unified_llm.domain.chat import Usage
 from unified_llm.domain.embeddings import EmbeddingRequest, Embeddings
 from unified_llm.domain.errors import ProviderFailed
 from unified_llm.domain.units import Tokens
 from unified_llm.providers.api import Outgoing
-from unified_llm.providers.decoding import decode
+from unified_llm.providers.decoding import believed, decode
 from unified_llm.providers.features import ignored
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -56,8 +57,8 @@ class OpenAiEmbeddings:
             raise _not_these(len(ordered), request)
         vectors = tuple(_numbers(each.embedding) for each in ordered)
         _ensure_sound(vectors, request)
-        tokens = None if answer.usage is None else Tokens(answer.usage.prompt_tokens)
-        return Embeddings(vectors, tokens)
+        count = None if answer.usage is None else answer.usage.prompt_tokens
+        return Embeddings(vectors, _tokens(count))
 
 
 class OllamaEmbeddings:
@@ -77,8 +78,7 @@ class OllamaEmbeddings:
         if len(vectors) != len(request.texts):
             raise _not_these(len(vectors), request)
         _ensure_sound(vectors, request)
-        count = answer.prompt_eval_count
-        return Embeddings(vectors, None if count is None else Tokens(count))
+        return Embeddings(vectors, _tokens(answer.prompt_eval_count))
 
 
 # Vectors are decoded one by one: no other thread runs while msgspec is in one piece of JSON.
@@ -102,6 +102,11 @@ class _OllamaAnswer(msgspec.Struct):
 
 
 _FORMS: Final[Any] = str | list[float]
+
+
+def _tokens(count: int | None) -> Tokens | None:
+    told = None if count is None else believed(Usage(Tokens(count), Tokens(0)))
+    return None if told is None else told.prompt_tokens
 
 
 def _numbers(raw: msgspec.Raw) -> Sequence[float]:

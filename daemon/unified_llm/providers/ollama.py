@@ -26,7 +26,7 @@ from unified_llm.domain.secret import Secret
 from unified_llm.domain.units import Tokens
 from unified_llm.providers.api import MAX_MODELS, AnswerReader, OfferedModel, Outgoing
 from unified_llm.providers.calls import CallNumbers
-from unified_llm.providers.decoding import decode, embed
+from unified_llm.providers.decoding import believed, decode, embed
 from unified_llm.providers.faults import Said, clean, error_of_event
 from unified_llm.providers.framing import LineFramer
 
@@ -218,4 +218,4 @@ class ChatLines:
 def _usage(line: _Line) -> Usage | None:
     if line.prompt_eval_count is None or line.eval_count is None:
         return None
-    return Usage(Tokens(line.prompt_eval_count), Tokens(line.eval_count))
+    return believed(Usage(Tokens(line.prompt_eval_count), Tokens(line.eval_count)))

@@ -32,7 +32,7 @@ from unified_llm.domain.secret import Secret
 from unified_llm.domain.units import Tokens
 from unified_llm.providers.api import AnswerReader, OfferedModel, Outgoing
 from unified_llm.providers.chat_completions import ChatCompletions
-from unified_llm.providers.decoding import decode, embed
+from unified_llm.providers.decoding import believed, decode, embed
 from unified_llm.providers.faults import Said, clean, error_of_event
 from unified_llm.providers.features import set_sampling
 from unified_llm.providers.framing import SseFramer
@@ -187,11 +187,11 @@ class _Used(msgspec.Struct):
     input_tokens_details: _InputDetails | None = None
     output_tokens_details: _OutputDetails | None = None
 
-    def usage(self) -> Usage:
+    def usage(self) -> Usage | None:
         given = self.input_tokens_details or _InputDetails()
         kept = given.cache_write_tokens_details or _KeptFor()
         thought = (self.output_tokens_details or _OutputDetails()).reasoning_tokens
-        return Usage(
+        told = Usage(
             prompt_tokens=Tokens(self.input_tokens),
             completion_tokens=Tokens(self.output_tokens),
             cached_tokens=Tokens(given.cached_tokens or 0),
@@ -199,6 +199,7 @@ class _Used(msgspec.Struct):
             reasoning_tokens=None if thought is None else Tokens(thought),
             long_cache_write_tokens=Tokens(kept.ttl_12h_tokens),
         )
+        return believed(told)
 
 
 class _Fault(msgspec.Struct):

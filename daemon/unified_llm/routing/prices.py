@@ -13,7 +13,12 @@ _TOKENS_BEFORE: Final = 64
 
 
 def cost_of(price: Price, usage: Usage) -> Money | None:
-    """What `usage` costs, to the picodollar; None if a price that it takes is not known."""
+    """What `usage` costs, to the picodollar.
+
+    None if a price that it takes is not known, or no request can have taken it.
+    """
+    if not usage.is_possible:
+        return None
     plain = usage.prompt_tokens - usage.cached_tokens - usage.cache_write_tokens
     thought = usage.reasoning_tokens or 0
     parts = (

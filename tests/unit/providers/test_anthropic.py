@@ -186,6 +186,25 @@ def test_usage_that_is_not_told_is_unknown() -> None:
     assert finished == Finished(FinishReason.STOP, None)
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"input_tokens": -1},
+        {"output_tokens": -1},
+        {"cache_read_input_tokens": -1},
+        {"cache_creation_input_tokens": -1},
+        {"cache_creation": {"ephemeral_1h_input_tokens": 5}},
+        {"output_tokens_details": {"thinking_tokens": 10}},
+    ],
+)
+def test_counts_that_can_not_be_are_no_counts(told: dict[str, Any]) -> None:
+    changed, stopped = end("end_turn")
+    changed = {**changed, "usage": {**changed["usage"], **told}}
+    assert read_all(MessageReader(), [stream(START, changed, stopped)]) == [
+        Finished(FinishReason.STOP, None)
+    ]
+
+
 def test_the_system_speaks_first_and_turns_alternate() -> None:
     call = ToolCall("t1", "weather", '{"city":"Ulm"}')
     body = sent(

@@ -150,6 +150,26 @@ def test_unknown_usage_is_unknown() -> None:
     assert finished == Finished(FinishReason.STOP, None)
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"prompt_tokens": -1},
+        {"completion_tokens": -9},
+        {"prompt_tokens": 10**30},
+        {"prompt_tokens_details": {"cached_tokens": 21}},
+        {"prompt_tokens_details": {"cached_tokens": -1}},
+        {"prompt_tokens_details": {"cached_tokens": 16, "cache_write_tokens": 5}},
+        {"prompt_cache_hit_tokens": 21},
+        {"completion_tokens_details": {"reasoning_tokens": 10}},
+        {"completion_tokens_details": {"reasoning_tokens": -1}},
+    ],
+)
+def test_counts_that_can_not_be_are_no_counts(told: dict[str, Any]) -> None:
+    used = {"prompt_tokens": 20, "completion_tokens": 9, **told}
+    answer = sse(END, json.dumps({"choices": [], "usage": used}), "[DONE]")
+    assert read_all(ChatReader(), [answer]) == [Finished(FinishReason.STOP, None)]
+
+
 def test_every_kind_of_piece_is_told_apart() -> None:
     pieces = [
         '{"choices":[{"delta":{"reasoning_content":"Hm."}}]}',

@@ -89,6 +89,14 @@ def test_usage_that_is_not_told_is_unknown() -> None:
     assert OLLAMA.parse_vectors(json.dumps(told).encode(), PLAIN).prompt_tokens is None
 
 
+@pytest.mark.parametrize("count", [-1, 10**30])
+def test_counts_that_can_not_be_are_no_counts(count: int) -> None:
+    told = listed([1, 0], [0, 1], usage={"prompt_tokens": count, "total_tokens": 7})
+    assert OPENAI.parse_vectors(json.dumps(told).encode(), PLAIN).prompt_tokens is None
+    theirs = {"embeddings": [[1], [0]], "prompt_eval_count": count}
+    assert OLLAMA.parse_vectors(json.dumps(theirs).encode(), PLAIN).prompt_tokens is None
+
+
 @pytest.mark.parametrize(
     ("api", "told", "asked"),
     [

@@ -89,6 +89,8 @@ def test_a_stream_cut_anywhere_is_no_answer() -> None:
     [
         (END, Finished(FinishReason.STOP, Usage(Tokens(20), Tokens(9)))),
         ({**END, "done_reason": None, "eval_count": None}, Finished(FinishReason.STOP, None)),
+        ({**END, "eval_count": -9}, Finished(FinishReason.STOP, None)),
+        ({**END, "prompt_eval_count": -1}, Finished(FinishReason.STOP, None)),
         (
             {**END, "done_reason": "length"},
             Finished(FinishReason.LENGTH, Usage(Tokens(20), Tokens(9))),

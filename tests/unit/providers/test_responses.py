@@ -246,6 +246,22 @@ def test_what_is_kept_for_hours_is_counted_apart() -> None:
 
 
 @pytest.mark.parametrize(
+    "told",
+    [
+        {"input_tokens": -1},
+        {"output_tokens": -1},
+        {"input_tokens_details": {"cached_tokens": 51}},
+        {"input_tokens_details": {"cache_write_tokens_details": {"ttl_12h_tokens": 1}}},
+        {"output_tokens_details": {"reasoning_tokens": 4}},
+    ],
+)
+def test_counts_that_can_not_be_are_no_counts(told: dict[str, Any]) -> None:
+    used = {"input_tokens": 50, "output_tokens": 3, **told}
+    answer = sse(ended(usage=used))
+    assert read_all(ResponseReader(), [answer]) == [Finished(FinishReason.STOP, None)]
+
+
+@pytest.mark.parametrize(
     ("event", "error"),
     [
         (ended("incomplete", incomplete_details={"reason": "whim"}), ProviderFailed),

@@ -50,6 +50,20 @@ def test_a_price_that_is_needed_and_not_known_makes_the_cost_unknown() -> None:
     assert cost_of(price("1", "1"), used(10, 1)) is not None
 
 
+ANY_COUNT = st.integers(-5, 30)
+
+
+@given(ANY_COUNT, ANY_COUNT, ANY_COUNT, ANY_COUNT, st.none() | ANY_COUNT)
+def test_whatever_is_counted_no_cost_is_below_zero(
+    prompt: int, completion: int, cached: int, written: int, thought: int | None
+) -> None:
+    asked = price("1", "2", "0.1", "1.25")
+    cost = cost_of(asked, used(prompt, completion, cached, written, thought))
+    parts = (prompt - cached - written, cached, written, completion - (thought or 0), thought or 0)
+    assert (cost is None) == (min(parts) < 0)
+    assert cost is None or cost >= 0
+
+
 @given(st.integers(0, 10**9), st.integers(0, 10**7))
 def test_a_million_tokens_cost_what_the_list_says(micro: int, tokens: int) -> None:
     listed = Decimal(micro) / 10**6
