@@ -70,7 +70,7 @@ class Desk:
         try:
             chat = self.directory.backend(candidate.backend).chat(asked, caller)
             events = await stack.enter_async_context(chat)
-            first = await _first_of(events)
+            first = await _first_of(events, charge)
         except UnifiedLlmError as error:
             visit.failed(error, self.timers.now())
             raise
@@ -90,11 +90,15 @@ async def wait_until(moment: Instant | None, timers: Timers) -> None:
             await asyncio.Event().wait()
 
 
-async def _first_of(events: AsyncIterator[ChatEvent]) -> ChatEvent:
-    """The first event. Raises ContentFiltered where the answer ends before it has begun."""
+async def _first_of(events: AsyncIterator[ChatEvent], charge: Charge) -> ChatEvent:
+    """The first event. Raises ContentFiltered where the answer ends before it has begun.
+
+    It is paid even so: the provider has read the prompt, and may have thought about it.
+    """
     first = await anext(events, None)
     if first is None:
         raise EOFError("a backend broke its contract: the events ended without Finished")
     if isinstance(first, Finished) and first.reason is FinishReason.CONTENT_FILTER:
+        charge.finished(first.usage)
         raise ContentFiltered("The provider's filter held back the whole answer.")
     return first

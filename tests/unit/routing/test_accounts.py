@@ -20,7 +20,13 @@ from unified_llm.domain.chat import (
     TextDelta,
     Usage,
 )
-from unified_llm.domain.errors import BudgetSpent, ProviderDown, ProviderFailed, UnifiedLlmError
+from unified_llm.domain.errors import (
+    BudgetSpent,
+    ContentFiltered,
+    ProviderDown,
+    ProviderFailed,
+    UnifiedLlmError,
+)
 from unified_llm.domain.images import Image, ImageFormat
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.money import DOLLAR, Money, Price, per_million
@@ -104,6 +110,19 @@ async def test_what_ended_before_any_content_is_not_paid() -> None:
     stage.away.refusal = ProviderDown("Down.")
     assert isinstance(await stage.ask(), ProviderDown)
     assert (stage.used, stage.lines) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("usage", "cost", "estimated"),
+    [(Usage(Tokens(7), Tokens(5)), CENT // 2, 0), (None, CENT, 1)],
+)
+async def test_an_answer_that_was_held_back_whole_is_paid_all_the_same(
+    usage: Usage | None, cost: Money, estimated: int
+) -> None:
+    stage = Stage(Finished(FinishReason.CONTENT_FILTER, usage))
+    assert isinstance(await stage.ask(), ContentFiltered)
+    (line,) = stage.lines
+    assert (line.cost, line.estimated, stage.used) == (cost, estimated, cost)
 
 
 async def test_what_broke_off_is_written_down_at_the_most_it_can_have_cost() -> None:
