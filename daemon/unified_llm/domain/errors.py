@@ -132,9 +132,23 @@ class Cancelled(RequestError):
 
 
 class ProviderRefused(RequestError):
-    """A provider will not take this request as it is; another may."""
+    """A provider will not take this request as it is; another may.
+
+    has_answered: it has taken it, and answered something else; it will want its money.
+    """
 
     code = "provider-refused"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        retry_after: Seconds | None = None,
+        has_answered: bool = False,
+    ) -> None:
+        super().__init__(message, hint=hint, retry_after=retry_after)
+        self.has_answered = has_answered
 
 
 class ContentFiltered(RequestError):

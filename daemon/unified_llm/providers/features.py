@@ -142,4 +142,5 @@ def ignored(option: str, fact: str) -> ProviderRefused:
 
     No fault of the provider's: its kind takes the option, this server of it does not.
     """
-    return ProviderRefused(f"The provider has ignored `{option}`: {fact}.", hint=_WITHOUT)
+    told = f"The provider has ignored `{option}`: {fact}."
+    return ProviderRefused(told, hint=_WITHOUT, has_answered=True)

@@ -2,7 +2,9 @@
 
 Rule 1: what the provider tells is what is paid; nothing is counted by ourselves. Where it does not
 tell, because the answer was broken off, the most it can have cost is written down, and marked.
-Rule 2: a request that ended before any content is not paid: it was not taken, or not answered.
+Rule 2: a request that ended before any content is not paid: it was not taken, or not answered. An
+answer that is whole is paid, be it empty or held back by a filter. Vectors come in one piece, so a
+provider's are paid from when it was asked, unless it did not take the request.
 Rule 3: the models of this machine cost nothing, and what they did is written down all the same.
 """
 
@@ -105,8 +107,12 @@ class Charge:
     _is_settled: bool = field(default=False)
 
     def began(self) -> None:
-        """Content has come, so it will be paid."""
+        """Content has come, or may have been made, so it will be paid."""
         self._has_begun = True
+
+    def refused(self) -> None:
+        """It was not taken after all, so it is not paid."""
+        self._has_begun = False
 
     def finished(self, usage: Usage | None) -> Money | None:
         """The answer is whole. What it cost; None if that is not known."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from unified_llm.domain.callers import Caller
 from unified_llm.domain.chat import ChatEvent, ChatRequest, Finished, FinishReason, Usage
-from unified_llm.domain.errors import ContentFiltered, UnifiedLlmError
+from unified_llm.domain.errors import ContentFiltered, ProviderRefused, UnifiedLlmError
 from unified_llm.domain.money import Money
 from unified_llm.domain.ports import Backend, Clock, Timers
 from unified_llm.domain.units import Instant, Seconds
@@ -73,6 +73,8 @@ class Desk:
             first = await _first_of(events, charge)
         except UnifiedLlmError as error:
             visit.failed(error, self.timers.now())
+            if isinstance(error, ProviderRefused) and error.has_answered:
+                charge.broke_off()
             raise
         now = self.timers.now()
         self.latencies.observe(candidate, Seconds(now - begun), now)

@@ -2,16 +2,28 @@
 
 Rule 1: nobody is asked in its place. Vectors of two models can not be compared, and whoever keeps
 them would find out much later.
-Rule 2: money, breakers and waiting are those of a chat.
+Rule 2: money, breakers and waiting are those of a chat. But vectors have no first content that
+shows that they will be paid: a provider's are, from when it is asked, unless it says no.
 """
 
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from typing import Final
 
 from unified_llm.domain.callers import Caller
 from unified_llm.domain.chat import Usage
 from unified_llm.domain.embeddings import EmbeddingRequest, Embeddings
-from unified_llm.domain.errors import UnifiedLlmError
+from unified_llm.domain.errors import (
+    ContentFiltered,
+    InvalidRequest,
+    LocalOnly,
+    ProviderDenied,
+    ProviderDown,
+    ProviderOverloaded,
+    ProviderRefused,
+    TooLarge,
+    UnifiedLlmError,
+)
 from unified_llm.domain.ports import Embedder
 from unified_llm.domain.units import Tokens
 from unified_llm.routing.asking import wait_until
@@ -20,6 +32,18 @@ from unified_llm.routing.candidates import Candidate
 from unified_llm.routing.directory import Directory
 from unified_llm.routing.prices import most_text_tokens
 from unified_llm.routing.router import Router
+
+_NOT_TAKEN: Final = (
+    ContentFiltered,
+    InvalidRequest,
+    LocalOnly,
+    ProviderDenied,
+    ProviderDown,
+    ProviderOverloaded,
+    ProviderRefused,
+    TooLarge,
+)
+"""What shows that no vector was made. After any other ending there may be a bill."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +82,22 @@ class VectorRouter:
             stack.callback(charge.end)
             visit = books.health.begin(candidate.backend, clock.now())
             stack.callback(visit.end)
+            if not candidate.is_local:
+                charge.began()
             try:
                 found = await self.directory.backend(candidate.backend).embed(asked, caller)
             except UnifiedLlmError as error:
                 visit.failed(error, clock.now())
+                if _was_not_taken(error):
+                    charge.refused()
                 raise
             visit.finished(clock.now())
             return replace(found, cost=charge.finished(_usage(found)))
+
+
+def _was_not_taken(error: UnifiedLlmError) -> bool:
+    has_answered = isinstance(error, ProviderRefused) and error.has_answered
+    return isinstance(error, _NOT_TAKEN) and not has_answered
 
 
 def _usage(found: Embeddings) -> Usage | None:

@@ -314,6 +314,7 @@ def test_a_server_that_ignores_the_number_of_choices_is_well(events: list[str], 
     with pytest.raises(ProviderRefused, match=f"ignored `n`: {fact}") as caught:
         list(ChatReader(3).feed(sse(*events)))
     assert "Leave it out" in caught.value.hint
+    assert caught.value.has_answered
 
 
 def test_nothing_is_read_after_the_end() -> None:

@@ -140,6 +140,7 @@ def test_a_server_that_ignores_the_length_asked_for_is_well(
     ) as it:
         vectors_of(api, told, CUT)
     assert "Leave it out" in it.value.hint
+    assert it.value.has_answered
 
 
 @given(st.binary(max_size=60))

@@ -25,6 +25,7 @@ from unified_llm.domain.errors import (
     ContentFiltered,
     ProviderDown,
     ProviderFailed,
+    ProviderRefused,
     UnifiedLlmError,
 )
 from unified_llm.domain.images import Image, ImageFormat
@@ -123,6 +124,15 @@ async def test_an_answer_that_was_held_back_whole_is_paid_all_the_same(
     assert isinstance(await stage.ask(), ContentFiltered)
     (line,) = stage.lines
     assert (line.cost, line.estimated, stage.used) == (cost, estimated, cost)
+
+
+async def test_an_answer_that_ignores_what_was_asked_is_paid_at_the_most() -> None:
+    stage = Stage(ProviderRefused("Ignored.", has_answered=True))
+    assert isinstance(await stage.ask(), ProviderRefused)
+    assert [(line.cost, line.estimated) for line in stage.lines] == [(CENT, 1)]
+    stage.away.refusal = ProviderRefused("No.")
+    assert isinstance(await stage.ask(), ProviderRefused)
+    assert (len(stage.lines), stage.used) == (1, CENT)
 
 
 async def test_what_broke_off_is_written_down_at_the_most_it_can_have_cost() -> None:

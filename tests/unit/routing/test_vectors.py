@@ -14,10 +14,15 @@ from tests.unit.routing.targets import far, here, plan_of
 from unified_llm.domain.embeddings import EmbeddingRequest, Embeddings
 from unified_llm.domain.errors import (
     BudgetSpent,
+    ContentFiltered,
     InvalidRequest,
+    ProviderDenied,
     ProviderDown,
     ProviderFailed,
     ProviderOverloaded,
+    ProviderRefused,
+    RequestTimedOut,
+    TooLarge,
     UnifiedLlmError,
 )
 from unified_llm.domain.models import ModelId
@@ -38,6 +43,7 @@ from unified_llm.routing.directory import Directory
 from unified_llm.routing.health import Health
 from unified_llm.routing.latency import Latencies
 from unified_llm.routing.plan import Wish
+from unified_llm.routing.prices import most_text_tokens
 from unified_llm.routing.retry_budget import RetryBudget
 from unified_llm.routing.router import Router
 from unified_llm.routing.vectors import VectorRouter
@@ -113,12 +119,64 @@ async def test_what_a_budget_has_not_left_is_not_asked() -> None:
     assert (stage.away.asked, stage.used, stage.lines) == ([], 0, [])
 
 
-async def test_vectors_that_fail_are_not_paid_and_nobody_else_is_asked() -> None:
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        ContentFiltered("Filtered."),
+        InvalidRequest("Odd."),
+        ProviderDenied("No key."),
+        ProviderDown("Down."),
+        ProviderOverloaded("Busy."),
+        ProviderRefused("No."),
+        TooLarge("Long."),
+    ],
+    ids=lambda refusal: refusal.code,
+)
+async def test_vectors_that_are_refused_are_not_paid_and_nobody_else_is_asked(
+    refusal: UnifiedLlmError,
+) -> None:
     stage = Stage()
-    stage.away.refusal = ProviderFailed("Broke.")
-    assert isinstance(await stage.ask(), ProviderFailed)
+    stage.away.refusal = refusal
+    assert isinstance(await stage.ask(), UnifiedLlmError)
     assert (stage.used, stage.lines) == (0, [])
     assert (len(stage.away.asked), stage.local.asked) == (1, [])
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        ProviderFailed("Broke."),
+        RequestTimedOut("Late."),
+        ProviderRefused("Ignored.", has_answered=True),
+    ],
+)
+async def test_vectors_that_may_have_been_made_are_paid_at_the_most(fault: UnifiedLlmError) -> None:
+    stage = Stage()
+    stage.away.refusal = fault
+    assert isinstance(await stage.ask(), type(fault))
+    (line,) = stage.lines
+    assert (line.answers, line.estimated) == (1, 1)
+    assert line.cost == stage.used == most_text_tokens(REQUEST) * PRICE.input
+
+
+async def test_whoever_leaves_before_the_vectors_come_pays_the_most() -> None:
+    stage = Stage()
+    stage.away.hold = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        asking = group.create_task(stage.ask())
+        while not stage.away.open:
+            await asyncio.sleep(0)
+        asking.cancel()
+    (line,) = stage.lines
+    assert line.estimated == 1
+    assert line.cost == stage.used == most_text_tokens(REQUEST) * PRICE.input
+
+
+async def test_what_fails_on_this_machine_is_not_written_down() -> None:
+    stage = Stage()
+    stage.local.refusal = RequestTimedOut("Late.")
+    assert isinstance(await stage.ask(NEAR), RequestTimedOut)
+    assert stage.lines == []
 
 
 async def test_a_provider_in_trouble_is_left_alone_as_by_chats() -> None:
