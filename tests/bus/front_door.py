@@ -2,7 +2,7 @@
 
 import asyncio
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +17,7 @@ from unified_llm.bus.names import BUS_NAME, MANAGER_INTERFACE, ROOT_PATH
 from unified_llm.guard.permissions import Action, Authority
 from unified_llm.guard.polkit import PolkitAuthority
 from unified_llm.operations.http_access import HttpAccess, ServesConnections
+from unified_llm.routing.budget import Limit
 from unified_llm.surfaces.dbus.door import DbusDoor
 
 SOCKET = PurePath("/run/unified-llm/api.sock")
@@ -81,6 +82,7 @@ async def open_front_door(
     with_polkit: bool = False,
     http: ServesConnections | None = None,
     allowed: set[Action] | None = None,
+    limits: Sequence[Limit] = (),
 ) -> AsyncIterator[FrontDoor]:
     """The door as the daemon opens it: everything exported first, then the name.
 
@@ -93,6 +95,7 @@ async def open_front_door(
             backend=backend,
             obedient=obedient,
             authority=_authority(connection, allowed, with_polkit=with_polkit),
+            limits=limits,
         ) as house,
         DbusDoor(
             connection,

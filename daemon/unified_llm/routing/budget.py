@@ -59,19 +59,25 @@ class Limit:
     is_shared: bool = False
     warn_percent: int = 80
 
+    @property
+    def is_of_everybody(self) -> bool:
+        """Whether it names neither users nor groups."""
+        return not self.users and self.groups is None
+
+    def is_of(self, principal: str, gids: frozenset[int]) -> bool:
+        """Whether it is for `principal`, who is in these groups."""
+        if self.is_of_everybody:
+            return True
+        return principal in self.users or not gids.isdisjoint(self.groups or ())
+
     def applies_to(self, use: Use) -> bool:
         """Whether it counts here."""
-        return self._is_of(use) and self.provider in {None, use.provider}
+        return self.is_of(use.principal, use.gids) and self.provider in {None, use.provider}
 
     def account(self, use: Use) -> "AccountKey":
         """Where it counts."""
         principal = "" if self.is_shared else use.principal
         return AccountKey(self.name, principal, self.period.of(use.day))
-
-    def _is_of(self, use: Use) -> bool:
-        if not self.users and self.groups is None:
-            return True
-        return use.principal in self.users or not use.gids.isdisjoint(self.groups or ())
 
 
 @dataclass(frozen=True, slots=True)

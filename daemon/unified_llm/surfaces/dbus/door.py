@@ -248,11 +248,11 @@ class DbusDoor(AbstractAsyncContextManager["DbusDoor"]):
     def _warn(self, warning: BudgetNearlySpent) -> None:
         """Tell those who may know of the account, as far as it is known who they are."""
         values = views.budget_warning(warning)
-        if warning.principal is None:
+        if self._spending.concerns_all(warning):
             self._emit("BudgetWarning", *values)
             return
         for caller in self._exporter.callers:
-            if self._spending.concerns(caller, warning.principal):
+            if self._spending.concerns(caller, warning):
                 self._emit("BudgetWarning", *values, to=caller.connection)
 
     def _on_status(self, status: ModelStatus) -> None:
