@@ -8,6 +8,7 @@ import pytest
 
 from tests.contracts.test_engine_llama import answer, ask, scores_of_all
 from tests.mmproj import ROWS, png, write_mmproj
+from tests.pictures import KINDS, Kind, jpeg_of, png_of
 from tests.tiny_gguf import write_tiny_gguf
 from unified_llm.domain.chat import Message, Role, Sampling
 from unified_llm.domain.images import Image, ImageFormat
@@ -222,6 +223,12 @@ def test_vectors_are_kept_until_the_last_of_them_has_been_fed(model: LlamaModel)
     assert picture.vectors is None
     assert model.is_unseen(rest)
     model.end(0)
+
+
+def test_pictures_of_all_kinds_are_seen(engine: BatchingEngine) -> None:
+    shown = [png_of(21, 13, Kind(*kind, odd)) for kind in KINDS for odd in (False, True)]
+    for number, each in enumerate((*shown, jpeg_of(20, 30), jpeg_of(20, 30, scans=64))):
+        answer(engine, show(each, number=number))
 
 
 def test_penalties_and_drafts_pass_over_pictures(load: Load) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import openai
 import pytest
 
 from tests.mmproj import ROWS, png, write_mmproj
+from tests.pictures import jpeg_of, png_of
 from tests.tiny_gguf import write_tiny_gguf
 from tests.whole_daemon import PATIENCE, open_daemon
 
@@ -47,10 +49,18 @@ def test_a_model_with_a_projector_answers_to_what_it_is_shown(tmp_path: Path) ->
         assert len(daemon.workers()) == 1
         with pytest.raises(openai.BadRequestError, match="blind reads text only"):
             ask("blind", png(1))
-        with pytest.raises(openai.BadRequestError, match="cannot be decoded"):
+        with pytest.raises(openai.BadRequestError, match="blind reads text only"):
+            ask("blind", png(1)[:60])
+        with pytest.raises(openai.BadRequestError, match="no sound PNG"):
             ask("seeing", png(1)[:60])
+        with pytest.raises(openai.BadRequestError, match="more than the 4 bytes of its pixels"):
+            ask("seeing", png_of(1, 1, idat=zlib.compress(bytes(4 * 2**20))))
+        with pytest.raises(openai.BadRequestError, match="bytes and 256 segments"):
+            ask("seeing", b"\xff\xd8" + b"\xff" * (4 * 2**20))
+        with pytest.raises(openai.BadRequestError, match="5000 scans; the most is 64"):
+            ask("seeing", jpeg_of(8, 8, scans=5000))
         bomb = png(1, 1, 1).replace(struct.pack(">II", 1, 1), struct.pack(">II", 50_000, 50_000))
-        with pytest.raises(openai.APIStatusError, match="50000 x 50000 pixels"):
+        with pytest.raises(openai.BadRequestError, match="50000 x 50000 pixels"):
             ask("seeing", bomb)
         assert ask("seeing", png(2)).choices[0].message.content == texts[1]
         with daemon.open_http() as http:

@@ -72,7 +72,20 @@ class LocalBackend:
     def chat(
         self, request: ChatRequest, caller: Caller
     ) -> AbstractAsyncContextManager[AsyncIterator[ChatEvent]]:
-        """As in domain.ports.Backend; the models of this machine read text only."""
+        """As in domain.ports.Backend; pictures are checked once, for all choices."""
+        return self._checked(request, caller)
+
+    @asynccontextmanager
+    async def _checked(
+        self, request: ChatRequest, caller: Caller
+    ) -> AsyncIterator[AsyncIterator[ChatEvent]]:
+        await ensure_readable(request.messages)
+        async with self._answers(request, caller) as events:
+            yield events
+
+    def _answers(
+        self, request: ChatRequest, caller: Caller
+    ) -> AbstractAsyncContextManager[AsyncIterator[ChatEvent]]:
         if request.choices == 1:
             return self._one(request, caller)
         # The first may take the only slot there is, so the others wait as long as it may last.
@@ -90,7 +103,6 @@ class LocalBackend:
     async def _one(
         self, request: ChatRequest, caller: Caller, *, queue: Seconds | None = None
     ) -> AsyncIterator[AsyncIterator[ChatEvent]]:
-        ensure_readable(request.messages)
         ends_at = later(self._timers.now(), self._deadlines.total)
         async with AsyncExitStack() as stack:
             stream, leased_at = await self._dispatch.open_stream(

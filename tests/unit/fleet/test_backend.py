@@ -1,4 +1,5 @@
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
@@ -8,6 +9,7 @@ import pytest
 
 from tests.fakes.leases import FakeLeases
 from tests.fakes.timers import FakeTimers, settle
+from tests.pictures import png_of
 from tests.unit.fleet.asking import CALLER, request
 from unified_llm.domain.chat import (
     ChatRequest,
@@ -32,9 +34,11 @@ from unified_llm.domain.errors import (
 from unified_llm.domain.images import Image, ImageFormat
 from unified_llm.domain.ports import Lease
 from unified_llm.domain.units import Seconds, Tokens
+from unified_llm.fleet import pictures
 from unified_llm.fleet.backend import Deadlines, LocalBackend
 from unified_llm.fleet.dispatch import Dispatch
 from unified_llm.fleet.generation_stream import GenerationStream, Order, WorkerLeavingError
+from unified_llm.fleet.png import PngHead, parse_png_head
 from unified_llm.fleet.poison import Quarantine
 from unified_llm.worker.protocol import Delta, Done, Failed, Started
 
@@ -253,6 +257,29 @@ async def test_a_request_with_an_image_loads_no_model(scene: Scene) -> None:
     assert isinstance(scene.error, InvalidRequest)
     assert scene.error.parameter == "messages[0].content"
     assert scene.leases.granted == 0
+
+
+async def test_a_picture_is_looked_at_once_for_all_choices_and_beside_the_loop(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lookers = []
+
+    def look(data: bytes, where: str) -> PngHead:
+        lookers.append(threading.get_ident())
+        return parse_png_head(data, where)
+
+    monkeypatch.setattr(pictures, "parse_png_head", look)
+    image = Image(ImageFormat.PNG, png_of(9, 9))
+    shown = Message(Role.USER, "Sky?", images=(image,))
+    for _ in range(3):
+        scene.put(STARTED)
+        scene.put(delta())
+        scene.put(DONE)
+    await scene.listen(replace(request(), messages=(shown,), choices=3))
+    assert isinstance(scene.heard[-1], Finished)
+    assert scene.leases.granted == 3
+    assert len(lookers) == 1
+    assert lookers != [threading.get_ident()]
 
 
 async def test_a_quarantined_request_loads_no_model(scene: Scene) -> None:

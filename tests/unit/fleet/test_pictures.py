@@ -1,76 +1,79 @@
-"""Pictures are looked at only as far as their heads, before a worker sees them."""
+"""Pictures are checked before a worker sees them, and beside everything else that goes on."""
 
+import asyncio
 import struct
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.mmproj import png
+from tests.pictures import KINDS, Kind, jpeg_of, png_of
 from unified_llm.domain.chat import Message, Role
-from unified_llm.domain.errors import InvalidRequest, TooLarge
+from unified_llm.domain.errors import InvalidRequest
 from unified_llm.domain.images import Image, ImageFormat
-from unified_llm.fleet.pictures import MAX_PIXELS, ensure_readable, pixels_of
+from unified_llm.fleet.pictures import MAX_PIXELS, MAX_SIDE, MAX_STEPS, ensure_readable
+
+PICTURES = [
+    *((ImageFormat.PNG, png_of(7, 9, Kind(*kind, odd))) for kind in KINDS for odd in (False, True)),
+    (ImageFormat.JPEG, jpeg_of(20, 30)),
+    (ImageFormat.JPEG, jpeg_of(20, 30, scans=3)),
+]
 
 
-def jpeg(width: int, height: int, *before: bytes) -> bytes:
-    """The head of a JPEG file. before: segments that come before its frame."""
-    frame = b"\xff\xc2" + struct.pack(">HBHHB", 11, 8, height, width, 1) + b"\x01\x11\x00"
-    return b"\xff\xd8" + b"".join(before) + frame
+def message(*pictures: tuple[ImageFormat, bytes]) -> Message:
+    return Message(Role.USER, "?", images=tuple(Image(*each) for each in pictures))
 
 
-def ensure(data: bytes, format_: ImageFormat) -> None:
-    ensure_readable([Message(Role.USER, "?", images=(Image(format_, data),))])
+def sized(width: int, height: int) -> bytes:
+    """A PNG of one pixel that says it were so large."""
+    return png_of(1, 1).replace(struct.pack(">II", 1, 1), struct.pack(">II", width, height))
 
 
-def segment(marker: int, content: bytes) -> bytes:
-    return b"\xff" + bytes([marker]) + struct.pack(">H", len(content) + 2) + content
-
-
-def test_width_and_height_are_read_from_the_head() -> None:
-    assert pixels_of(Image(ImageFormat.PNG, png(1, 20, 12))) == (20, 12)
-    before = (segment(0xE0, b"JFIF\0"), b"\xff", segment(0xC4, b"\xff\xc0" * 9), b"\xff\x01")
-    assert pixels_of(Image(ImageFormat.JPEG, jpeg(640, 480, *before))) == (640, 480)
-
-
-def test_what_a_worker_can_decode_passes() -> None:
-    ensure(png(1), ImageFormat.PNG)
-    ensure(jpeg(4096, 4096), ImageFormat.JPEG)
-    ensure_readable([Message(Role.USER, "no picture")])
+async def test_what_a_worker_can_decode_passes() -> None:
+    await ensure_readable([message(*PICTURES), Message(Role.USER, "no picture")])
 
 
 @pytest.mark.parametrize(
-    ("data", "format_", "reason"),
+    ("format_", "data", "reason"),
     [
-        (b"GIF89a" + bytes(20), ImageFormat.GIF, "is image/gif; .* PNG and JPEG"),
-        (b"RIFF0000WEBP", ImageFormat.WEBP, "is image/webp"),
-        (png(1)[:20], ImageFormat.PNG, "broken"),
-        (png(1, 20, 12).replace(b"IHDR", b"IDAT"), ImageFormat.PNG, "broken"),
-        (png(1, 0, 12), ImageFormat.PNG, "broken"),
-        (b"\xff\xd8\xff", ImageFormat.JPEG, "broken"),
-        (jpeg(0, 12), ImageFormat.JPEG, "broken"),
-        (jpeg(4, 4)[:8], ImageFormat.JPEG, "broken"),
-        (b"\xff\xd8" + segment(0xE0, b"a") + b"x" * 20, ImageFormat.JPEG, "broken"),
+        (ImageFormat.GIF, b"GIF89a" + bytes(20), "is image/gif; .* PNG and JPEG"),
+        (ImageFormat.WEBP, b"RIFF0000WEBP", "is image/webp"),
+        (ImageFormat.PNG, sized(0, 12), "has 0 x 12 pixels; it has to have at least 1 x 1"),
+        (ImageFormat.JPEG, jpeg_of(12, 0), "has 12 x 0 pixels"),
+        (ImageFormat.PNG, sized(50_000, 50_000), f"50000 x 50000 .* and {MAX_PIXELS} in all"),
+        (ImageFormat.PNG, sized(4096, 4097), "4096 x 4097"),
+        (ImageFormat.PNG, sized(16_385, 1), f"16385 x 1 pixels.* at most {MAX_SIDE} on a side"),
+        (ImageFormat.JPEG, jpeg_of(1, 16_385), "1 x 16385 pixels"),
+        (ImageFormat.PNG, sized(4096, 4096), "of the 50335744 bytes"),
+        (ImageFormat.JPEG, jpeg_of(8, 8, scans=65), "65 scans"),
     ],
 )
-def test_what_it_cannot_decode_is_refused_by_its_place(
-    data: bytes, format_: ImageFormat, reason: str
+async def test_what_it_cannot_decode_is_refused_by_its_place(
+    format_: ImageFormat, data: bytes, reason: str
 ) -> None:
-    with pytest.raises(InvalidRequest, match=reason) as refusal:
-        ensure(data, format_)
-    assert refusal.value.parameter == "messages[0].content"
+    with pytest.raises(InvalidRequest, match=f"messages.2..content .*{reason}") as refusal:
+        await ensure_readable(
+            [message(), message(PICTURES[0]), message(PICTURES[0], (format_, data))]
+        )
+    assert refusal.value.parameter == "messages[2].content"
 
 
-def test_a_few_bytes_of_many_pixels_are_refused() -> None:
-    bomb = png(1, 1, 1).replace(struct.pack(">II", 1, 1), struct.pack(">II", 50_000, 50_000))
-    with pytest.raises(TooLarge, match=f"50000 x 50000 pixels; the most is {MAX_PIXELS}"):
-        ensure(bomb, ImageFormat.PNG)
-    with pytest.raises(TooLarge, match="65535 x 65535"):
-        ensure(jpeg(65_535, 65_535), ImageFormat.JPEG)
+async def test_the_scans_of_all_pictures_are_counted_together() -> None:
+    picture = (ImageFormat.JPEG, jpeg_of(2048, 2048, scans=64))
+    await ensure_readable([message(picture), message(picture)])
+    one_more = message((ImageFormat.PNG, png_of(2, 1)))
+    with pytest.raises(InvalidRequest, match=f"{MAX_STEPS + 2} pixels.*most is {MAX_STEPS}") as no:
+        await ensure_readable([message(picture, picture), one_more])
+    assert no.value.parameter == "messages[1].content"
 
 
-@given(st.sampled_from((ImageFormat.PNG, ImageFormat.JPEG)), st.binary(max_size=200))
-def test_any_bytes_have_a_size_or_none(format_: ImageFormat, tail: bytes) -> None:
-    start = b"\xff\xd8\xff" if format_ is ImageFormat.JPEG else b"\x89PNG\r\n\x1a\n"
-    size = pixels_of(Image(format_, start + tail))
-    assert size is None or all(0 <= each < 2**32 for each in size)
+@given(st.data())
+def test_spoilt_pictures_are_refused_or_taken(data: st.DataObject) -> None:
+    format_, picture = data.draw(st.sampled_from(PICTURES))
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(8, len(picture)))
+        gone = data.draw(st.integers(0, 4))
+        picture = picture[:at] + data.draw(st.binary(max_size=6)) + picture[at + gone :]
+    with suppress(InvalidRequest):
+        asyncio.run(ensure_readable([message((format_, picture))]))
