@@ -71,20 +71,42 @@ def test_a_fault_is_logged_once_and_forgotten_when_it_is_over(
     assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
 
 
-def test_one_that_holds_up_the_loop_is_not_called_again() -> None:
-    clock, called = FakeClock(), list[int]()
+class Dawdler:
+    """Takes a while each time, waiting or computing."""
 
-    def dawdle(targets: Sequence[Candidate], asking: Asking) -> list[ModelId]:
-        called.append(1)
-        clock.advance(0.3)
+    def __init__(self, *waits: float, computes: float = 0) -> None:
+        self.clock, self.processor = FakeClock(), FakeClock()
+        self._waits, self._computes, self.called = waits, computes, 0
+        self.strategy = OwnStrategy("mine", self._order, processor_time=self.processor.now)
+
+    def ask(self) -> str:
+        return self.strategy.prefer(TARGETS, ASKING, self.clock).why
+
+    def _order(self, targets: Sequence[Candidate], asking: Asking) -> list[ModelId]:
+        self.clock.advance(self._waits[self.called] + self._computes)
+        self.processor.advance(self._computes)
+        self.called += 1
         return [ModelId("warm")]
 
-    strategy = OwnStrategy("mine", dawdle)
-    for _ in range(2):
-        found = strategy.prefer(TARGETS, ASKING, clock)
-        assert found.ordered == TARGETS
-        assert found.why == "as written: strategy mine took 0.3 s; 0.1 is the limit"
-    assert called == [1]
+
+def test_one_that_computes_for_long_is_not_called_again() -> None:
+    dawdler = Dawdler(0, computes=0.3)
+    told = "as written: strategy mine took 0.3 s and computed 0.3; 0.1 is the limit"
+    assert [dawdler.ask(), dawdler.ask()] == [told, told]
+    assert dawdler.called == 1
+
+
+def test_one_that_waits_again_and_again_is_not_called_again() -> None:
+    dawdler = Dawdler(0.2, 0.2, 0.2)
+    assert [dawdler.ask(), dawdler.ask()] == ["ordered by strategy mine"] * 2
+    told = "as written: strategy mine took 0.2 s and computed 0.0; 0.1 is the limit"
+    assert [dawdler.ask(), dawdler.ask()] == [told, told]
+    assert dawdler.called == 3
+
+
+def test_one_that_a_busy_machine_held_up_is_called_again() -> None:
+    dawdler = Dawdler(5, 0.2, 0.01, 0.2, 5, 0.01)
+    assert {dawdler.ask() for _ in range(6)} == {"ordered by strategy mine"}
 
 
 @given(st.lists(st.sampled_from(["a/x", "cold", "warm", "elsewhere", "", None, 3])))
