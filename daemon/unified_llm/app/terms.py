@@ -119,7 +119,7 @@ def _per_token(dollars: float) -> Money:
 
 
 def limits(money: MoneySettings) -> tuple[Limit, ...]:
-    """The budgets, for this machine's groups."""
+    """The budgets, for this machine's groups. Asks the name service, which may take seconds."""
     return tuple(_limit(name, budget) for name, budget in money.budgets.items())
 
 

@@ -44,7 +44,8 @@ class Use:
 class Limit:
     """users, groups: of whom; none of both for everybody. provider: None for all of them.
 
-    groups: None if the budget names none. unknown_groups: those that it names and nobody knows.
+    groups: None if the budget names none. unknown_groups: those that it names and nobody knows: as
+    long as there are any it counts for everybody, for anybody may be in them.
     is_shared: one amount for all of them together, instead of one for each. warn_percent: spent
     when somebody is told.
     """
@@ -65,14 +66,15 @@ class Limit:
         return not self.users and self.groups is None
 
     def is_of(self, principal: str, gids: frozenset[int]) -> bool:
-        """Whether it is for `principal`, who is in these groups."""
+        """Whether it names `principal`, who is in these groups, or everybody."""
         if self.is_of_everybody:
             return True
         return principal in self.users or not gids.isdisjoint(self.groups or ())
 
     def applies_to(self, use: Use) -> bool:
         """Whether it counts here."""
-        return self.is_of(use.principal, use.gids) and self.provider in {None, use.provider}
+        is_of_them = bool(self.unknown_groups) or self.is_of(use.principal, use.gids)
+        return is_of_them and self.provider in {None, use.provider}
 
     def account(self, use: Use) -> "AccountKey":
         """Where it counts."""

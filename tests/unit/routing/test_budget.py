@@ -77,9 +77,18 @@ def test_a_budget_of_a_group_is_for_its_members_and_for_users_it_names_besides()
     budgets.reserve(Use(ALICE, "far", TODAY, frozenset([100])), ONE)
 
 
-def test_a_budget_of_groups_that_nobody_knows_is_for_nobody() -> None:
-    budgets = Budgets([replace(DAILY, amount=Money(0), groups=frozenset())])
-    budgets.reserve(Use(ALICE, "far", TODAY, frozenset([STUDENTS])), ONE)
+def test_a_budget_is_for_everybody_while_one_of_its_groups_is_not_known() -> None:
+    unknown = replace(
+        DAILY, users=frozenset([BOB]), groups=frozenset([STUDENTS]), unknown_groups=("staff",)
+    )
+    budgets = Budgets([replace(unknown, provider="far")])
+    for _ in range(10):
+        reserve(budgets, ALICE)
+    with pytest.raises(BudgetSpent):
+        reserve(budgets, ALICE)
+    budgets.reserve(Use(ALICE, "near", TODAY), ONE)
+    budgets.follow([replace(unknown, unknown_groups=())])
+    reserve(budgets, ALICE)
 
 
 def test_each_member_has_the_whole_amount_unless_it_is_shared() -> None:

@@ -90,7 +90,10 @@ class BudgetSettings(Section):
         Field(strict=False, max_length=100),
     ] = Field(
         default=(),
-        description="Unix groups whose members' requests count as well.",
+        description=(
+            "Unix groups whose members' requests count as well; everybody's do while one of them "
+            "is not known."
+        ),
         json_schema_extra=about(reason="most budgets name users or nobody", form="list of names"),
     )
     provider: Annotated[str, Field(pattern=f"^{PROVIDER_PATTERN}$")] | None = Field(

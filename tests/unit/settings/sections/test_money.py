@@ -36,11 +36,12 @@ def test_prices_and_amounts_are_exact() -> None:
     assert not limit.applies_to(Use("uid:2", "far", "2026-11-22"))
 
 
-def test_groups_are_those_of_this_machine_and_others_are_known_by_name() -> None:
+def test_groups_are_those_of_this_machine_and_one_that_is_unknown_lets_nobody_off() -> None:
     names = ["root", "no-such-group-here"]
     money = parsed({"budgets": {"a": {"dollars": 1, "groups": names}, "b": {"dollars": 1}}})
     named, for_everybody = terms.limits(money)
     assert (named.groups, named.unknown_groups) == (frozenset([0]), ("no-such-group-here",))
+    assert named.applies_to(Use("uid:1", "far", "2026-11-22"))
     assert (for_everybody.groups, for_everybody.unknown_groups) == (None, ())
     assert 0 in terms.gids_of("uid:0")
     for unknown in ("uid:4000000000", "cert:CN=somebody"):
