@@ -20,7 +20,8 @@ let
   '';
   configFile = if cfg.checkConfig then checked else written;
 
-  # What the daemon takes from the file on reload; the rest needs a restart.
+  # What the daemon takes from the file on reload; the rest needs a restart. (With other providers
+  # money and routing wait for it as well, and a change of those restarts the daemon here.)
   reloadable = [
     "models"
     "defaults"

@@ -185,9 +185,44 @@ def test_changed_money_is_in_force_after_a_reload_and_knows_what_was_spent() -> 
             assert ask() == "budget-spent"
             low["groups"] = ["nogroup", "no-such-group"]
             reload_with(daemon, **sections, money=money)
-            assert Decimal(ask()) == spent
+            assert ask() == "budget-spent"
             (complaint,) = http.get("/health").json()["degraded"]
             assert "budget each names the group no-such-group" in complaint
+            low["groups"] = ["nogroup"]
+            reload_with(daemon, **sections, money=money)
+            assert Decimal(ask()) == spent
+            assert http.get("/health").json()["degraded"] == []
+
+
+def test_routes_and_budgets_wait_for_the_providers_that_they_were_written_for() -> None:
+    far = {"kind": "openai-compatible", "url": "http://127.0.0.1:9/v1", "models": ["tiny"]}
+    smart = {"strategy": "cloud-first", "targets": ["far/tiny", "tiny"]}
+    nobody = {"dollars": 5, "groups": ["no-such-group"]}
+    sections: dict[str, Any] = {
+        "providers": {"far": far},
+        "routing": {"routes": {"smart": {**smart, "local_only": True}}},
+        "money": {"budgets": {"old": nobody}},
+    }
+    other: dict[str, Any] = {
+        "providers": {"far": {**far, "url": "http://127.0.0.1:10/v1"}},
+        "routing": {"routes": {"smart": smart}},
+        "money": {"budgets": {"new": nobody}},
+    }
+    with open_daemon(sections, with_bus=False) as daemon, daemon.open_http() as http:
+
+        def found() -> tuple[bool, bool]:
+            """Whether the new route holds, and whether the new budget does."""
+            targets = http.post("/v1/routes/explain", json={"model": "smart"}).json()["targets"]
+            degraded = " ".join(http.get("/health").json()["degraded"])
+            assert ("budget old names" in degraded) != ("budget new names" in degraded)
+            return targets[0]["model"] == "far/tiny", "budget new names" in degraded
+
+        status = reload_with(daemon, **other)
+        assert "providers, routing, money changed and wait for a restart" in status
+        assert found() == (False, False)
+        status = reload_with(daemon, **{**other, "providers": sections["providers"]})
+        assert "wait for a restart" not in status
+        assert found() == (True, True)
 
 
 def test_a_changed_section_is_in_force_after_a_reload_and_a_wrong_one_never() -> None:

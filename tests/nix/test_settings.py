@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from tests.nix.evaluation import CONFIGURATIONS, HERE, LIBRARIES, instantiate, machine, options
-from unified_llm.app.daemon import _FIXED_SECTIONS
+from unified_llm.app.reloading import FIXED_SECTIONS
 from unified_llm.domain.models import ModelId
 from unified_llm.domain.units import Seconds, Tokens
 from unified_llm.settings.describe import schema_at
@@ -221,7 +221,7 @@ def test_the_module_restarts_the_daemon_for_exactly_what_a_reload_leaves() -> No
     service = (HERE.parents[1] / "nixos-module" / "service.nix").read_text()
     listed = service.partition("reloadable = ")[2].partition(";")[0]
     reloadable = set(instantiate("--expr", listed))
-    assert reloadable == Settings.model_fields.keys() - set(_FIXED_SECTIONS)
+    assert reloadable == Settings.model_fields.keys() - set(FIXED_SECTIONS)
 
 
 def _run_check(settings: Any, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -1,11 +1,11 @@
 """Whoever answers requests, and the choice between them, put together."""
 
+import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
 
 from unified_llm.app import routing_terms, terms
@@ -27,7 +27,7 @@ from unified_llm.operations.routes import Routes
 from unified_llm.operations.spending import Spending
 from unified_llm.registry.store import Store
 from unified_llm.routing.accounts import Accounts
-from unified_llm.routing.budget import Budgets
+from unified_llm.routing.budget import Budgets, Limit
 from unified_llm.routing.directory import Directory
 from unified_llm.routing.health import Health
 from unified_llm.routing.latency import Latencies
@@ -56,10 +56,10 @@ class Answering:
     spending: Spending
     providers: "Providers | None"
 
-    def follow(self, settings: Settings, strategies: Strategies) -> None:
+    def follow(self, settings: Settings, strategies: Strategies, limits: Sequence[Limit]) -> None:
         """Route and count by these from the next request on; what is under way stays as it began.
 
-        What it costs counts under the new budgets all the same.
+        What it costs counts under the new budgets all the same. limits: the budgets of `settings`.
         """
         routing, money = settings.routing, settings.money
         self.routes.follow(routing_terms.route_book(routing, strategies))
@@ -69,14 +69,15 @@ class Answering:
         router.budget.share = routing.retry_percent / 100
         accounts = router.accounts
         accounts.prices = terms.prices(money)
-        accounts.budgets.follow(terms.limits(money))
+        accounts.budgets.follow(limits)
         accounts.assumed_output = money.assumed_output_tokens
         accounts.assumed_image = money.assumed_image_tokens
 
     def complaints(self) -> tuple[str, ...]:
         """A sentence for each thing that does not work as configured."""
         nobody = (
-            f"budget {limit.name} names the group {group}, which this machine does not have"
+            f"budget {limit.name} names the group {group}, which this machine does not know: until "
+            "a reload finds it, the budget holds for everybody"
             for limit in self.spending.budgets.limits
             for group in limit.unknown_groups
         )
@@ -132,10 +133,13 @@ async def _open_accounts(money: MoneySettings, ledger: Ledger, sink: EventSink) 
         _log.warning("%s", warning.sentence)
         sink(warning)
 
-    budgets = Budgets(terms.limits(money), warn)
+    # In threads, here and below: a name service of the network may take seconds to answer.
+    budgets = Budgets(await asyncio.to_thread(terms.limits, money), warn)
     try:
         # Also where there is no budget yet: a reload may bring one.
-        budgets.recall(await ledger.since(f"{today()[:7]}-01"), cache(terms.gids_of))
+        earlier = await ledger.since(f"{today()[:7]}-01")
+        known = await asyncio.to_thread(_gids, {each.principal for each in earlier})
+        budgets.recall(earlier, known.__getitem__)
     except UnavailableError as error:
         if budgets.limits:
             raise
@@ -148,6 +152,10 @@ async def _open_accounts(money: MoneySettings, ledger: Ledger, sink: EventSink) 
         assumed_output=money.assumed_output_tokens,
         assumed_image=money.assumed_image_tokens,
     )
+
+
+def _gids(principals: Collection[str]) -> dict[str, frozenset[int]]:
+    return {each: terms.gids_of(each) for each in principals}
 
 
 @asynccontextmanager

@@ -8,12 +8,12 @@ from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from enum import IntEnum, auto
 from pathlib import Path
-from typing import Final
 
 from unified_llm.app import terms
 from unified_llm.app.compose import House, open_house
 from unified_llm.app.logs import set_level
 from unified_llm.app.plan import Plan
+from unified_llm.app.reloading import in_force
 from unified_llm.app.strategies import Strategies, load_checked
 from unified_llm.bus.connection import BusConnection
 from unified_llm.domain.errors import ConfigurationError
@@ -27,16 +27,11 @@ from unified_llm.host.clock import MonotonicClock
 from unified_llm.host.notify import Notifier
 from unified_llm.host.pressure import pressure_files
 from unified_llm.host.watchdog import Probe, Watchdog, watchdog_interval
+from unified_llm.routing.budget import Limit
 from unified_llm.settings.credentials import DIRECTORY_VARIABLE
 from unified_llm.settings.schema import Settings
 
 _log = logging.getLogger(__name__)
-
-# The sections a reload can not change while connections and workers live.
-_FIXED_SECTIONS: Final = (
-    "memory", "hardware", "registry", "scheduler", "worker", "requests", "providers",
-    "socket", "dbus", "host",
-)  # fmt: skip
 
 
 class _Wish(IntEnum):
@@ -155,6 +150,12 @@ def _signals(wishes: _Wishes) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
+def _read(source: Path) -> tuple[Settings, Strategies, tuple[Limit, ...]]:
+    """All that a reload takes. May take seconds: budgets name groups of a name service."""
+    settings, strategies = load_checked(source)
+    return settings, strategies, terms.limits(settings.money)
+
+
 class _Life:
     """The daemon from READY to STOPPING."""
 
@@ -204,29 +205,26 @@ class _Life:
         self._notifier.reloading()
         end = self._rooms.administration.reloads.begin()
         try:
-            settings, strategies = await asyncio.to_thread(load_checked, self._start.source)
+            wanted, strategies, limits = await asyncio.to_thread(_read, self._start.source)
         except ConfigurationError as error:
             _log.error("reload refused, the old configuration stays: %s", error.message)
             self._notifier.ready(f"reload refused: {error.message}")
             end(error)
             return
-        fixed = [
-            name
-            for name in _FIXED_SECTIONS
-            if getattr(settings, name) != getattr(self._start.settings, name)
-        ]
-        if fixed:
-            _log.warning("changes of %s take effect at the next start", ", ".join(fixed))
+        settings, waiting = in_force(wanted, self._settings)
+        if waiting:
+            _log.warning("changes of %s take effect at the next start", ", ".join(waiting))
         self._settings = settings
         set_level(settings.log.level)
-        self._rooms.answering.follow(settings, strategies)
+        if "providers" not in waiting:
+            self._rooms.answering.follow(settings, strategies, limits)
         await self._rooms.catalogue.refresh(settings)
         self._rooms.preload.follow(settings)
         self._tell_state()
         line = self._rooms.status.render_line()
-        waiting = f"; {', '.join(fixed)} changed and wait for a restart" if fixed else ""
-        self._notifier.ready(line + waiting)
-        end(tuple(fixed))
+        told = f"; {', '.join(waiting)} changed and wait for a restart" if waiting else ""
+        self._notifier.ready(line + told)
+        end(waiting)
 
     async def _drain(self) -> None:
         """Take nothing new, let answers end, then end the rest, each with one terminal event."""
