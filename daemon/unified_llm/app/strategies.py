@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from unified_llm.domain.errors import ConfigurationError, Problem
+from unified_llm.host.clock import processor_time
 from unified_llm.routing.own_strategy import OwnStrategy
 from unified_llm.settings.load import load_settings
 from unified_llm.settings.schema import Settings
@@ -61,4 +62,4 @@ def _load(name: str) -> OwnStrategy | str:
         return f"{points[0].value} can not be loaded: {type(error).__name__}: {said}"
     if not callable(order):
         return f"{points[0].value} is no function"
-    return OwnStrategy(name, order)
+    return OwnStrategy(name, order, processor_time)

@@ -14,6 +14,11 @@ class MonotonicClock:
         return Instant(time.monotonic())
 
 
+def processor_time() -> Seconds:
+    """How long the thread that asks has computed; waits and other threads do not count."""
+    return Seconds(time.thread_time())
+
+
 def suspended_time() -> Seconds:
     """How long the machine has slept since it was started: CLOCK_BOOTTIME runs on in sleep."""
     awake = time.clock_gettime(time.CLOCK_MONOTONIC)

@@ -10,7 +10,6 @@ in a row. Once is no fault of its own: a busy machine lets anybody wait.
 """
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -50,8 +49,8 @@ class OwnStrategy:
 
     name: str
     order: Order
+    processor_time: Callable[[], float]
     fault: str | None = None
-    processor_time: Callable[[], float] = time.thread_time
     _slow_calls: int = field(default=0)
     _is_benched: bool = field(default=False)
 

@@ -9,6 +9,7 @@ from pathlib import PurePath
 import pytest
 
 from tests.fakes.backend import FakeBackend
+from tests.fakes.clock import FakeClock
 from tests.fakes.house import (
     ANSWER,
     BIG,
@@ -346,7 +347,9 @@ async def test_a_strategy_of_somebody_elses_orders_what_may_be_asked_and_its_fau
         return [FAR]
 
     route = Route(SMART, Strategy.CUSTOM, (TINY, FAR), custom="mine")
-    book = RouteBook({SMART: route}, strategies={"mine": OwnStrategy("mine", cloud)})
+    book = RouteBook(
+        {SMART: route}, strategies={"mine": OwnStrategy("mine", cloud, FakeClock().now)}
+    )
     async with open_house(providers={"far": FakeBackend(ANSWER)}, book=book) as house:
         house.models.replace_remote({FAR: REMOTE})
         assert (await end_of(house, request(SMART))).attempts == (Attempt(FAR, "far"),)

@@ -21,7 +21,9 @@ TARGETS = (far("a/x"), here("cold"), here("warm", loaded=True))
 
 
 def order_of(order: Any, clock: FakeClock | None = None) -> tuple[list[str], str]:
-    found = OwnStrategy("mine", order).prefer(TARGETS, ASKING, clock or FakeClock())
+    found = OwnStrategy("mine", order, FakeClock().now).prefer(
+        TARGETS, ASKING, clock or FakeClock()
+    )
     return [each.model for each in found.ordered], found.why
 
 
@@ -61,7 +63,7 @@ def test_a_fault_is_logged_once_and_forgotten_when_it_is_over(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     answers: list[Any] = [["elsewhere"], ["elsewhere"], ["warm"], ["elsewhere"]]
-    strategy = OwnStrategy("mine", lambda targets, asking: answers.pop(0))
+    strategy = OwnStrategy("mine", lambda targets, asking: answers.pop(0), FakeClock().now)
     faults = []
     with caplog.at_level(logging.WARNING):
         while answers:
@@ -77,7 +79,7 @@ class Dawdler:
     def __init__(self, *waits: float, computes: float = 0) -> None:
         self.clock, self.processor = FakeClock(), FakeClock()
         self._waits, self._computes, self.called = waits, computes, 0
-        self.strategy = OwnStrategy("mine", self._order, processor_time=self.processor.now)
+        self.strategy = OwnStrategy("mine", self._order, self.processor.now)
 
     def ask(self) -> str:
         return self.strategy.prefer(TARGETS, ASKING, self.clock).why
