@@ -59,6 +59,9 @@ def test_a_model_with_a_projector_answers_to_what_it_is_shown(tmp_path: Path) ->
             ask("seeing", b"\xff\xd8" + b"\xff" * (4 * 2**20))
         with pytest.raises(openai.BadRequestError, match="5000 scans; the most is 64"):
             ask("seeing", jpeg_of(8, 8, scans=5000))
+        no_filter = png_of(1, 1, idat=zlib.compress(b"\x09\0\0\0"))
+        with pytest.raises(openai.BadRequestError, match="cannot be decoded"):
+            client.chat.completions.create(model="seeing", messages=showing(no_filter), stream=True)
         bomb = png(1, 1, 1).replace(struct.pack(">II", 1, 1), struct.pack(">II", 50_000, 50_000))
         with pytest.raises(openai.BadRequestError, match="50000 x 50000 pixels"):
             ask("seeing", bomb)

@@ -35,7 +35,7 @@ MAX_ROWS: Final = 4096
 
 _IMAGE: Final = 1  # MTMD_INPUT_CHUNK_TYPE_IMAGE
 _MOST_NUMBERED: Final = 1024
-_NODES_AT_ONCE: Final = 8  # of a look; it can end between them
+_NODES_AT_ONCE: Final = 4  # of a look; it can end between them
 _NO_FOLDER: Final = b"/dev/null"  # where libmtmd shall search for programs to start
 _F32: Final = 4
 
