@@ -1,8 +1,10 @@
 """What names stand for, and who would be asked for a request, and why."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Final
 
 from unified_llm.domain.callers import Caller
 from unified_llm.domain.chat import ChatRequest, prompt_bytes
@@ -20,12 +22,14 @@ from unified_llm.operations.models import Models
 from unified_llm.operations.prospects import Prospects, Size
 from unified_llm.routing.candidates import Candidate
 from unified_llm.routing.order import compares
-from unified_llm.routing.plan import Plan, Wish, make_plan
+from unified_llm.routing.plan import Plan, Prefer, Wish, make_plan
 from unified_llm.routing.prices import most_text_tokens
 from unified_llm.routing.rotation import Credits
 from unified_llm.routing.routes import RouteBook
 from unified_llm.routing.rules import Asking, Considered, Ruled, Situation, apply_rules
 from unified_llm.routing.verdict import Failure, one_error
+
+_LONGEST_HOLD: Final = Seconds(0.002)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,21 +96,28 @@ class Routes:
     book: RouteBook
     situation: Callable[[], Situation]
     _credits: dict[_Rotation, Credits] = field(default_factory=dict)
+    _explaining: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def list(self, caller: Caller) -> tuple[tuple[ModelId, Route], ...]:
         """Every name of the settings that is no model's, and what it stands for."""
         with self.gate.open_entry(caller, Action.READ, "routes"):
             return self.book.listed()
 
-    def explain(self, caller: Caller, model: ModelId, question: Question) -> Explanation:
-        """What would be done for such a request of `caller`. Raises UnknownModel."""
+    async def explain(self, caller: Caller, model: ModelId, question: Question) -> Explanation:
+        """What would be done for such a request of `caller`. Raises UnknownModel.
+
+        Anybody may ask, and to compare models that are not loaded is arithmetic: so one question is
+        looked into at a time, and it leaves others at least half of the time.
+        """
         with self.gate.open_entry(caller, Action.READ, model):
             kept = self._kept_local(caller, "the request" if question.local_only else None)
             ruled = self._ruled(caller, model, question.prompt, question.has_tools, kept)
             least = max(question.prompt_tokens, tokens_at_least(question.prompt))
             size = Size(max(question.prompt_tokens, question.prompt))
-            plan = self._plan(ruled, Wish(kept, least), size, is_explained=True)
-            return _explain(plan, ruled)
+            prefer = self._prefer(ruled)  # by the book of now: a reload may bring another
+            async with self._explaining:
+                candidates = await self._compare(ruled.route, size)
+            return _explain(self._plan(ruled, Wish(kept, least), candidates, prefer), ruled)
 
     def plan(self, caller: Caller, request: ChatRequest, *, is_only_asked: bool = False) -> Plan:
         """The plan for a request, which is sane then; somebody can be asked, now or in a while.
@@ -123,7 +134,9 @@ class Routes:
         prompt = Bytes(prompt_bytes(request.messages, tools))
         ruled = self._ruled(caller, request.model, prompt, bool(tools), kept)
         size = self.prospects.size_of(request)
-        plan = self._plan(ruled, Wish(kept, tokens_at_least(prompt)), size)
+        candidates = self._candidates(ruled.route, size)
+        wish = Wish(kept, tokens_at_least(prompt))
+        plan = self._plan(ruled, wish, candidates, self._prefer(ruled))
         _ensure_somebody(plan, request.model)
         if not is_only_asked:
             self._credits[_rotation(plan.route)] = plan.credits
@@ -175,16 +188,37 @@ class Routes:
         asking = Asking(model, caller.principal, prompt, has_tools, kept is not None)
         return apply_rules(self.book.resolve(model), asking, self.situation())
 
-    def _plan(self, ruled: Ruled, wish: Wish, size: Size, *, is_explained: bool = False) -> Plan:
-        route = ruled.route
-        is_compared = is_explained or compares(route.strategy)
-        candidates = [
+    def _candidates(self, route: Route, size: Size) -> Sequence[Candidate]:
+        is_compared = compares(route.strategy)
+        return [
             self.prospects.of(target, size, is_compared=is_compared)
             for target in self._targets(route)
         ]
-        own = None if route.custom is None else self.book.strategies.get(route.custom)
-        clock = self.gate.clock
-        prefer = None if own is None else partial(own.prefer, asking=ruled.asking, clock=clock)
+
+    async def _compare(self, route: Route, size: Size) -> Sequence[Candidate]:
+        """Each of them compared; after each hold of the loop, a pause as long as it."""
+        clock, found = self.gate.clock, list[Candidate]()
+        begun = clock.now()
+        for target in self._targets(route):
+            found.append(self.prospects.of(target, size, is_compared=True))
+            held = clock.now() - begun
+            if held >= _LONGEST_HOLD:
+                await asyncio.sleep(held)
+                begun = clock.now()
+        return found
+
+    def _prefer(self, ruled: Ruled) -> Prefer | None:
+        """What a strategy of somebody else's has to say about it, if it is asked."""
+        name = ruled.route.custom
+        own = None if name is None else self.book.strategies.get(name)
+        if own is None:
+            return None
+        return partial(own.prefer, asking=ruled.asking, clock=self.gate.clock)
+
+    def _plan(
+        self, ruled: Ruled, wish: Wish, candidates: Sequence[Candidate], prefer: Prefer | None
+    ) -> Plan:
+        route = ruled.route
         return make_plan(route, candidates, wish, self._credits.get(_rotation(route)), prefer)
 
     def _targets(self, route: Route) -> tuple[ModelId, ...]:

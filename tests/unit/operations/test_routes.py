@@ -4,6 +4,7 @@ import asyncio
 import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import PurePath
 
 import pytest
@@ -22,6 +23,7 @@ from tests.fakes.house import (
     open_house,
 )
 from tests.fakes.timers import settle
+from unified_llm.domain.arrival import Arrival
 from unified_llm.domain.chat import ChatRequest, Finished, Message, Role
 from unified_llm.domain.errors import (
     InvalidRequest,
@@ -100,14 +102,14 @@ async def test_a_user_may_be_kept_on_this_machine() -> None:
     async with open_house(providers={"far": away}, book=book) as house:
         house.models.replace_remote({FAR: REMOTE})
         await end_of(house, request(SMART))
-        found = house.routes.explain(USER, SMART, Question())
+        found = await house.routes.explain(USER, SMART, Question())
     assert away.asked == []
     assert found.kept_local == "a rule for uid:1000"
 
 
 async def test_auto_is_every_sound_model_of_this_machine() -> None:
     async with open_house() as house:
-        found = house.routes.explain(USER, AUTO, Question())
+        found = await house.routes.explain(USER, AUTO, Question())
         assert {target.model for target in found.targets} == {TINY, BIG}
         house.set_models()
         with pytest.raises(UnknownModel, match="there is none"):
@@ -118,8 +120,8 @@ async def test_an_explanation_tells_of_every_target_and_asks_nobody() -> None:
     away = FakeBackend(ANSWER)
     async with open_house(providers={"far": away}, book=BOOK) as house:
         house.models.replace_remote({FAR: REMOTE})
-        found = house.routes.explain(USER, SMART, Question(local_only=True))
-        long = house.routes.explain(USER, SMART, Question(prompt_tokens=Tokens(5000)))
+        found = await house.routes.explain(USER, SMART, Question(local_only=True))
+        long = await house.routes.explain(USER, SMART, Question(prompt_tokens=Tokens(5000)))
     assert [(each.model, each.place) for each in found.targets] == [(TINY, 1), (FAR, None)]
     assert "keeps the request here" in found.targets[1].reason
     assert [(each.model, each.place) for each in long.targets] == [(FAR, 1), (TINY, None)]
@@ -131,7 +133,7 @@ async def test_the_longest_prompt_is_explained_without_being_made() -> None:
     async with open_house(providers={"far": FakeBackend()}, book=BOOK) as house:
         house.models.replace_remote({FAR: REMOTE})
         tracemalloc.start()
-        found = house.routes.explain(USER, SMART, Question(prompt_tokens=longest))
+        found = await house.routes.explain(USER, SMART, Question(prompt_tokens=longest))
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert [each.place for each in found.targets] == [1, None]
@@ -143,7 +145,7 @@ async def test_turns_are_taken_by_requests_and_not_by_looking() -> None:
     async with open_house(book=book) as house:
         asked = []
         for _ in range(4):
-            house.routes.explain(USER, SMART, Question())
+            await house.routes.explain(USER, SMART, Question())
             with house.inference.open_admission(USER, request(SMART)):
                 pass
             end = await end_of(house, request(SMART))
@@ -163,7 +165,7 @@ async def test_a_provider_in_trouble_is_skipped_and_status_says_why() -> None:
     async with open_house(providers={"far": away}, book=BOOK) as house:
         house.models.replace_remote({FAR: REMOTE})
         await end_of(house, request(SMART))
-        found = house.routes.explain(USER, SMART, Question())
+        found = await house.routes.explain(USER, SMART, Question())
         report = await house.status.report(USER)
     skipped = found.targets[-1]
     assert (skipped.model, skipped.place) == (FAR, None)
@@ -197,7 +199,7 @@ async def test_an_explanation_compares_seconds_dollars_and_who_would_leave() -> 
         house.clock.advance(5)
         latencies = house.routes.prospects.latencies
         latencies.observe(Candidate(FAR, "far"), Seconds(2), house.clock.now())
-        found = house.routes.explain(USER, SMART, Question(prompt_tokens=Tokens(10)))
+        found = await house.routes.explain(USER, SMART, Question(prompt_tokens=Tokens(10)))
     warm, away, cold = found.targets
     assert (warm.model, warm.is_resident, warm.cost, warm.loading) == (TINY, True, Money(0), None)
     assert (away.model, away.first_content, away.leaving) == (FAR, Seconds(2), ())
@@ -224,7 +226,7 @@ async def test_the_time_of_a_load_is_reckoned_with_what_came_after_it() -> None:
             await settle()
             house.workers.finish_stop(TINY)
             await leaving
-        found = house.routes.explain(USER, SMART, Question())
+        found = await house.routes.explain(USER, SMART, Question())
     (told,) = (each for each in found.targets if each.model == TINY)
     assert (told.loading, told.first_content) == (Seconds(7), Seconds(8))
 
@@ -250,8 +252,8 @@ async def test_a_rule_changes_who_is_asked_and_the_explanation_says_which() -> N
         house.models.replace_remote({FAR: REMOTE})
         end = await end_of(house, request(SMART, local_only=True))
         assert [attempt.model for attempt in end.attempts] == [BIG]
-        plain = house.routes.explain(USER, SMART, Question(has_tools=True))
-        large = house.routes.explain(USER, SMART, Question(has_tools=True, prompt=Bytes(100)))
+        plain = await house.routes.explain(USER, SMART, Question(has_tools=True))
+        large = await house.routes.explain(USER, SMART, Question(has_tools=True, prompt=Bytes(100)))
     assert [(each.model, each.place) for each in plain.targets] == [(TINY, 1), (FAR, 2)]
     assert [each.applies for each in plain.rules] == [False, False]
     assert (large.route.strategy, [each.model for each in large.targets]) == ("cloud-first", [FAR])
@@ -293,6 +295,32 @@ async def test_models_that_only_a_rule_names_are_missed_too() -> None:
     book = RouteBook({SMART: Route(SMART, Strategy.IN_ORDER, (TINY,), rules=(rule,))})
     async with open_house(book=book) as house:
         assert house.routes.complaints() == ("routing names the model gone, which is not there",)
+
+
+async def test_explanations_of_many_models_let_others_be_answered_in_between(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = tuple(ModelId(f"model-{number}") for number in range(8))
+    async with open_house(book=RouteBook({SMART: Route(SMART, Strategy.IN_ORDER, names)})) as house:
+        house.set_models(*names)
+        forecast = house.scheduler.forecast
+
+        def reckon(model: ModelId) -> Arrival:
+            house.clock.advance(0.003)
+            return forecast(model)
+
+        monkeypatch.setattr(house.scheduler, "forecast", reckon)
+        begun, turns = house.clock.now(), [house.clock.now()]
+        async with asyncio.TaskGroup() as group:
+            asked = [
+                group.create_task(house.routes.explain(USER, SMART, Question())) for _ in range(3)
+            ]
+            while not all(each.done() for each in asked):
+                await asyncio.sleep(0)
+                turns.append(house.clock.now())
+        assert [len(each.result().targets) for each in asked] == [8] * 3
+        assert house.clock.now() - begun > 23 * 0.003
+        assert max(after - before for before, after in pairwise(turns)) < 0.004
 
 
 LAW, BROKEN = ModelId("tiny:law"), ModelId("tiny:broken")
@@ -359,7 +387,7 @@ async def test_a_strategy_of_somebody_elses_orders_what_may_be_asked_and_its_fau
         assert house.routes.complaints() == (
             "strategy mine named what is not among the targets: its routes ask as they are written",
         )
-        found = house.routes.explain(USER, SMART, Question(local_only=True))
+        found = await house.routes.explain(USER, SMART, Question(local_only=True))
     assert found.targets[0].reason.startswith("as written: strategy mine")
 
 

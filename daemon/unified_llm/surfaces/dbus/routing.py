@@ -34,7 +34,7 @@ class RoutingVerbs:
         self, context: CallContext, model: str, options: Options
     ) -> tuple[object, ...]:
         question = parse_options(ExplainOptions, options).question()
-        found = self.routes.explain(context.caller, ModelId(model), question)
+        found = await self.routes.explain(context.caller, ModelId(model), question)
         return (
             found.route.name,
             found.route.strategy.value,

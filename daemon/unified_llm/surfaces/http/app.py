@@ -254,7 +254,7 @@ class _Routes:
         try:
             asked = native.parse_explain(await request.body())
             model = ModelId(asked.model)
-            found = self.named.explain(caller, model, route_question(asked))
+            found = await self.named.explain(caller, model, route_question(asked))
         except ClientDisconnect:
             return Response(status_code=_UNREAD)
         except Exception as error:  # noqa: BLE001  the client is told, and the log if it is a bug
