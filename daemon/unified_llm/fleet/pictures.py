@@ -20,6 +20,10 @@ pixel, 240 MiB for a progressive JPEG and 96 MiB for a plain PNG, until they are
 
 MAX_SIDE: Final = 16_384
 
+MAX_STEPS_OF_ONE: Final = 2**27
+"""Of one picture: 8 scans of the largest. Nothing interrupts its decoding, and whoever cancels
+meanwhile is owed an end within five seconds."""
+
 MAX_STEPS: Final = 2**29
 """Pixels of a request, each counted once for every scan: as many as 32 of the largest pictures
 have in one scan. Of a progressive JPEG made for it, twice as many were seen to take 21 s."""
@@ -54,9 +58,20 @@ def _steps_of(image: Image, where: str) -> int:
     if image.format is ImageFormat.JPEG:
         width, height = parse_jpeg_size(image.data, where)
         _ensure_size(width, height, where)
-        return width * height * count_scans(image.data, where)
+        return _ensure_soon_decoded(width * height * count_scans(image.data, where), where)
     raise InvalidRequest(
         f"An image in {where} is {image.format.value}; models of this machine see PNG and JPEG.",
+        parameter=where,
+    )
+
+
+def _ensure_soon_decoded(steps: int, where: str) -> int:
+    if steps <= MAX_STEPS_OF_ONE:
+        return steps
+    raise InvalidRequest(
+        f"An image in {where} has {steps} pixels, counted once for each scan; the most is "
+        f"{MAX_STEPS_OF_ONE}.",
+        hint="Make it smaller, or write it anew as baseline JPEG.",
         parameter=where,
     )
 

@@ -47,6 +47,7 @@ async def test_what_a_worker_can_decode_passes() -> None:
         (ImageFormat.JPEG, jpeg_of(1, 16_385), "1 x 16385 pixels"),
         (ImageFormat.PNG, sized(4096, 4096), "of the 50335744 bytes"),
         (ImageFormat.JPEG, jpeg_of(8, 8, scans=65), "65 scans"),
+        (ImageFormat.JPEG, jpeg_of(2048, 2048, scans=33), f"{33 * 2**22} pixels, .* {2**27}"),
     ],
 )
 async def test_what_it_cannot_decode_is_refused_by_its_place(
@@ -60,11 +61,11 @@ async def test_what_it_cannot_decode_is_refused_by_its_place(
 
 
 async def test_the_scans_of_all_pictures_are_counted_together() -> None:
-    picture = (ImageFormat.JPEG, jpeg_of(2048, 2048, scans=64))
-    await ensure_readable([message(picture), message(picture)])
+    picture = (ImageFormat.JPEG, jpeg_of(2048, 2048, scans=32))
+    await ensure_readable([message(picture, picture), message(picture, picture)])
     one_more = message((ImageFormat.PNG, png_of(2, 1)))
     with pytest.raises(InvalidRequest, match=f"{MAX_STEPS + 2} pixels.*most is {MAX_STEPS}") as no:
-        await ensure_readable([message(picture, picture), one_more])
+        await ensure_readable([message(*[picture] * 4), one_more])
     assert no.value.parameter == "messages[1].content"
 
 
